@@ -1,0 +1,87 @@
+# The ways to use a checkout. Every target sets up .venv first where it is missing or stale;
+# a second run spends no time on it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+TESTS ?= tests
+# What the tests need from the system, as Debian packages; `make deps` installs them as root.
+SYSTEM_PACKAGES :=
+
+PROTOS := $(shell find protocols -name '*.proto' 2>/dev/null)
+INSTALLED := $(VENV)/.installed
+COMPILED := $(VENV)/.compiled
+
+.PHONY: help demo test lint types trial soak bench deps setup format clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo     run the example framework on a cluster of its own'
+	@echo 'make test     everything a change must pass: lint, types, tests'
+	@echo 'make trial    the tests alone; TESTS=tests.messages for some of them'
+	@echo 'make lint     ruff; make format lets it rewrite'
+	@echo 'make types    mypy'
+	@echo 'make soak     the long tests'
+	@echo 'make bench    the measurements that the documents quote'
+	@echo 'make deps     as root: install what the tests need from the system'
+	@echo 'make clean    remove what all of these leave behind'
+
+setup: $(COMPILED)
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "mesoskit needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version 2>&1`."; \
+	  echo "Name another with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot create virtual environments: its venv module is missing."; \
+	  echo "On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(INSTALLED): $(VENV)/.created pyproject.toml setup.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,examples]'
+	@touch $@
+
+$(COMPILED): $(INSTALLED) $(PROTOS)
+	$(BIN)/python setup.py --quiet build_messages
+	@touch $@
+
+demo: $(COMPILED)
+	$(BIN)/python examples/images/demo.py
+
+test: lint types trial
+
+lint: $(COMPILED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(COMPILED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(COMPILED)
+	$(BIN)/mypy
+
+trial: $(COMPILED)
+	$(BIN)/python -m twisted.trial -j$(JOBS) $(TESTS)
+
+soak: $(COMPILED)
+	MESOSKIT_SOAK=1 $(BIN)/python -m twisted.trial tests
+
+bench: $(COMPILED)
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+deps:
+	@missing=; for name in $(SYSTEM_PACKAGES); do \
+	  dpkg -s $$name >/dev/null 2>&1 || missing="$$missing $$name"; done; \
+	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	[ -n "$$missing" ] || exit 0; \
+	command -v apt-get >/dev/null || { echo "Please install:$$missing"; exit 1; }; \
+	apt-get install --yes --no-install-recommends $$missing || { \
+	  apt-get update && apt-get install --yes --no-install-recommends $$missing; }
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
+	rm -f twisted/plugins/dropin.cache mesoskit/messages/*_pb2.py mesoskit/messages/*_pb2.pyi
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Doubles for authors of frameworks: real states behind links that stay in the process."""

@@ -1,0 +1,82 @@
+"""Compiles the .proto files before anything else is built.
+
+The rest of the package's description is in pyproject.toml. Two things can only stand here: the
+list of packages, because C{twisted.plugins} is a directory that belongs to Twisted and that we
+only put one file into, and the compilation of C{protocols/}, without which neither a wheel nor
+an editable install has any message classes.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Command, find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.errors import ExecError
+
+HERE = Path(__file__).resolve().parent
+PROTOCOLS = HERE / "protocols"
+
+
+def compile_messages() -> None:
+    """Write a C{_pb2.py} and a C{_pb2.pyi} for every .proto file, next to the code using them."""
+    sources = sorted(str(path.relative_to(PROTOCOLS)) for path in PROTOCOLS.rglob("*.proto"))
+    if not sources:
+        raise ExecError(f"no .proto files under {PROTOCOLS}")
+    # Duration and its kin come with the compiler.
+    bundled = importlib.resources.files("grpc_tools") / "_proto"
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        f"--proto_path={PROTOCOLS}",
+        f"--proto_path={bundled}",
+        f"--python_out={HERE}",
+        f"--pyi_out={HERE}",
+        *sources,
+    ]
+    status = subprocess.run(command, cwd=PROTOCOLS, check=False).returncode
+    if status:
+        raise ExecError(f"the .proto files did not compile: protoc ended with status {status}")
+
+
+class BuildMessages(Command):  # type: ignore[misc]
+    """C{python setup.py build_messages}: compile the .proto files and do nothing else."""
+
+    description = "compile the .proto files into the source tree"
+    user_options: list[tuple[str, str | None, str]] = []
+
+    def initialize_options(self) -> None:
+        """There are no options."""
+
+    def finalize_options(self) -> None:
+        """There are no options."""
+
+    def run(self) -> None:
+        """Compile."""
+        compile_messages()
+
+
+class BuildPy(build_py):  # type: ignore[misc]
+    """C{build_py} that compiles the .proto files first; wheels and editable installs both run it."""
+
+    def run(self) -> None:
+        """Compile, then collect the modules as always."""
+        compile_messages()
+        super().run()
+
+
+setup(
+    # Without package_dir the editable install hides twisted/plugins from Twisted.
+    package_dir={"": "."},
+    packages=[*find_packages(include=["mesoskit", "mesoskit.*"]), "twisted.plugins"],
+    package_data={
+        "mesoskit": ["py.typed"],
+        "mesoskit.messages": ["*.pyi"],
+        "mesoskit.webui": ["**/*"],
+    },
+    cmdclass={"build_messages": BuildMessages, "build_py": BuildPy},
+)

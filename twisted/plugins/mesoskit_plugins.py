@@ -1,0 +1,1 @@
+"""What C{twistd} finds of mesoskit; nothing heavy may be imported here."""
