@@ -12,6 +12,7 @@ import importlib.resources
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Command, find_packages, setup
 from setuptools.command.build_py import build_py
@@ -43,11 +44,11 @@ def compile_messages() -> None:
         raise ExecError(f"the .proto files did not compile: protoc ended with status {status}")
 
 
-class BuildMessages(Command):  # type: ignore[misc]
+class BuildMessages(Command):
     """C{python setup.py build_messages}: compile the .proto files and do nothing else."""
 
     description = "compile the .proto files into the source tree"
-    user_options: list[tuple[str, str | None, str]] = []
+    user_options: ClassVar[list[tuple[str, str | None, str]]] = []
 
     def initialize_options(self) -> None:
         """There are no options."""
@@ -60,8 +61,8 @@ class BuildMessages(Command):  # type: ignore[misc]
         compile_messages()
 
 
-class BuildPy(build_py):  # type: ignore[misc]
-    """C{build_py} that compiles the .proto files first; wheels and editable installs both run it."""
+class BuildPy(build_py):
+    """C{build_py} that compiles the .proto files first; editable installs run it too."""
 
     def run(self) -> None:
         """Compile, then collect the modules as always."""

@@ -1,0 +1,47 @@
+"""Tests that cannot run are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.base import SynchronousTestCase
+
+
+class RefusalTests(SynchronousTestCase):
+    """L{SynchronousTestCase} refuses what trial would silently pass over."""
+
+    def test_coroutine_is_refused(self) -> None:
+        with self.assertRaises(TypeError) as caught:
+
+            class Case(SynchronousTestCase):
+                async def test_nothing(self) -> None:
+                    raise AssertionError
+
+        self.assertIn("Case.test_nothing would never run", str(caught.exception))
+
+    def test_generator_is_refused(self) -> None:
+        with self.assertRaises(TypeError):
+
+            class Case(SynchronousTestCase):
+                def test_nothing(self) -> Iterator[None]:
+                    yield
+
+    def test_inherited_coroutine_is_refused(self) -> None:
+        class Mixin:
+            async def test_nothing(self) -> None:
+                raise AssertionError
+
+        with self.assertRaises(TypeError):
+
+            class Case(Mixin, SynchronousTestCase):
+                pass
+
+    def test_plain_functions_and_helpers_are_taken(self) -> None:
+        class Case(SynchronousTestCase):
+            def test_something(self) -> None:
+                pass
+
+            async def helper(self) -> None:
+                pass
+
+        self.assertEqual(Case("test_something").countTestCases(), 1)
