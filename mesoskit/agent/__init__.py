@@ -1,0 +1,1 @@
+"""The agent room: one machine: its tasks, executors and sandboxes."""

@@ -1,0 +1,144 @@
+"""What a container is asked to be, and what is heard of it.
+
+The seam between AgentState and the agent's hands: the state gives the effects
+below, the service performs them through a C{Containers} (L{mesoskit.agent.containers})
+and a fetcher, and tells what became of them as the events below.
+"""
+
+from dataclasses import dataclass, field
+
+from mesoskit.model.ids import ContainerId
+
+
+@dataclass(slots=True, frozen=True)
+class Uri:
+    """One thing to fetch (Mesos' C{CommandInfo.URI})."""
+
+    value: str
+    executable: bool = False
+    extract: bool = True
+    cache: bool = False
+    output_file: str | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class ContainerSpec:
+    """
+    One container: a process (with all it starts) in a sandbox.
+
+    @ivar id: unique for ever; every command of the launcher is idempotent by it.
+    @ivar argv: what is executed. A shell command is C{("/bin/sh", "-c", command)}.
+    @ivar file: the executable where it is not C{argv[0]} (Mesos' C{CommandInfo.value} with C{shell=false}).
+    @ivar environment: all of it; nothing of the agent's own is added.
+    @ivar sandbox: the working directory, made by the service as the user; C{stdout} and C{stderr} are files in it.
+    @ivar user: whom it runs as; L{None}: the agent's own user.
+    @ivar rlimits: (name such as C{"RLMT_NOFILE"}, soft, hard); L{None} for no limit.
+    @ivar append: do not truncate C{stdout} and C{stderr} (several containers of a group share a sandbox parent, not files).
+    """
+
+    id: ContainerId
+    argv: tuple[str, ...]
+    sandbox: str
+    environment: tuple[tuple[str, str], ...] = ()
+    file: str | None = None
+    user: str | None = None
+    rlimits: tuple[tuple[str, int | None, int | None], ...] = ()
+    uris: tuple[Uri, ...] = ()
+    links: tuple[
+        tuple[str, str], ...
+    ] = ()  # (symlink path, target) made beside the sandbox, e.g. runs/latest
+
+
+@dataclass(slots=True)
+class Launch:
+    """Effect: make the sandbox, fetch, start. Answered by ContainerStarted or ContainerFailed."""
+
+    spec: ContainerSpec
+
+
+@dataclass(slots=True)
+class Signal:
+    """Effect: send a signal to the process group of a container; nothing happens if it has ended."""
+
+    container: ContainerId
+    signum: int
+
+
+@dataclass(slots=True)
+class Destroy:
+    """Effect: SIGKILL everything the container ever started. ContainerExited follows, as for any end."""
+
+    container: ContainerId
+
+
+@dataclass(slots=True)
+class Forget:
+    """Effect: the container's end is recorded; the launcher may drop what it kept of it."""
+
+    container: ContainerId
+
+
+@dataclass(slots=True)
+class Remove:
+    """Effect: delete a directory tree (sandbox GC)."""
+
+    path: str
+
+
+@dataclass(slots=True)
+class ContainerStarted:
+    """Event: the container's process runs."""
+
+    container: ContainerId
+    pid: int
+
+
+@dataclass(slots=True)
+class ContainerFailed:
+    """
+    Event: it could not be started; nothing of it is left running.
+
+    @ivar stage: C{"sandbox"}, C{"fetch"} or C{"launch"}.
+    @ivar why: what went wrong, with the value.
+    """
+
+    container: ContainerId
+    stage: str
+    why: str
+
+
+@dataclass(slots=True)
+class ContainerExited:
+    """
+    Event: the container's first process has ended and the rest of it was killed.
+
+    @ivar status: the wait status (C{os.WIFEXITED} …); L{None} where nobody knows.
+    """
+
+    container: ContainerId
+    status: int | None
+
+
+@dataclass(slots=True, frozen=True)
+class Usage:
+    """What a container uses: CPU seconds since its start, resident bytes, processes."""
+
+    user_seconds: float
+    system_seconds: float
+    rss_bytes: int
+    processes: int
+    timestamp: float = 0.0
+
+
+@dataclass(slots=True)
+class UsageRead:
+    """Event: what all containers used at one moment, from one pass over /proc."""
+
+    usage: dict[ContainerId, Usage] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class DiskRead:
+    """Event: how full the file system of the work directory is (0.0 to 1.0)."""
+
+    used: float

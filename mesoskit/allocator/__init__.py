@@ -1,0 +1,1 @@
+"""The allocator room: who is offered what, given now."""

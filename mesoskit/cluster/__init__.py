@@ -1,0 +1,1 @@
+"""The cluster room: who leads, and what is remembered."""

@@ -1,0 +1,1 @@
+"""The master room: the cluster: its agents, frameworks and offers."""

@@ -1,0 +1,1 @@
+"""The model room: what things are, and what may become of them."""

@@ -1,0 +1,147 @@
+"""The contract between the wire and everything else.
+
+A L{Link} is a logical peer, not a connection. The carriers (native stream, v1
+HTTP, libprocess, in-process) all give links and all keep these promises, each a
+test in C{tests.wire.contract.LinkContract}:
+
+  - order is kept;
+  - C{connected} comes first, once, when it is settled who the peer is;
+  - nothing is delivered after C{lose};
+  - C{lost} comes exactly once, on both sides, whoever closed;
+  - any fragmentation of the bytes gives the same messages;
+  - a record over the limit closes the link and says so;
+  - C{congested} follows the transport, and C{congestion} tells of its changes.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from google.protobuf.message import Message
+from twisted.internet.defer import Deferred
+
+CallID = int
+"""A number that a peer gave a message because it wants an answer to it."""
+
+
+@dataclass(slots=True, frozen=True)
+class Taken:
+    """The call was taken (202)."""
+
+
+@dataclass(slots=True, frozen=True)
+class Refused:
+    """The call was refused: C{status} as in HTTP (400, 403 …), C{why} for people."""
+
+    status: int
+    why: str
+
+
+class CallRefused(Exception):
+    """
+    The peer refused a call that we made with L{Link.call}.
+
+    @ivar status: as in HTTP: 400 malformed or invalid, 403 not allowed, 404 unknown,
+        429 too much, 503 not leading or not ready.
+    @ivar why: the peer's words.
+    """
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(f"{why} ({status})")
+        self.status = status
+        self.why = why
+
+
+class LinkLost(Exception):
+    """The link went before the answer came: the call may or may not have been taken."""
+
+
+@dataclass(slots=True, frozen=True)
+class Hello:
+    """
+    What each side says of itself before anything else.
+
+    @ivar role: a C{mesoskit.stream.Role} number: 1 master, 2 agent, 3 framework, 4 executor,
+        5 tool.
+    @ivar software: name and version, C{"mesoskit/0.1.0"}.
+    @ivar epoch: of the leader; 0 where the peer leads nothing.
+    @ivar token: an executor's proof.
+    @ivar instance: unique for each start of a process.
+    """
+
+    role: int
+    software: str = ""
+    epoch: int = 0
+    token: str | None = None
+    instance: str = ""
+
+
+class Link(Protocol):
+    """
+    One peer, as long as it is there.
+
+    @ivar peer: where it is, for logs.
+    @ivar principal: who it proved to be, L{None} where nobody asked.
+    @ivar hello: what it said of itself.
+    @ivar congested: what was sent has not been taken by the transport yet.
+    """
+
+    @property
+    def peer(self) -> str:
+        """Where it is, for logs."""
+        ...
+
+    @property
+    def principal(self) -> str | None:
+        """Who it proved to be."""
+        ...
+
+    @property
+    def hello(self) -> Hello:
+        """What it said of itself."""
+        ...
+
+    @property
+    def congested(self) -> bool:
+        """Whether the transport is behind."""
+        ...
+
+    def send(self, message: Message) -> None:
+        """Send a message that wants no answer. After the end of the link: nothing happens."""
+        ...
+
+    def call(self, message: Message) -> "Deferred[None]":
+        """
+        Send a message that wants an answer.
+
+        The Deferred fires when the peer has taken it; fails with L{CallRefused} or
+        L{LinkLost}. Cancelling it forgets the answer, it does not unsend the message.
+        """
+        ...
+
+    def answer(self, call: CallID, outcome: Taken | Refused) -> None:
+        """Answer the peer's call; each call is answered once."""
+        ...
+
+    def lose(self, why: str = "") -> None:
+        """Close, after what was sent. C{why}, where given, is told to the peer."""
+        ...
+
+
+class Receiver(Protocol):
+    """Who hears a link."""
+
+    def connected(self, link: Link) -> None:
+        """The peer is there and settled."""
+        ...
+
+    def received(self, link: Link, message: Message, call: CallID | None) -> None:
+        """A message came, whole and initialised; C{call} where an answer is wanted."""
+        ...
+
+    def congestion(self, link: Link, congested: bool) -> None:
+        """The link's C{congested} has changed."""
+        ...
+
+    def lost(self, link: Link, why: str) -> None:
+        """The end: exactly once, whoever closed."""
+        ...
