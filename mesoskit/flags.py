@@ -1,0 +1,229 @@
+"""Flags as Mesos has them: names, environment, files, and errors that name the bad part.
+
+C{--work_dir} and C{--work-dir} are one flag; so is C{MESOS_WORK_DIR} in the
+environment, which the command line overrides. A boolean is C{--flag}, C{--no-flag} or
+C{--flag=true}. A value C{file:///path} is read from that file. An unknown flag is an
+error; an unknown C{MESOS_} variable is not, for executors inherit many.
+"""
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesoskit.model.durations import parse_duration
+from mesoskit.model.sizes import parse_size
+
+_LONGEST_FILE = 16 * 1024 * 1024
+
+
+class FlagError(ValueError):
+    """A flag cannot be used; the message names it, its value, and what would be right."""
+
+
+def text(value: str) -> str:
+    """Take the text as it is."""
+    return value
+
+
+def integer(value: str) -> int:
+    """Read a whole number that is not negative."""
+    if not value.isascii() or not value.isdigit():
+        raise ValueError("expected a whole number, such as 5050")
+    return int(value)
+
+
+def number(value: str) -> float:
+    """Read a finite number."""
+    result = float(value)
+    if result != result or abs(result) == float("inf"):
+        raise ValueError("expected a finite number, such as 0.1")
+    return result
+
+
+def boolean(value: str) -> bool:
+    """Read C{true} or C{false}, as Mesos also C{1} or C{0}."""
+    if value in ("true", "1"):
+        return True
+    if value in ("false", "0"):
+        return False
+    raise ValueError("expected true or false")
+
+
+def duration(value: str) -> float:
+    """Read a duration such as C{5secs} into seconds."""
+    return parse_duration(value)
+
+
+def size(value: str) -> int:
+    """Read a size such as C{2GB} into bytes."""
+    return parse_size(value)
+
+
+def port(value: str) -> int:
+    """Read a port number."""
+    result = integer(value)
+    if result > 65535:
+        raise ValueError("expected a port number from 0 to 65535")
+    return result
+
+
+@dataclass(frozen=True)
+class Flag:
+    """
+    One flag.
+
+    @ivar name: with underscores, as Mesos writes it.
+    @ivar parse: from text to a value; raises L{ValueError} saying what is wrong.
+    @ivar default: the value where nobody gives one (parsed already); L{None} for none.
+    @ivar help: a sentence or two.
+    @ivar aliases: other names, such as C{slave_ping_timeout}.
+    @ivar required: refuse to start without it.
+    @ivar is_path: a path, so that C{file://} is not a command to read it.
+    @ivar secret: never shown by C{/flags} or logged.
+    """
+
+    name: str
+    parse: Callable[[str], Any]
+    default: Any = None
+    help: str = ""
+    aliases: tuple[str, ...] = ()
+    required: bool = False
+    is_path: bool = False
+    secret: bool = False
+
+    @property
+    def is_boolean(self) -> bool:
+        """Tell whether the flag may stand without a value."""
+        return self.parse is boolean
+
+
+class Values:
+    """
+    The values of a daemon's flags, as attributes.
+
+    @ivar given: the text of each flag that somebody gave, for C{/flags}.
+    """
+
+    def __init__(self, values: dict[str, Any], given: dict[str, str]) -> None:
+        self.__dict__.update(values)
+        self.given = given
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no flag --{name}")
+
+
+class Flags:
+    """
+    The flags of one command.
+
+    @param command: its name, for messages.
+    @param flags: what it takes.
+    @param prefix: of the environment variables; C{""} to read none.
+    """
+
+    def __init__(self, command: str, flags: Iterable[Flag], prefix: str = "MESOS_") -> None:
+        self.command = command
+        self.flags = tuple(flags)
+        self._prefix = prefix
+        self._by_name = {name: flag for flag in self.flags for name in (flag.name, *flag.aliases)}
+
+    def parse(
+        self, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> Values:
+        """
+        Read the command line, then the environment for what it leaves open.
+
+        @raise FlagError: for the first thing that is wrong.
+        """
+        environment = os.environ if environment is None else environment
+        given = self._from_arguments(arguments)
+        if self._prefix:
+            for name, flag in self._by_name.items():
+                found = environment.get(self._prefix + name.upper())
+                if found is not None:
+                    given.setdefault(flag.name, found)
+        values = {flag.name: flag.default for flag in self.flags}
+        for name, raw in given.items():
+            values[name] = self._value(self._by_name[name], raw)
+        for flag in self.flags:
+            if flag.required and values[flag.name] is None:
+                raise FlagError(f"--{flag.name} is required: {flag.help}")
+        return Values(values, given)
+
+    def usage(self) -> str:
+        """Return the help text: a line or two a flag."""
+        lines = [f"Usage: {self.command} [--flag=value ...]", ""]
+        for flag in self.flags:
+            shown = f"--[no-]{flag.name}" if flag.is_boolean else f"--{flag.name}=VALUE"
+            default = "" if flag.default is None else f" (default: {_shown(flag.default)})"
+            lines.append(f"  {shown}")
+            lines.append(f"      {flag.help}{default}")
+        return "\n".join(lines)
+
+    def _from_arguments(self, arguments: Sequence[str]) -> dict[str, str]:
+        given: dict[str, str] = {}
+        rest = list(reversed(arguments))
+        while rest:
+            argument = rest.pop()
+            if not argument.startswith("--") or argument == "--":
+                raise FlagError(f"{argument!r} is not a flag: expected --name=value")
+            name, equals, value = argument[2:].partition("=")
+            name = name.replace("-", "_")
+            flag = self._by_name.get(name)
+            negated = False
+            if flag is None and name.startswith("no_"):
+                flag = self._by_name.get(name[3:])
+                negated = flag is not None and flag.is_boolean
+                if not negated:
+                    flag = None
+            if flag is None:
+                raise FlagError(f"unknown flag --{name}{self._nearest(name)}")
+            if negated:
+                if equals:
+                    raise FlagError(f"--no-{flag.name} takes no value, but was given {value!r}")
+                value = "false"
+            elif not equals:
+                if flag.is_boolean:
+                    value = "true"
+                elif rest and not rest[-1].startswith("--"):
+                    value = rest.pop()
+                else:
+                    raise FlagError(f"--{flag.name} needs a value: --{flag.name}=VALUE")
+            given[flag.name] = value
+        return given
+
+    def _nearest(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self._by_name, 1)
+        return f": did you mean --{near[0]}?" if near else ": see --help"
+
+    def _value(self, flag: Flag, raw: str) -> Any:
+        if raw.startswith("file://") and not flag.is_path:
+            raw = self._read(flag, raw.removeprefix("file://"))
+        try:
+            return flag.parse(raw)
+        except ValueError as error:
+            shown = "the given value" if flag.secret else repr(raw)
+            raise FlagError(f"--{flag.name}: cannot use {shown}: {error}") from None
+
+    @staticmethod
+    def _read(flag: Flag, path: str) -> str:
+        try:
+            with Path(path).open("rb") as file:
+                data = file.read(_LONGEST_FILE + 1)
+        except OSError as error:
+            raise FlagError(f"--{flag.name}: cannot read {path}: {error.strerror}") from None
+        if len(data) > _LONGEST_FILE:
+            raise FlagError(f"--{flag.name}: {path} is larger than {_LONGEST_FILE} bytes")
+        try:
+            return data.decode().strip()
+        except UnicodeDecodeError:
+            raise FlagError(f"--{flag.name}: {path} is not UTF-8 text") from None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
