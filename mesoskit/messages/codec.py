@@ -11,6 +11,7 @@ deprecated (C{3rdparty/stout/include/stout/protobuf.hpp} in Mesos).
 
 from __future__ import annotations
 
+import json
 import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
@@ -414,9 +415,14 @@ def _object(value: object) -> dict[str, object]:
 
 
 def _show(value: object) -> str:
-    """Return the value as JSON, shortened so that a message of ours cannot be flooded."""
-    text = orjson.dumps(value, default=repr).decode()
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    """Return a few words for the value; a peer's JSON must not flood our messages."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, str) and len(value) > 60:
+        value = f"{value[:57]}..."
+    return json.dumps(value, default=repr, ensure_ascii=False)
 
 
 def _is_map(field: FieldDescriptor) -> bool:
