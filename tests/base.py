@@ -12,12 +12,15 @@ class SynchronousTestCase(unittest.SynchronousTestCase):
 
     C{async def test_...} makes a coroutine that nothing awaits: trial reports success without
     having executed a line of it. Here the class statement itself raises L{TypeError}. The same
-    goes for a test written as a generator. A test that must wait belongs on
-    L{twisted.trial.unittest.TestCase}.
+    goes for a test written as a generator, and for C{setUpClass}, which trial does not know. A
+    test that must wait belongs on L{twisted.trial.unittest.TestCase}.
     """
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        for name in ("setUpClass", "tearDownClass"):
+            if name in vars(cls):
+                raise TypeError(f"{cls.__qualname__}.{name} would never run: trial ignores it")
         for name in dir(cls):
             if not name.startswith("test"):
                 continue

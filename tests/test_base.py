@@ -36,6 +36,14 @@ class RefusalTests(SynchronousTestCase):
             class Case(Mixin, SynchronousTestCase):
                 pass
 
+    def test_set_up_of_a_class_is_refused(self) -> None:
+        with self.assertRaises(TypeError):
+
+            class Case(SynchronousTestCase):
+                @classmethod
+                def setUpClass(cls) -> None:
+                    raise AssertionError
+
     def test_plain_functions_and_helpers_are_taken(self) -> None:
         class Case(SynchronousTestCase):
             def test_something(self) -> None:
