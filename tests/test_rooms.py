@@ -25,7 +25,6 @@ LIVE = frozenset(
         "secrets",
         "select",
         "selectors",
-        "signal",
         "socket",
         "sqlite3",
         "ssl",
