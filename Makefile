@@ -64,7 +64,8 @@ types: $(COMPILED)
 	$(BIN)/mypy
 
 trial: $(COMPILED)
-	$(BIN)/python -m twisted.trial -j$(JOBS) $(TESTS)
+	# A coroutine that nobody awaited is an error, not a remark.
+	PYTHONWARNINGS=error::RuntimeWarning $(BIN)/python -m twisted.trial -j$(JOBS) $(TESTS)
 
 soak: $(COMPILED)
 	MESOSKIT_SOAK=1 $(BIN)/python -m twisted.trial tests
