@@ -63,8 +63,8 @@ format: $(COMPILED)
 types: $(COMPILED)
 	$(BIN)/mypy
 
+# A coroutine that nobody awaited is an error, not a remark.
 trial: $(COMPILED)
-	# A coroutine that nobody awaited is an error, not a remark.
 	PYTHONWARNINGS=error::RuntimeWarning $(BIN)/python -m twisted.trial -j$(JOBS) $(TESTS)
 
 soak: $(COMPILED)

@@ -19,8 +19,9 @@ from mesoskit.messages.mesos_pb2 import (
     Value,
     Volume,
 )
-from mesoskit.messages.names import UnknownMessage
+from mesoskit.messages.names import UnknownMessage, message_class, wire_names
 from mesoskit.messages.scheduler_pb2 import Call, Event
+from mesoskit.messages.text import holds_only_text
 from tests.base import SynchronousTestCase
 
 
@@ -123,6 +124,10 @@ class TextTests(SynchronousTestCase):
         for old, new in ((b"KEY", b"K\xffY"), (b"VALUE", b"VAL\xffE")):
             with self.assertRaises(Malformed):
                 codec.decode_as(type(provisioning), data.replace(old, new))
+
+    def test_every_message_that_travels_can_be_checked(self) -> None:
+        for name in wire_names():
+            self.assertTrue(holds_only_text(message_class(name), b""), name)
 
     def test_bytes_may_hold_anything(self) -> None:
         status = TaskStatus(task_id=TaskID(value="t"), state=TASK_RUNNING, uuid=b"\xff\x00\xfe")
