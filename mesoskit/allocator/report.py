@@ -1,0 +1,94 @@
+"""What the allocator tells people: why an offer was or was not made, and its metrics."""
+
+from __future__ import annotations
+
+from mesoskit.allocator import verdict
+from mesoskit.allocator.interface import Explanation, Reason
+from mesoskit.allocator.ledger import Ledger
+from mesoskit.allocator.options import Options
+from mesoskit.allocator.records import Agent, Client, Framework
+from mesoskit.allocator.rhythm import Rhythm
+from mesoskit.model.resources import Resources
+
+_ALWAYS_SHOWN = ("cpus", "disk", "gpus", "mem")
+
+
+def explain(
+    options: Options,
+    ledger: Ledger,
+    rhythm: Rhythm,
+    framework: Framework,
+    role: str | None,
+    recovering_until: float | None,
+) -> list[Explanation]:
+    """
+    Tell agent by agent why a framework is or is not offered it.
+
+    @param recovering_until: until when offers wait for agents to come back, at the latest.
+    """
+    roles = sorted(framework.options.roles) if role is None else [role]
+    result = []
+    for agent in ledger.agents.values():
+        holders = tuple((client.framework.id, client.role.name) for client in agent.held)
+        for name in roles:
+            client = framework.clients.get(name)
+            if client is None:
+                reason, until, available = Reason.NOT_SUBSCRIBED, None, Resources.EMPTY
+            else:
+                available = agent.view(client).resources
+                reason = verdict.of_client(client, options.roles)
+                until = None
+                if reason is Reason.ELIGIBLE and recovering_until is not None:
+                    reason, until = Reason.RECOVERING, recovering_until
+                if reason is Reason.ELIGIBLE:
+                    reason, until = _of_agent(rhythm, client, agent)
+            last = agent.last is client and client is not None
+            offered = agent.last_at if last else None
+            result.append(Explanation(agent.id, name, reason, available, until, holders, offered))
+    return result
+
+
+def _of_agent(rhythm: Rhythm, client: Client, agent: Agent) -> tuple[Reason, float | None]:
+    """Tell what stands between an active client and an agent, and until when."""
+    reason = verdict.of_agent(agent)
+    if reason is not Reason.ELIGIBLE:
+        return reason, None
+    view = agent.view(client)
+    reason = verdict.of_pair(client, agent, view)
+    if reason is Reason.FILTERED:
+        filter_ = client.filters[agent].blocks(view.resources)
+        return reason, None if filter_ is None else filter_.until
+    if reason is Reason.ELIGIBLE:
+        if agent.window is not None:
+            return Reason.GATHERING, agent.window
+        if rhythm.pending(agent, client):
+            return Reason.WAITING, rhythm.deadline()
+    return reason, None
+
+
+def metrics(ledger: Ledger, rhythm: Rhythm) -> dict[str, float]:
+    """Return gauges and counters by the names of C{src/master/allocator/mesos/metrics.cpp}."""
+    held = dict.fromkeys(_ALWAYS_SHOWN, 0)
+    for agent in ledger.agents.values():
+        for _, amounts in agent.held.values():
+            for name, amount in amounts.items():
+                held[name] = held.get(name, 0) + amount
+    totals = ledger.pool.totals
+    result: dict[str, float] = {
+        "allocator/event_queue_dispatches": 0,
+        "allocator/mesos/event_queue_dispatches": 0,
+        "allocator/mesos/allocation_runs": rhythm.passes,
+        "allocator/mesos/allocation_run_latency_ms": rhythm.latency * 1000,
+    }
+    for name in sorted({*held, *totals}):
+        prefix = f"allocator/mesos/resources/{name}"
+        result[f"{prefix}/total"] = totals.get(name, 0) / 1000
+        result[f"{prefix}/offered_or_allocated"] = held.get(name, 0) / 1000
+    for role in ledger.roles.values():
+        result[f"allocator/mesos/roles/{role.name}/shares/dominant"] = ledger.role_sorter.share(
+            role.name
+        )
+        result[f"allocator/mesos/offer_filters/roles/{role.name}/active"] = sum(
+            len(client.filters) for client in role.clients.values()
+        )
+    return result
