@@ -13,7 +13,7 @@ test in C{tests.wire.contract.LinkContract}:
   - C{congested} follows the transport, and C{congestion} tells of its changes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from google.protobuf.message import Message
@@ -55,6 +55,22 @@ class LinkLost(Exception):
     """The link went before the answer came: the call may or may not have been taken."""
 
 
+class TooManyCalls(Exception):
+    """A call was not sent: as many as the link bears wait for their answers already."""
+
+
+class NotSendable(ValueError):
+    """
+    A message was not sent: it lacks required fields, has no name on the wire, or is too long.
+
+    The link is as it was before.
+    """
+
+
+class NotAsked(ValueError):
+    """An answer was not sent: the peer waits for none under this number, or no longer."""
+
+
 @dataclass(slots=True, frozen=True)
 class Hello:
     """
@@ -71,7 +87,8 @@ class Hello:
     role: int
     software: str = ""
     epoch: int = 0
-    token: str | None = None
+    # A secret: it must not get into a log with the rest.
+    token: str | None = field(default=None, repr=False)
     instance: str = ""
 
 
@@ -106,20 +123,30 @@ class Link(Protocol):
         ...
 
     def send(self, message: Message) -> None:
-        """Send a message that wants no answer. After the end of the link: nothing happens."""
+        """
+        Send a message that wants no answer. After the end of the link: nothing happens.
+
+        Raises L{NotSendable}. A peer that takes so little that the carrier's cap is
+        reached is cut off; L{Receiver.lost} says so later, not from within this call.
+        """
         ...
 
     def call(self, message: Message) -> "Deferred[None]":
         """
         Send a message that wants an answer.
 
-        The Deferred fires when the peer has taken it; fails with L{CallRefused} or
-        L{LinkLost}. Cancelling it forgets the answer, it does not unsend the message.
+        The Deferred fires when the peer has taken it; fails with L{CallRefused},
+        L{LinkLost}, L{NotSendable} or L{TooManyCalls}. Cancelling it forgets the answer,
+        it does not unsend the message.
         """
         ...
 
     def answer(self, call: CallID, outcome: Taken | Refused) -> None:
-        """Answer the peer's call; each call is answered once."""
+        """
+        Answer the peer's call; each call is answered once.
+
+        Raises L{NotAsked} for a second answer. After the end of the link: nothing happens.
+        """
         ...
 
     def lose(self, why: str = "") -> None:

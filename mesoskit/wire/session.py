@@ -1,0 +1,636 @@
+"""The native session: hello, items, calls and answers, heartbeats, errors.
+
+It is told what came and what happens to the connection, and tells a L{Carrier} what to
+write: no transport, no clock and no reactor in here. C{docs/wire.md} is its description
+for those who implement the other side.
+"""
+
+from collections.abc import Callable, Iterable
+from math import ceil
+from typing import Final, Protocol, cast
+
+from google.protobuf.message import DecodeError, Message
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
+
+from mesoskit.messages.codec import Malformed, decode, encode
+from mesoskit.messages.names import UnknownMessage, wire_name
+from mesoskit.messages.stream_pb2 import Frame, Item, Role
+from mesoskit.messages.stream_pb2 import Hello as WireHello
+from mesoskit.wire import framing
+from mesoskit.wire.counters import Counters
+from mesoskit.wire.link import (
+    CallID,
+    CallRefused,
+    Hello,
+    LinkLost,
+    NotAsked,
+    NotSendable,
+    Receiver,
+    Refused,
+    Taken,
+    TooManyCalls,
+)
+from mesoskit.wire.outbox import ITEM_OVERHEAD, Outbox
+from mesoskit.wire.settings import StreamSettings
+
+#: The version of the native stream that is spoken here.
+VERSION: Final = 1
+
+_HEARTBEAT: Final = framing.encode(b"")
+
+# What a peer may say of itself or of an error, in characters; the rest is cut off.
+_LONGEST_TEXT: Final = 4096
+_LONGEST_ERROR: Final = 1024
+
+# The states of a session, in the only order they come in; any may be left out but the last.
+_GREETING, _SETTLING, _OPEN, _CLOSING, _LOST = range(5)
+
+_NOBODY: Final = Hello(role=Role.UNKNOWN)
+
+_ROLES: Final[dict[int, str]] = {number: name.lower() for name, number in Role.items()}
+
+
+def role_name(role: int) -> str:
+    """Return how a role is called in texts for people."""
+    return _ROLES.get(role, f"role {role}")
+
+
+class Carrier(Protocol):
+    """What a session needs from below. None of it may call the session's C{closed} at once."""
+
+    def write(self, data: bytes) -> None:
+        """Take these bytes, in order."""
+        ...
+
+    def close(self) -> None:
+        """End the connection when what was written has been taken; call C{closed} then."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection; call C{closed} then."""
+        ...
+
+    def flush_later(self) -> None:
+        """Call C{flush} at the end of the turn."""
+        ...
+
+    def opened(self) -> None:
+        """The peer is settled and the receiver knows it."""
+        ...
+
+
+class Settling(Protocol):
+    """
+    The layer between hello and C{connected}, where peers must prove who they are.
+
+    It is made for one session, may send there, and ends with L{Session.settled} or with
+    L{Session.lose}; C{hello_timeout} goes on while it works.
+    """
+
+    def received(self, message: Message) -> None:
+        """A message came before the peer was settled."""
+        ...
+
+
+Receivers = Receiver | Callable[[], Receiver]
+"""One receiver for all links, or what makes one for each (a class, a function)."""
+
+
+class SessionPlan:
+    """
+    What all sessions of a factory share.
+
+    @ivar receiver: makes the receiver of a link when its peer is settled.
+    @ivar hello: what this side says of itself; may be replaced, later links say the new one.
+    @ivar accept: the roles a peer may have, numbers of L{Role}; L{None} for any known one.
+    @ivar settings: limits and times.
+    @ivar counters: where everything is counted.
+    @ivar settle: what settles a peer's principal; L{None} where nobody is asked.
+    """
+
+    __slots__ = ("accept", "counters", "hello", "receiver", "settings", "settle", "span")
+
+    def __init__(
+        self,
+        receiver: Receivers,
+        hello: Hello,
+        accept: Iterable[int] | None,
+        settings: StreamSettings,
+        counters: Counters,
+        settle: "Callable[[Session], Settling] | None",
+    ) -> None:
+        self.receiver = _maker(receiver)
+        self.hello = hello
+        self.accept = None if accept is None else frozenset(accept)
+        self.settings = settings
+        self.counters = counters
+        self.settle = settle
+        # Who visits a session: one visit finds that nothing was sent since the last, the
+        # next one sends, so two visits make a heartbeat.
+        self.span = settings.heartbeat / 2
+
+
+class Session:
+    """
+    One native link (L{mesoskit.wire.link.Link}) and the peer's half of it.
+
+    No input of the peer and nothing that a receiver raises comes out of the methods
+    that a carrier calls: it is logged, counted and ends the link.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_call",
+        "_carrier",
+        "_congested",
+        "_decoder",
+        "_dirty",
+        "_hello",
+        "_outbox",
+        "_owed",
+        "_patience",
+        "_paused",
+        "_peer",
+        "_pending",
+        "_plan",
+        "_principal",
+        "_receiver",
+        "_settling",
+        "_silent",
+        "_spoke",
+        "_state",
+        "_why",
+        "_writing",
+    )
+
+    log = Logger()
+
+    def __init__(self, plan: SessionPlan, carrier: Carrier, peer: str) -> None:
+        settings = plan.settings
+        self._plan = plan
+        self._carrier = carrier
+        self._peer = peer
+        self._state = _GREETING
+        self._hello = _NOBODY
+        self._principal: str | None = None
+        self._receiver: Receiver | None = None
+        self._settling: Settling | None = None
+        self._why = ""
+        self._decoder = framing.Decoder(min(settings.early_limit, settings.record_limit))
+        self._outbox = Outbox(settings.batch, settings.record_limit, plan.counters)
+        # Our last call number; our calls that are not answered, with None where nobody
+        # waits any more; the peer's calls that are not answered.
+        self._call = 0
+        self._pending: dict[int, Deferred[None] | None] | None = None
+        self._owed: set[int] | None = None
+        self._dirty = self._writing = self._paused = self._congested = False
+        # Whether anything was written, and how many visits nothing was read.
+        self._spoke = False
+        self._silent = self._patience = 0
+
+    # What Link promises
+
+    @property
+    def peer(self) -> str:
+        """Where the peer is, for logs."""
+        return self._peer
+
+    @property
+    def principal(self) -> str | None:
+        """Who the peer proved to be."""
+        return self._principal
+
+    @property
+    def hello(self) -> Hello:
+        """What the peer said of itself."""
+        return self._hello
+
+    @property
+    def congested(self) -> bool:
+        """Whether more than C{high_water} bytes wait for the transport."""
+        return self._congested
+
+    @property
+    def ended(self) -> str:
+        """Why the link ends or has ended; empty before."""
+        return self._why
+
+    @property
+    def queued(self) -> int:
+        """About how many bytes wait that the transport has not been given yet."""
+        return self._outbox.queued
+
+    def send(self, message: Message) -> None:
+        """Send a message that wants no answer, as L{Link.send<mesoskit.wire.link.Link.send>}."""
+        if self._state < _CLOSING:
+            self._put(message, 0)
+
+    def call(self, message: Message) -> "Deferred[None]":
+        """Send a message that wants an answer, as L{Link.call<mesoskit.wire.link.Link.call>}."""
+        if self._state >= _CLOSING:
+            return fail(LinkLost(f"the link to {self._peer} is closed: {self._why}"))
+        pending = self._pending
+        if pending is None:
+            pending = self._pending = {}
+        limit = self._plan.settings.maximum_calls
+        if len(pending) >= limit:
+            return fail(TooManyCalls(f"{limit} calls to {self._peer} wait for answers already"))
+        number = self._call + 1
+        try:
+            self._put(message, number)
+        except NotSendable as error:
+            return fail(error)
+        self._call = number
+
+        def forget(_: "Deferred[None]") -> None:
+            if number in pending:
+                pending[number] = None
+
+        deferred: Deferred[None] = Deferred(forget)
+        pending[number] = deferred
+        return deferred
+
+    def answer(self, call: CallID, outcome: Taken | Refused) -> None:
+        """Answer a call of the peer's, as L{Link.answer<mesoskit.wire.link.Link.answer>}."""
+        if self._state >= _CLOSING:
+            return
+        owed = self._owed
+        if owed is None or call not in owed:
+            raise NotAsked(f"{self._peer} waits for no answer to call {call}")
+        owed.remove(call)
+        if isinstance(outcome, Refused):
+            # 0 and 202 would be read as consent.
+            status = outcome.status if 300 <= outcome.status < 600 else 500
+            self._outbox.put_answer(call, status, _sayable(outcome.why, _LONGEST_TEXT))
+        else:
+            self._outbox.put_answer(call, 0, "")
+        self._sent()
+
+    def lose(self, why: str = "") -> None:
+        """Close after what was sent, as L{Link.lose<mesoskit.wire.link.Link.lose>}."""
+        if self._state >= _CLOSING:
+            return
+        self._state = _CLOSING
+        self._why = why or "closed here"
+        while (data := self._outbox.pop()) is not None:
+            self._write(data)
+        if why:
+            error = Frame(error=_sayable(why, _LONGEST_ERROR))
+            self._write(framing.encode(error.SerializeToString()))
+        self._carrier.close()
+
+    # What the carrier tells
+
+    def start(self) -> None:
+        """The connection is there: say hello."""
+        ours = self._plan.hello
+        hello = WireHello(
+            version=VERSION,
+            role=ours.role,  # type: ignore[arg-type]
+            software=ours.software,
+            epoch=ours.epoch,
+            heartbeat_ms=max(1, int(self._plan.settings.heartbeat * 1000)),
+            token=ours.token,
+            instance=ours.instance,
+        )
+        self._write(framing.encode(Frame(hello=hello).SerializeToString()))
+
+    def bytes_received(self, data: bytes) -> None:
+        """These bytes came."""
+        if self._state >= _CLOSING:
+            return
+        counters = self._plan.counters
+        counters.bytes_in += len(data)
+        self._silent = 0
+        for payload in self._decoder.feed(data):
+            counters.frames_in += 1
+            if payload or self._state < _OPEN:
+                self._frame(payload)
+                if self._state >= _CLOSING:
+                    return
+        error = self._decoder.error
+        if error is not None:
+            kind = "oversize" if isinstance(error, framing.FrameTooLong) else "unframed"
+            self._fail(kind, str(error))
+
+    def flush(self) -> None:
+        """Give the transport what was sent, as far as it takes it."""
+        self._dirty = False
+        if self._state >= _CLOSING:
+            return
+        outbox = self._outbox
+        self._writing = True
+        while not self._paused and (data := outbox.pop()) is not None:
+            self._write(data)
+        self._writing = False
+        self._weigh()
+
+    def pause(self) -> None:
+        """The transport takes no more for now."""
+        self._paused = True
+        if not self._writing:
+            self._weigh()
+
+    def resume(self) -> None:
+        """The transport takes more again."""
+        self._paused = False
+        self.flush()
+
+    def visit(self) -> None:
+        """C{span} seconds have passed: send a heartbeat where needed, and listen for the peer's."""
+        if self._state != _OPEN:
+            return
+        self._silent += 1
+        if self._silent >= self._patience:
+            seconds = (self._silent - 1) * self._plan.span
+            self._cut("silent", f"nothing heard for {seconds:g} s")
+        elif self._spoke:
+            self._spoke = False
+        elif not self._paused:
+            self._write(_HEARTBEAT)
+
+    def late(self) -> None:
+        """The time for hello and for proving who one is has passed."""
+        if self._state < _OPEN:
+            seconds = self._plan.settings.hello_timeout
+            what = "no hello came" if self._state == _GREETING else "not authenticated"
+            self._fail("hello-timeout", f"{what} within {seconds:g} s")
+
+    def closed(self, why: str) -> None:
+        """The connection is gone."""
+        if self._state == _LOST:
+            return
+        state, self._state = self._state, _LOST
+        self._why = self._why or why
+        self._outbox.clear()
+        receiver, self._receiver, self._settling, self._owed = self._receiver, None, None, None
+        pending, self._pending = self._pending, None
+        for deferred in (pending or {}).values():
+            if deferred is not None:
+                deferred.errback(LinkLost(f"the link to {self._peer} was lost: {self._why}"))
+        if receiver is None:
+            if state < _CLOSING:
+                self.log.debug("{peer} left before hello: {why}", peer=self._peer, why=self._why)
+            return
+        self._plan.counters.links -= 1
+        self.log.info("{peer} is gone: {why}", peer=self._peer, why=self._why)
+        try:
+            receiver.lost(self, self._why)
+        except Exception:
+            self._raised("lost")
+
+    # Hello
+
+    def _greet(self, frame: Frame) -> None:
+        if not frame.HasField("hello"):
+            self._fail("no-hello", "the first frame must be a hello")
+        elif frame.items:
+            self._fail("no-hello", "a hello comes in a frame of its own")
+        else:
+            wrong = self._wrong_with(frame.hello)
+            if wrong is not None:
+                self._fail(*wrong)
+            elif self._plan.settle is None:
+                self.settled(None)
+            else:
+                self._state = _SETTLING
+                try:
+                    self._settling = self._plan.settle(self)
+                except Exception:
+                    self._broken("settle")
+
+    def _wrong_with(self, hello: WireHello) -> tuple[str, str] | None:
+        """Take a hello, or return the kind of error and what is wrong with it."""
+        if hello.version != VERSION:
+            return "version", f"version {hello.version} is not spoken here, only {VERSION}"
+        accept = self._plan.accept
+        role = int(hello.role)
+        if role == Role.UNKNOWN:
+            return "role", "the hello names no role that is known here"
+        if accept is not None and role not in accept:
+            wanted = ", ".join(map(role_name, sorted(accept)))
+            return "role", f"role {role_name(role)} is not accepted here, only: {wanted}"
+        longest = self._plan.settings.longest_heartbeat
+        span = hello.heartbeat_ms / 1000
+        if not 0 < span <= longest:
+            return "heartbeat", f"heartbeats every {span:g} s; over 0, up to {longest:g} will do"
+        token = hello.token if hello.HasField("token") else None
+        for text in (hello.software, hello.instance, token or ""):
+            # What is not UTF-8 comes out of protobuf as bytes.
+            if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
+                return "hello", f"a string in the hello is no text of up to {_LONGEST_TEXT} letters"
+        self._hello = Hello(role, hello.software, hello.epoch, token, hello.instance)
+        # The first of the visits that hear nothing may come at once, hence one more.
+        silence = span * self._plan.settings.missed_heartbeats
+        self._patience = ceil(silence / self._plan.span) + 1
+        return None
+
+    def settled(self, principal: str | None) -> None:
+        """The peer has proved to be C{principal}, or need not prove anything."""
+        if self._state >= _OPEN:
+            return
+        self._principal = principal
+        self._settling = None
+        self._decoder.limit = self._plan.settings.record_limit
+        try:
+            receiver = self._plan.receiver()
+        except Exception:
+            self._broken("receiver")
+            return
+        self._receiver = receiver
+        self._state = _OPEN
+        counters = self._plan.counters
+        counters.links += 1
+        counters.opened += 1
+        self.log.info(
+            "{peer} is here as {role}, {software}",
+            peer=self._peer,
+            role=role_name(self._hello.role),
+            software=self._hello.software,
+        )
+        try:
+            receiver.connected(self)
+        except Exception:
+            self._broken("connected")
+        if self._state == _OPEN:
+            self._carrier.opened()
+
+    # What the peer says
+
+    def _frame(self, payload: bytes) -> None:
+        try:
+            frame = Frame.FromString(payload)
+        except DecodeError:
+            self._fail("malformed", "what came is not a Frame")
+            return
+        if frame.HasField("error"):
+            self._told(frame.error)
+        elif self._state == _GREETING:
+            self._greet(frame)
+        elif frame.HasField("hello"):
+            self._fail("second-hello", "a hello comes once")
+        else:
+            items = frame.items
+            self._plan.counters.items_in += len(items)
+            for item in items:
+                if item.answers:
+                    self._answered(item)
+                else:
+                    self._message(item)
+                if self._state >= _CLOSING:
+                    return
+
+    def _message(self, item: Item) -> None:
+        call = item.call
+        try:
+            message = decode(item.name, item.body)
+        except UnknownMessage as error:
+            self._fail("unknown", str(error))
+            return
+        except Malformed as error:
+            self._fail("malformed", str(error))
+            return
+        if call and not self._owe(call):
+            return
+        receiver = self._receiver
+        try:
+            if receiver is not None:
+                receiver.received(self, message, call or None)
+            elif self._settling is not None:
+                self._settling.received(message)
+        except Exception:
+            self._broken("received")
+
+    def _owe(self, call: int) -> bool:
+        owed = self._owed
+        if owed is None:
+            owed = self._owed = set()
+        if call in owed:
+            self._fail("call", f"call {call} was made again before it was answered")
+            return False
+        limit = self._plan.settings.maximum_calls
+        if len(owed) >= limit:
+            self._fail("calls", f"more than {limit} calls wait for answers")
+            return False
+        owed.add(call)
+        return True
+
+    def _answered(self, item: Item) -> None:
+        if item.name:
+            self._fail("answer", "an item is a message or an answer, not both")
+            return
+        pending, call = self._pending, item.answers
+        if pending is None or call not in pending:
+            self._fail("answer", f"an answer came to call {call}, which waits for none")
+            return
+        deferred = pending.pop(call)
+        if deferred is None:
+            return
+        status = item.status
+        if status in (0, 202):
+            deferred.callback(None)
+        else:
+            deferred.errback(CallRefused(status, _text(item.why, _LONGEST_TEXT)))
+
+    def _told(self, error: str | bytes) -> None:
+        self._plan.counters.error("told")
+        self._state = _CLOSING
+        self._why = "the peer said: " + _text(error, _LONGEST_ERROR)
+        self.log.warn("{peer} closes: {why}", peer=self._peer, why=self._why)
+        self._carrier.close()
+
+    # What goes out
+
+    def _put(self, message: Message, call: int) -> None:
+        try:
+            name = wire_name(message)
+            body = encode(message)
+        except (UnknownMessage, Malformed) as error:
+            raise NotSendable(str(error)) from None
+        size = len(body) + len(name) + ITEM_OVERHEAD
+        limit = self._plan.settings.record_limit
+        if size > limit:
+            raise NotSendable(f"a {name} of {len(body)} bytes does not fit into a frame of {limit}")
+        self._outbox.put(size, name, body, call)
+        self._sent()
+
+    def _sent(self) -> None:
+        cap = self._plan.settings.outbound_cap
+        if self._outbox.queued > cap:
+            self._cut("slow", f"failed to keep up: more than {cap} bytes wait")
+        elif not self._dirty:
+            self._dirty = True
+            self._carrier.flush_later()
+
+    def _write(self, data: bytes) -> None:
+        counters = self._plan.counters
+        counters.frames_out += 1
+        counters.bytes_out += len(data)
+        self._spoke = True
+        self._carrier.write(data)
+
+    def _weigh(self) -> None:
+        """Tell the receiver where congestion began or ended."""
+        receiver = self._receiver
+        if receiver is None or self._state != _OPEN:
+            return
+        settings = self._plan.settings
+        mark = settings.low_water if self._congested else settings.high_water
+        congested = self._paused and self._outbox.queued >= mark
+        if congested is self._congested:
+            return
+        self._congested = congested
+        self.log.info(
+            "{peer} {what}", peer=self._peer, what="is congested" if congested else "keeps up again"
+        )
+        try:
+            receiver.congestion(self, congested)
+        except Exception:
+            self._broken("congestion")
+
+    # How it ends
+
+    def _fail(self, kind: str, why: str) -> None:
+        """The peer broke the rules: tell it, and close."""
+        self._plan.counters.error(kind)
+        why = why[:_LONGEST_ERROR]
+        self.log.warn("{peer} is sent away: {why}", peer=self._peer, why=why)
+        self.lose(why)
+
+    def _cut(self, kind: str, why: str) -> None:
+        """The peer takes nothing any more: end without a word."""
+        self._plan.counters.error(kind)
+        self.log.warn("{peer} is cut off: {why}", peer=self._peer, why=why)
+        self._state = _CLOSING
+        self._why = why
+        self._outbox.clear()
+        self._carrier.abort()
+
+    def _broken(self, where: str) -> None:
+        """Our own side raised: the link cannot be trusted to be in step any more."""
+        self._raised(where)
+        self.lose("internal error")
+
+    def _raised(self, where: str) -> None:
+        self._plan.counters.error("internal")
+        self.log.failure("{where} failed for {peer}", where=where, peer=self._peer)
+
+
+def _maker(receiver: Receivers) -> Callable[[], Receiver]:
+    # A class has the attribute too.
+    if isinstance(receiver, type) or not hasattr(receiver, "received"):
+        return cast(Callable[[], Receiver], receiver)
+    one = cast(Receiver, receiver)
+    return lambda: one
+
+
+def _text(value: str | bytes, longest: int) -> str:
+    """Return what a peer said, as text and not too much of it."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return text[:longest]
+
+
+def _sayable(text: str, longest: int) -> str:
+    """Return our own words as protobuf can carry them: not too many, and no lone surrogates."""
+    return text[:longest].encode(errors="replace").decode()

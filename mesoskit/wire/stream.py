@@ -1,0 +1,371 @@
+"""The native stream on Twisted's transports: who listens, and who dials.
+
+The session itself is L{mesoskit.wire.session}; here are the connections under it and
+the timers that it asks for.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITCPTransport,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mesoskit.wire.counters import Counters
+from mesoskit.wire.endpoints import address_text, client_endpoint
+from mesoskit.wire.link import Hello, Link
+from mesoskit.wire.pulse import Pulse
+from mesoskit.wire.session import Receivers, Session, SessionPlan, Settling
+from mesoskit.wire.settings import StreamSettings
+
+_DEFAULTS: Final = StreamSettings()
+
+
+class DialFailed(Exception):
+    """
+    No link came about.
+
+    @ivar why: the reason, which may be the peer's own words.
+    """
+
+    def __init__(self, endpoint: str, why: str) -> None:
+        super().__init__(f"no link to {endpoint}: {why}")
+        self.why = why
+
+
+@implementer(IProtocol, IPushProducer)
+class StreamProtocol:
+    """
+    A connection under a native session: the session's L{mesoskit.wire.session.Carrier}.
+
+    @ivar session: the link.
+    """
+
+    __slots__ = ("__weakref__", "_factory", "_group", "_timer", "session", "transport")
+
+    def __init__(self, factory: "StreamFactory", address: IAddress | None) -> None:
+        self._factory = factory
+        self._group = -1
+        self._timer: IDelayedCall | None = None
+        self.session = Session(factory.plan, self, address_text(address))
+        self.transport: Any = None
+
+    # IProtocol
+
+    def makeConnection(self, transport: Any) -> None:
+        """The connection is there: begin with hello."""
+        self.transport = transport
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
+        """Begin with hello."""
+        transport, factory = self.transport, self._factory
+        factory.protocols.add(self)
+        transport.registerProducer(self, True)
+        if ITCPTransport.providedBy(transport) and isinstance(
+            transport.getPeer(), IPv4Address | IPv6Address
+        ):
+            # What belongs together is joined into one write already.
+            transport.setTcpNoDelay(True)
+        self._timer = factory.clock.callLater(factory.settings.hello_timeout, self._late)
+        self.session.start()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Give the session what came."""
+        self.session.bytes_received(data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Tell the session, once."""
+        self._cancel_timer()
+        factory = self._factory
+        if self._group >= 0:
+            factory.pulse.leave(self.session, self._group)
+        factory.protocols.discard(self)
+        why = (
+            "connection closed"
+            if isinstance(reason.value, ConnectionDone)
+            else reason.getErrorMessage()
+        )
+        self.session.closed(why)
+        factory.gone(self, why)
+
+    def logPrefix(self) -> str:
+        """Return what Twisted's own log lines about this connection begin with."""
+        return "mesoskit"
+
+    # IPushProducer
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full."""
+        self.session.pause()
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer is empty again."""
+        self.session.resume()
+
+    def stopProducing(self) -> None:
+        """The transport is going; C{connectionLost} says the rest."""
+
+    # Carrier
+
+    def write(self, data: bytes) -> None:
+        """Write."""
+        self.transport.write(data)
+
+    def close(self) -> None:
+        """Close when all was written and the peer has taken it, or C{linger} is over."""
+        self._cancel_timer()
+        transport, factory = self.transport, self._factory
+        # A transport with a producer waits for more to write.
+        transport.unregisterProducer()
+        if isinstance(transport, FileDescriptor):
+            # Closing a socket that holds unread bytes would destroy what is on its way to
+            # the peer; so the peer closes first, having read to the end.
+            transport.loseWriteConnection()  # type: ignore[no-untyped-call]
+        else:
+            transport.loseConnection()
+        self._timer = factory.clock.callLater(factory.settings.linger, self._abort)
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._cancel_timer()
+        self.transport.abortConnection()
+
+    def flush_later(self) -> None:
+        """Have the session flushed at the end of the turn, with all others."""
+        self._factory.pulse.flush_later(self.session)
+
+    def opened(self) -> None:
+        """Let the pulse visit the session from now on."""
+        self._cancel_timer()
+        self._group = self._factory.pulse.join(self.session)
+        self._factory.linked(self)
+
+    def _late(self) -> None:
+        self._timer = None
+        self.session.late()
+
+    def _abort(self) -> None:
+        self._timer = None
+        self.transport.abortConnection()
+
+    def _cancel_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+
+@implementer(IProtocolFactory)
+class StreamFactory:
+    """
+    Makes native links of connections.
+
+    @ivar plan: what its sessions share; C{plan.hello} may be replaced, and new links
+        say the new one (a master that begins to lead has a new epoch).
+    @ivar settings: limits and times.
+    @ivar clock: what times are told by.
+    @ivar pulse: flushes its links at the end of the turn, and visits them.
+    @ivar counters: what they carried.
+    @ivar protocols: its connections, those whose peer has not said hello among them.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        receiver: Receivers,
+        hello: Hello,
+        *,
+        clock: IReactorTime,
+        accept: Iterable[int] | None = None,
+        settings: StreamSettings | None = None,
+        counters: Counters | None = None,
+        settle: Callable[[Session], Settling] | None = None,
+        pulse: Pulse | None = None,
+    ) -> None:
+        """
+        Prepare to make links.
+
+        @param receiver: hears the links; made anew for each one where it is a class or
+            a function.
+        @param hello: what this side says of itself.
+        @param accept: the roles that peers may have; L{None} for any known one.
+        @param settle: the layer in which peers prove who they are; L{None} where they
+            need not.
+        @param pulse: where it is shared with other factories of the same settings.
+        """
+        self.settings = settings or _DEFAULTS
+        self.clock = clock
+        self.counters = counters or Counters()
+        self.plan = SessionPlan(
+            receiver,
+            hello,
+            accept,
+            self.settings,
+            self.counters,
+            settle,
+        )
+        self.pulse = pulse or Pulse(clock, self.plan.span)
+        self.protocols: set[StreamProtocol] = set()
+        self._full = False
+
+    def doStart(self) -> None:
+        """A port is listening."""
+
+    def doStop(self) -> None:
+        """The port listens no more; what is linked stays linked."""
+
+    def buildProtocol(self, addr: IAddress | None) -> StreamProtocol | None:
+        """Return what speaks on a new connection; L{None}, which closes it, beyond the limit."""
+        if len(self.protocols) >= self.settings.maximum_links:
+            self.counters.error("too-many")
+            if not self._full:
+                self._full = True
+                self.log.warn("No room for more than {count} links", count=len(self.protocols))
+            return None
+        self._full = False
+        return StreamProtocol(self, addr)
+
+    def flush(self) -> None:
+        """Let what was sent on any link leave now, not at the end of the turn."""
+        self.pulse.flush()
+
+    def lose_all(self, why: str) -> None:
+        """Close every link, telling each peer why."""
+        for protocol in list(self.protocols):
+            protocol.session.lose(why)
+
+    def linked(self, protocol: StreamProtocol) -> None:
+        """The link on this connection is open."""
+
+    def gone(self, protocol: StreamProtocol, why: str) -> None:
+        """The connection is lost."""
+
+
+class _DialFactory(StreamFactory):
+    """Makes one link and says when it is there, or why it is not."""
+
+    _endpoint = ""
+    _result: Deferred[Link] | None = None
+    _protocol: StreamProtocol | None = None
+    _connecting: Deferred[Any] | None = None
+    _timer: IDelayedCall | None = None
+
+    def dial(self, endpoint: IStreamClientEndpoint, text: str) -> Deferred[Link]:
+        """Begin."""
+        result: Deferred[Link] = Deferred(self._cancelled)
+        self._endpoint = text
+        self._result = result
+        self._timer = self.clock.callLater(self.settings.dial_timeout, self._too_slow)
+        connecting = endpoint.connect(self)
+        if self._result is not None:
+            self._connecting = connecting
+        connecting.addCallbacks(lambda _: None, self._unreachable)
+        return result
+
+    def buildProtocol(self, addr: IAddress | None) -> StreamProtocol | None:
+        """Return what speaks on the connection, unless nobody wants it any more."""
+        if self._result is None:
+            return None
+        self._protocol = super().buildProtocol(addr)
+        return self._protocol
+
+    def linked(self, protocol: StreamProtocol) -> None:
+        """Say that the link is there."""
+        result = self._end()
+        if result is not None:
+            result.callback(protocol.session)
+
+    def gone(self, protocol: StreamProtocol, why: str) -> None:
+        """Say so, if nobody was told that the link is there."""
+        result = self._end()
+        if result is not None:
+            result.errback(DialFailed(self._endpoint, protocol.session.ended or why))
+
+    def _unreachable(self, reason: Failure) -> None:
+        result = self._end()
+        if result is not None:
+            result.errback(DialFailed(self._endpoint, reason.getErrorMessage()))
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        result = self._end()
+        if result is not None:
+            self._give_up()
+            seconds = self.settings.dial_timeout
+            result.errback(DialFailed(self._endpoint, f"not there within {seconds:g} s"))
+
+    def _cancelled(self, _: Deferred[Link]) -> None:
+        self._end()
+        self._give_up()
+
+    def _end(self) -> Deferred[Link] | None:
+        """Return the result if it is still to be told, and see that nobody else tells it."""
+        result, self._result = self._result, None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        return result
+
+    def _give_up(self) -> None:
+        if self._protocol is not None:
+            self._protocol.session.lose()
+            self._protocol.abort()
+        elif self._connecting is not None:
+            self._connecting.cancel()
+
+
+def dial(
+    endpoint: IStreamClientEndpoint | str,
+    receiver: Receivers,
+    hello: Hello,
+    *,
+    clock: Any,
+    accept: Iterable[int] | None = None,
+    settings: StreamSettings | None = None,
+    counters: Counters | None = None,
+    settle: Callable[[Session], Settling] | None = None,
+    pulse: Pulse | None = None,
+) -> Deferred[Link]:
+    """
+    Dial a peer; fires when both have said hello and C{receiver} knows the link.
+
+    Fails with L{DialFailed}; cancelling it cuts the connection. Where nothing comes
+    about C{receiver} hears nothing.
+
+    @param endpoint: an endpoint, or its text (L{mesoskit.wire.endpoints}); raises
+        L{mesoskit.wire.endpoints.EndpointError} at once where the text is wrong.
+    @param clock: the reactor; an L{IReactorTime} is enough where C{endpoint} is no text.
+    @param accept: the roles that the peer may have; L{None} for any known one.
+    @param pulse: shared by many dialled links of the same settings; its own by default.
+    """
+    if isinstance(endpoint, str):
+        text = endpoint
+        endpoint = client_endpoint(clock, endpoint)
+    else:
+        text = type(endpoint).__name__
+    factory = _DialFactory(
+        receiver,
+        hello,
+        clock=clock,
+        accept=accept,
+        settings=settings,
+        counters=counters,
+        settle=settle,
+        pulse=pulse,
+    )
+    return factory.dial(endpoint, text)
