@@ -1,0 +1,74 @@
+"""What operators ask of a master: the requests that change its state.
+
+A request is an event like any other, C{Requested}, and is answered by one effect,
+C{Replied}, under the same number. What C{/teardown} and C{MARK_AGENT_GONE} mean is
+Mesos' (C{src/master/http.cpp}).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mesoskit.master import frameworks, health
+from mesoskit.model.ids import AgentId, FrameworkId
+
+if TYPE_CHECKING:
+    from mesoskit.master.state import MasterState
+
+
+@dataclass(slots=True)
+class Teardown:
+    """Remove a framework."""
+
+    framework_id: FrameworkId
+
+
+@dataclass(slots=True)
+class MarkAgentGone:
+    """Take it that an agent will never come back."""
+
+    agent_id: AgentId
+
+
+Request = Teardown | MarkAgentGone
+
+
+@dataclass(slots=True)
+class Requested:
+    """An operator wants something; C{number} is the service's, for the answer."""
+
+    number: int
+    request: Request
+
+
+@dataclass(slots=True)
+class Replied:
+    """The answer to a request: a status as in HTTP, and a text for people."""
+
+    number: int
+    status: int
+    why: str = ""
+
+
+def requested(state: "MasterState", event: Requested) -> None:
+    """Do what an operator asks for."""
+    request = event.request
+    if not state.ready:
+        status, why = 503, "Master has not finished recovery"
+    elif isinstance(request, Teardown):
+        status, why = _teardown(state, request)
+    elif health.mark_gone(state, request.agent_id):
+        status, why = 200, ""
+    else:
+        status, why = 404, f"Agent {request.agent_id} not found"
+    state.effects.append(Replied(event.number, status, why))
+
+
+def _teardown(state: "MasterState", request: Teardown) -> tuple[int, str]:
+    framework = state.frameworks.get(request.framework_id)
+    if framework is None:
+        return 400, "No framework found with specified ID"
+    peer = framework.peer
+    frameworks.remove(state, framework)
+    if peer is not None:
+        state.drop(peer, "Framework was torn down by an operator")
+    return 200, ""

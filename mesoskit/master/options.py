@@ -1,0 +1,102 @@
+"""What can be set on a master.
+
+A plain record: reading flags, files and the environment is C{mesoskit.app}'s business.
+Every field has the name and the default of Mesos' master flag of that name
+(C{docs/configuration/master.md} of Apache Mesos) unless it says otherwise; times are seconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv4Address
+
+from mesoskit.messages.mesos_pb2 import MasterInfo
+
+MESOS_VERSION = "1.11.0"
+"""The release of Apache Mesos whose protocol is spoken here, as C{MasterInfo.version} tells it."""
+
+HEARTBEAT_INTERVAL = 15.0
+"""How often a framework over HTTP gets a C{HEARTBEAT} event, as C{SUBSCRIBED} tells it."""
+
+
+@dataclass(slots=True, frozen=True)
+class MasterOptions:
+    """
+    The flags of a master, read.
+
+    @ivar hostname: the name that is told to clients.
+    @ivar ip: the IPv4 address in dotted form.
+    @ivar port: the one port.
+    @ivar cluster: a name for people, or L{None}.
+    @ivar agent_ping_timeout: how long a ping may go unanswered.
+    @ivar max_agent_ping_timeouts: so many in a row, and the agent is unreachable.
+    @ivar agent_reregister_timeout: how long a known agent may take to come back after a
+        new master was elected.
+    @ivar recovery_agent_removal_limit: the part (0 to 1) of the known agents that may be
+        given up after that time; if more are missing the master stops instead.
+    @ivar offer_timeout: after which an offer is rescinded, or L{None} for never.
+    @ivar roles: the only roles allowed, or L{None} for any.
+    @ivar weights: by role, where not 1.
+    @ivar root_submissions: whether a framework may run its tasks as root.
+    @ivar max_completed_frameworks: how many are remembered after their end.
+    @ivar max_completed_tasks_per_framework: likewise for tasks.
+    @ivar max_unreachable_tasks_per_framework: likewise for tasks on unreachable agents.
+    @ivar registry_gc_interval: how often old unreachable and gone agents are forgotten.
+    @ivar registry_max_agent_age: those older than this.
+    @ivar registry_max_agent_count: and those beyond this number.
+    @ivar story_length: how many past transitions L{mesoskit.master.story} can look back on
+        (ours; not a flag of Mesos).
+    """
+
+    hostname: str = "localhost"
+    ip: str = "127.0.0.1"
+    port: int = 5050
+    cluster: str | None = None
+    agent_ping_timeout: float = 15.0
+    max_agent_ping_timeouts: int = 5
+    agent_reregister_timeout: float = 600.0
+    recovery_agent_removal_limit: float = 1.0
+    offer_timeout: float | None = None
+    roles: frozenset[str] | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+    root_submissions: bool = True
+    max_completed_frameworks: int = 50
+    max_completed_tasks_per_framework: int = 1000
+    max_unreachable_tasks_per_framework: int = 1000
+    registry_gc_interval: float = 900.0
+    registry_max_agent_age: float = 1209600.0
+    registry_max_agent_count: int = 102400
+    story_length: int = 20000
+
+    @property
+    def total_ping_timeout(self) -> float:
+        """How long an agent may hear nothing before it must take itself for cut off."""
+        return self.agent_ping_timeout * self.max_agent_ping_timeouts
+
+
+def master_info(options: MasterOptions, master_id: str) -> MasterInfo:
+    """
+    Return what a master says of itself to agents, frameworks and in ZooKeeper.
+
+    C{ip} is the address as Mesos writes it there: the four bytes in network order, read as
+    a number by a little-endian machine (127.0.0.1 gives 16777343).
+    """
+    info = MasterInfo(
+        id=master_id,
+        ip=_network_order(options.ip),
+        port=options.port,
+        pid=f"master@{options.ip}:{options.port}",
+        hostname=options.hostname,
+        version=MESOS_VERSION,
+    )
+    info.address.hostname = options.hostname
+    info.address.ip = options.ip
+    info.address.port = options.port
+    info.capabilities.add().type = MasterInfo.Capability.AGENT_UPDATE
+    return info
+
+
+def _network_order(ip: str) -> int:
+    try:
+        return int.from_bytes(IPv4Address(ip).packed, "little")
+    except AddressValueError:
+        return 0

@@ -1,0 +1,200 @@
+"""SUBSCRIBE and UPDATE_FRAMEWORK.
+
+What becomes of a SUBSCRIBE (C{Master::subscribe} and C{Master::_subscribe} of the v1 API;
+a call of the old driver is turned into this one where it comes in):
+
+====================================  =====================================================
+the framework's id                    what happens
+====================================  =====================================================
+none                                  a new framework, with a new id
+of a completed framework              ERROR "Framework has been removed", and the link ends
+nobody's                              a new framework, with that id
+of one that only agents know yet      it is subscribed, and its tasks are its own again
+of one that is disconnected           it is subscribed again
+of one that is subscribed elsewhere   the other gets ERROR "Framework failed over", and its
+                                      link ends
+of one subscribed over this link      its offers are rescinded, and it is subscribed again
+====================================  =====================================================
+
+In each but the first case all agents hear how things stand (C{UpdateFrameworkMessage}).
+"""
+
+from typing import TYPE_CHECKING
+
+from mesoskit.master import frameworks, offers
+from mesoskit.master.options import HEARTBEAT_INTERVAL
+from mesoskit.master.records import Framework, Peer, framework_roles
+from mesoskit.messages.mesos_pb2 import FrameworkInfo
+from mesoskit.messages.scheduler_pb2 import Call, Event
+from mesoskit.model.ids import FrameworkId
+from mesoskit.model.validation_framework import (
+    validate_admission,
+    validate_constrained_roles,
+    validate_framework_update,
+    validate_principal_kept,
+    validate_suppressed_roles,
+)
+
+if TYPE_CHECKING:
+    from mesoskit.master.state import MasterState, Refusal
+
+
+def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
+    """Take a SUBSCRIBE; what is wrong with it is told in an ERROR event, and the link ends."""
+    info = FrameworkInfo()
+    info.CopyFrom(call.subscribe.framework_info)
+    suppressed = tuple(dict.fromkeys(call.subscribe.suppressed_roles))
+    framework_id = FrameworkId(info.id.value)
+    if framework_id:
+        state.counters.messages_reregister_framework += 1
+    else:
+        state.counters.messages_register_framework += 1
+    error = _invalid(state, info) or _invalid_options(info, call.subscribe)
+    if error is not None:
+        _refuse(state, peer, error)
+        return None
+    if peer.principal is not None and not info.HasField("principal"):
+        info.principal = peer.principal
+    standing = peer.framework
+    if standing is not None and standing.id != framework_id:
+        if framework_id:
+            return 400, f"Framework {standing.id} is already subscribed over this connection"
+        _subscribed(state, standing)
+        return None
+    if not framework_id:
+        info.id.value = _new_id(state)
+        framework = frameworks.add(state, info, suppressed, peer)
+        framework.calls[Call.SUBSCRIBE] += 1
+        _subscribed(state, framework)
+        return None
+    known = state.frameworks.get(framework_id)
+    if known is None:
+        known = frameworks.add(state, info, suppressed, None)
+    # These two cannot change, and Mesos does not say so here.
+    info.user = known.info.user
+    if info.checkpoint != known.info.checkpoint:
+        info.checkpoint = known.info.checkpoint
+    error = validate_principal_kept(known.info, info)
+    if error is not None:
+        _refuse(state, peer, error)
+        return None
+    known.calls[Call.SUBSCRIBE] += 1
+    _update(state, known, info, suppressed)
+    _take_over(state, known, peer)
+    _subscribed(state, known)
+    tell_agents(state, known)
+    return None
+
+
+def update_framework(state: "MasterState", framework: Framework, call: Call) -> "Refusal | None":
+    """Take over another FrameworkInfo without a new subscription."""
+    info = FrameworkInfo()
+    info.CopyFrom(call.update_framework.framework_info)
+    suppressed = tuple(dict.fromkeys(call.update_framework.suppressed_roles))
+    error = _invalid(state, info)
+    if error is not None:
+        return 400, f"Supplied FrameworkInfo is not valid: {error}"
+    error = validate_framework_update(framework.info, info)
+    if error is not None:
+        return 400, f"FrameworkInfo update is not valid: {error}"
+    error = _invalid_options(info, call.update_framework)
+    if error is not None:
+        return 400, f"'UpdateFramework' call is not valid: {error}"
+    changed = info != framework.info
+    _update(state, framework, info, suppressed)
+    if changed:
+        tell_agents(state, framework)
+    return None
+
+
+def tell_agents(state: "MasterState", framework: Framework) -> None:
+    """Tell all connected agents how things stand with a framework."""
+    message = frameworks.update_message(framework)
+    for agent in state.agents.values():
+        state.to_agent(agent, message)
+
+
+def _invalid(state: "MasterState", info: FrameworkInfo) -> str | None:
+    """Return what is wrong with a FrameworkInfo here and now, or L{None}."""
+    return validate_admission(
+        info,
+        state.options.roles,
+        state.options.root_submissions,
+        FrameworkId(info.id.value) in state.completed,
+    )
+
+
+def _invalid_options(
+    info: FrameworkInfo, said: Call.Subscribe | Call.UpdateFramework
+) -> str | None:
+    """Return what is wrong with the roles that a framework suppresses or constrains."""
+    roles = framework_roles(info)
+    return validate_suppressed_roles(roles, said.suppressed_roles) or validate_constrained_roles(
+        roles, said.offer_constraints
+    )
+
+
+def _refuse(state: "MasterState", peer: Peer, error: str) -> None:
+    state.send(peer, frameworks.error_event(error))
+    if peer.framework is not None:
+        # The subscription that stands ends with the link it stands on.
+        frameworks.lost(state, peer.framework, error)
+    state.drop(peer, error)
+    state.note("warn", f"Refused the subscription of a framework at {peer.address}: {error}")
+
+
+def _new_id(state: "MasterState") -> str:
+    number = state.next_framework
+    state.next_framework += 1
+    return f"{state.info.id}-{number:04d}"
+
+
+def _update(
+    state: "MasterState", framework: Framework, info: FrameworkInfo, suppressed: tuple[str, ...]
+) -> None:
+    """Take over a FrameworkInfo; offers to roles that it has left are rescinded."""
+    framework.update(info)
+    framework.suppressed = suppressed
+    state.allocator.update_framework(
+        state.now, framework.id, frameworks.framework_options(framework)
+    )
+    for offer in list(framework.offers.values()):
+        if offer.role not in framework.roles:
+            offers.rescind(state, offer)
+
+
+def _take_over(state: "MasterState", framework: Framework, peer: Peer) -> None:
+    """Make a link the framework's, whatever it had before."""
+    now = state.now
+    state.deadlines.drop(("failover", framework.id))
+    if framework.recovered:
+        framework.recovered = False
+        framework.registered_time = now
+    framework.reregistered_time = now
+    before = framework.peer
+    if before is peer:
+        for offer in list(framework.offers.values()):
+            offers.rescind(state, offer)
+    elif before is not None:
+        state.to_framework(framework, frameworks.error_event("Framework failed over"))
+        state.drop(before, "Framework failed over")
+        frameworks.unbind(framework)
+        for offer in list(framework.offers.values()):
+            offers.discard(state, offer, None)
+    frameworks.bind(framework, peer)
+    if not framework.active:
+        framework.active = True
+        state.allocator.activate_framework(now, framework.id)
+    state.allocator.set_congested(now, framework.id, peer.congested)
+    state.past.add((now, "framework subscribed", framework.id, peer.address))
+    state.note("info", f"Framework {framework.id} subscribed at {peer.address}")
+
+
+def _subscribed(state: "MasterState", framework: Framework) -> None:
+    event = Event()
+    event.type = Event.SUBSCRIBED
+    subscribed = event.subscribed
+    subscribed.framework_id.value = framework.id
+    subscribed.heartbeat_interval_seconds = HEARTBEAT_INTERVAL
+    subscribed.master_info.CopyFrom(state.info)
+    state.to_framework(framework, event)
