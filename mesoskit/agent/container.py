@@ -27,13 +27,16 @@ class ContainerSpec:
     One container: a process (with all it starts) in a sandbox.
 
     @ivar id: unique for ever; every command of the launcher is idempotent by it.
-    @ivar argv: what is executed. A shell command is C{("/bin/sh", "-c", command)}.
-    @ivar file: the executable where it is not C{argv[0]} (Mesos' C{CommandInfo.value} with C{shell=false}).
+    @ivar argv: what is executed. A shell command is C{("sh", "-c", command)}.
+    @ivar file: the executable where it is not C{argv[0]}: C{"/bin/sh"}, or Mesos'
+        C{CommandInfo.value} with C{shell=false}; without a slash it is looked for in C{PATH}.
     @ivar environment: all of it; nothing of the agent's own is added.
-    @ivar sandbox: the working directory, made by the service as the user; C{stdout} and C{stderr} are files in it.
+    @ivar sandbox: the working directory, made by the service as the user, with what is
+        missing above it; C{stdout} and C{stderr} are files in it.
     @ivar user: whom it runs as; L{None}: the agent's own user.
     @ivar rlimits: (name such as C{"RLMT_NOFILE"}, soft, hard); L{None} for no limit.
-    @ivar append: do not truncate C{stdout} and C{stderr} (several containers of a group share a sandbox parent, not files).
+    @ivar uris: what is fetched into the sandbox before it starts.
+    @ivar links: symbolic links, each as (path, target), made or replaced beside the sandbox.
     """
 
     id: ContainerId
@@ -44,9 +47,7 @@ class ContainerSpec:
     user: str | None = None
     rlimits: tuple[tuple[str, int | None, int | None], ...] = ()
     uris: tuple[Uri, ...] = ()
-    links: tuple[
-        tuple[str, str], ...
-    ] = ()  # (symlink path, target) made beside the sandbox, e.g. runs/latest
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ class Launch:
 
 @dataclass(slots=True)
 class Signal:
-    """Effect: send a signal to the process group of a container; nothing happens if it has ended."""
+    """Effect: signal the process group of a container; nothing happens if it has ended."""
 
     container: ContainerId
     signum: int
@@ -66,7 +67,10 @@ class Signal:
 
 @dataclass(slots=True)
 class Destroy:
-    """Effect: SIGKILL everything the container ever started. ContainerExited follows, as for any end."""
+    """
+    Effect: SIGKILL everything the container ever started. L{ContainerExited} follows, as for
+    any end; L{ContainerFailed}, where it was not started yet.
+    """
 
     container: ContainerId
 
@@ -142,3 +146,36 @@ class DiskRead:
     """Event: how full the file system of the work directory is (0.0 to 1.0)."""
 
     used: float
+
+
+@dataclass(slots=True)
+class RecoveredContainers:
+    """
+    Event: what the launcher still holds from before this agent process, told once after
+    C{Recovered}. Each of them is destroyed or forgotten by the state; L{ContainerExited}
+    comes for those in C{running} as for any other, and not for those in C{exited}.
+
+    @ivar running: pid by container.
+    @ivar exited: wait status by container; L{None} where nobody knows it.
+    """
+
+    running: dict[ContainerId, int] = field(default_factory=dict)
+    exited: dict[ContainerId, int | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class SandboxesFound:
+    """
+    Event: the sandboxes that lie in the work directory at start, as (path, moment of the
+    last change in seconds since 1970). Those that no live container owns wait for the GC.
+    """
+
+    sandboxes: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(slots=True)
+class Removed:
+    """Event: a tree that L{Remove} named is gone (C{why} empty), or why it is not."""
+
+    path: str
+    why: str = ""
