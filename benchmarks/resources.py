@@ -4,9 +4,11 @@ The master does dozens of them in the life of a task. Run as C{python benchmarks
 """
 
 from collections.abc import Callable
+from itertools import cycle
 from statistics import median
 from timeit import Timer
 
+from mesoskit.model.resource_validation import validate_resources
 from mesoskit.model.resources import PRE, Resources
 
 LOOPS = 5_000
@@ -17,6 +19,11 @@ TASK = Resources.parse("cpus:0.5;mem:128;disk:10;ports:[31502-31503]")
 REST = AGENT - TASK
 FRAGMENTED = AGENT - Resources.of(ports=[(port, port) for port in range(31001, 31999, 10)])
 MESSAGES = TASK.to_message()
+# More than are remembered, so that none is met again while it is.
+NEW = cycle(
+    Resources.of(cpus=0.5, mem=128, disk=10, ports=[(port, port)]).to_message()
+    for port in range(31000, 37000)
+)
 LARGE = FRAGMENTED.to_message()
 TEXT = str(AGENT)
 
@@ -42,6 +49,8 @@ OPERATIONS: dict[str, Callable[[], object]] = {
     "allocatable_to": lambda: AGENT.allocatable_to("web"),
     "scalar": lambda: AGENT.scalar("cpus"),
     "from_message, seen before": lambda: Resources.from_message(MESSAGES),
+    "from_message, new ports": lambda: Resources.from_message(next(NEW)),
+    "validate": lambda: validate_resources(MESSAGES),
     "from_message, 100 port ranges": lambda: Resources.from_message(LARGE),
     "to_message, again": lambda: TASK.to_message(PRE),
     "parse": lambda: Resources.parse(TEXT),

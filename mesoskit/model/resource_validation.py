@@ -6,6 +6,8 @@ resources is checked once, where it comes in; L{mesoskit.model.resources.Resourc
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from mesoskit.messages.mesos_pb2 import Resource
 from mesoskit.model.disks import MOUNT, PATH, SOURCE_NAMES, labels_text, sorted_labels
@@ -15,7 +17,18 @@ from mesoskit.model.roles import STAR, validate_role
 from mesoskit.model.validation_ids import validate_id
 from mesoskit.model.values import RANGES, SCALAR, SET, overlapping, thousandths
 
-_MOST_THOUSANDTHS = 1 << 63
+_MOST_THOUSANDTHS: Final = 1 << 63
+_REMEMBERED_BYTES: Final = 512
+_GPUS_ARE_WHOLE: Final = "The 'gpus' resource must be an unsigned integer"
+
+
+class _Findings(NamedTuple):
+    """What can be told of a resource by itself; the rest is only looked at if the form is right."""
+
+    form: str | None
+    gpus: int = 0
+    disk: str | None = None
+    reservation: str | None = None
 
 
 def validate_resources(resources: Iterable[Resource]) -> str | None:
@@ -25,33 +38,58 @@ def validate_resources(resources: Iterable[Resource]) -> str | None:
     Beyond each resource's own form this covers C{gpus}, which are whole, and what C{DiskInfo}
     and dynamic reservations cannot go together with.
     """
-    resources = list(resources)
-    error = validate_format(resources)
-    if error is not None:
-        return f"Invalid resources: {error}"
-    error = validate_gpus(resources)
-    if error is not None:
-        return f"Invalid 'gpus' resource: {error}"
-    for resource in resources:
-        error = validate_disk(resource)
-        if error is not None:
-            return f"Invalid DiskInfo: {error}"
-    for resource in resources:
-        if _dynamically_reserved(resource) and resource.HasField("revocable"):
-            return (
-                "Invalid ReservationInfo: Dynamically reserved resource "
-                f"{describe(resource)} cannot be created from revocable resources"
-            )
+    findings = [_examine(resource) for resource in resources]
+    for found in findings:
+        if found.form is not None:
+            return f"Invalid resources: {found.form}"
+    if sum([found.gpus for found in findings]) % 1000:
+        return f"Invalid 'gpus' resource: {_GPUS_ARE_WHOLE}"
+    for found in findings:
+        if found.disk is not None:
+            return f"Invalid DiskInfo: {found.disk}"
+    for found in findings:
+        if found.reservation is not None:
+            return f"Invalid ReservationInfo: {found.reservation}"
     return None
 
 
 def validate_format(resources: Iterable[Resource]) -> str | None:
     """Return what is wrong with the first malformed resource and which one it is, or L{None}."""
     for resource in resources:
-        error = validate_resource(resource)
+        error = _examine(resource).form
         if error is not None:
-            return f"Resource '{describe(resource)}' is invalid: {error}"
+            return error
     return None
+
+
+def validate_gpus(resources: Iterable[Resource]) -> str | None:
+    """Return what Mesos says where well-formed resources hold a fraction of a GPU, or L{None}."""
+    total = sum([_examine(resource).gpus for resource in resources])
+    return _GPUS_ARE_WHOLE if total % 1000 else None
+
+
+def _examine(resource: Resource) -> _Findings:
+    """Look at a resource, or remember what was found: tasks ask for the same again and again."""
+    blob = resource.SerializePartialToString()
+    return _known(blob) if len(blob) <= _REMEMBERED_BYTES else _findings(resource)
+
+
+@lru_cache(maxsize=4096)
+def _known(blob: bytes) -> _Findings:
+    return _findings(Resource.FromString(blob))
+
+
+def _findings(resource: Resource) -> _Findings:
+    error = validate_resource(resource)
+    if error is not None:
+        return _Findings(f"Resource '{describe(resource)}' is invalid: {error}")
+    is_gpus = resource.name == "gpus" and resource.type == SCALAR
+    return _Findings(
+        None,
+        thousandths(resource.scalar.value) if is_gpus else 0,
+        validate_disk(resource),
+        _validate_revocable(resource),
+    )
 
 
 def validate_resource(resource: Resource) -> str | None:
@@ -226,12 +264,6 @@ def _validate_sharing(resource: Resource) -> str | None:
     return None
 
 
-def validate_gpus(resources: Iterable[Resource]) -> str | None:
-    """Return what Mesos says where valid resources hold a fraction of a GPU, or L{None}."""
-    total = sum(thousandths(r.scalar.value) for r in resources if r.name == "gpus")
-    return "The 'gpus' resource must be an unsigned integer" if total % 1000 else None
-
-
 def validate_disk(resource: Resource) -> str | None:
     """Return what is wrong with what a valid resource says of its volume, or L{None}."""
     if not resource.HasField("disk"):
@@ -253,7 +285,17 @@ def validate_disk(resource: Resource) -> str | None:
     return None if error is None else f"Invalid persistence ID for persistent volume: {error}"
 
 
-def _dynamically_reserved(resource: Resource) -> bool:
+def _validate_revocable(resource: Resource) -> str | None:
+    """Return what is wrong where something revocable is reserved by an operation, or L{None}."""
+    if not resource.HasField("revocable"):
+        return None
     if resource.reservations:
-        return resource.reservations[-1].type == DYNAMIC
-    return resource.HasField("reservation")
+        dynamic = resource.reservations[-1].type == DYNAMIC
+    else:
+        dynamic = resource.HasField("reservation")
+    if not dynamic:
+        return None
+    return (
+        f"Dynamically reserved resource {describe(resource)}"
+        " cannot be created from revocable resources"
+    )

@@ -14,7 +14,9 @@ from mesoskit.messages.mesos_pb2 import Resource
 from mesoskit.model.quantities import Quantities
 from mesoskit.model.resource_key import (
     AMOUNT,
+    DYNAMIC,
     SHARED,
+    STATIC,
     WHOLE,
     InvalidResources,
     Reservation,
@@ -35,9 +37,11 @@ from mesoskit.model.values import (
 )
 
 __all__ = [
+    "DYNAMIC",
     "ENDPOINT",
     "POST",
     "PRE",
+    "STATIC",
     "InvalidResources",
     "NotContained",
     "Reservation",
@@ -48,8 +52,8 @@ __all__ = [
 Value: TypeAlias = int | Ranges | frozenset[str]
 """Thousandths, ranges or a set, by the C{kind} of the key."""
 
-_READ_AT_ONCE = 1024
-"""Lists of resources longer than this many bytes are read anew each time they come."""
+_REMEMBERED_BYTES = 512
+"""What is longer is read anew each time it comes; lists may have twice as much."""
 
 
 class NotContained(ValueError):
@@ -103,9 +107,9 @@ class Resources(PartsOfResources):
         blobs = tuple([resource.SerializePartialToString() for resource in resources])
         if not blobs:
             return cls.EMPTY
-        if sum(map(len, blobs)) > _READ_AT_ONCE:
+        if sum(map(len, blobs)) > 2 * _REMEMBERED_BYTES:
             return _read(blobs)
-        return _read_cached(blobs)
+        return _read_all_known(blobs)
 
     def to_message(self, format: int = POST) -> list[Resource]:  # noqa: A002
         """
@@ -325,18 +329,23 @@ class Resources(PartsOfResources):
     def map_keys(self, change: Callable[[ResourceKey], ResourceKey]) -> "Resources":
         """Return the same amounts under the keys that C{change} gives for theirs."""
         items: dict[ResourceKey, Any] = {}
+        same = True
         for key, value in self._items.items():
             if key.mode < WHOLE:
-                _put(items, change(key), value)
+                changed = change(key)
+                same = same and changed is key
+                _put(items, changed, value)
                 continue
             for piece in value:
                 changed = change(piece.key)
+                same = same and changed is piece.key
                 if changed.mode >= WHOLE:
                     _join(items, changed.match, (Piece(piece.size, changed, piece.count),))
                 else:
                     # What was shared is one disk again, however many copies there were.
                     _join(items, changed.match, piece.size)
-        return self._part(items)
+        # Not by comparing items: they are equal, too, where only a volume's path is new.
+        return self if same else Resources._of(items)
 
     def allocated(self, role: str) -> "Resources":
         """Return the same resources allocated to a role."""
@@ -415,17 +424,18 @@ def _plain(name: str, amount: float | Iterable[Any]) -> tuple[ResourceKey, Value
 
 
 def _read(blobs: tuple[bytes, ...]) -> Resources:
-    entries = [_read_one(blob) for blob in blobs]
+    entries = [
+        _read_known(blob) if len(blob) <= _REMEMBERED_BYTES else _read_one(blob) for blob in blobs
+    ]
     return Resources([entry for entry in entries if entry is not None])
-
-
-@lru_cache(maxsize=2048)
-def _read_cached(blobs: tuple[bytes, ...]) -> Resources:
-    return _read(blobs)
 
 
 def _read_one(blob: bytes) -> tuple[ResourceKey, Value] | None:
     return read_resource(Resource.FromString(blob))
+
+
+_read_known = lru_cache(maxsize=4096)(_read_one)
+_read_all_known = lru_cache(maxsize=2048)(_read)
 
 
 def _restored(items: dict[ResourceKey, Any]) -> Resources:

@@ -54,6 +54,14 @@ class VolumeTests(SynchronousTestCase):
         self.assertEqual([str(key.disk) for key, _ in made + other - other], ["a:data"])
         self.assertEqual([str(key.disk) for key, _ in (made + other).minus(made)], ["a:other"])
 
+    def test_a_volume_can_be_mounted_otherwise(self):
+        made = disk(10, persistence_id="a", volume=Volume("data"))
+        moved = made.map_keys(
+            lambda key: key.replace(disk=key.disk and key.disk._replace(volume=Volume("other")))
+        )
+        self.assertEqual([str(key.disk) for key, _ in moved], ["a:other"])
+        self.assertIs(made.map_keys(lambda key: key), made)
+
     def test_volumes_turn_back_into_disk(self):
         plain = disk(10, persistence_id="a", volume=Volume("data")) + disk(5)
         self.assertEqual(plain.without_volumes(), disk(15))
