@@ -1,0 +1,217 @@
+"""What executors say at the door: C{mesos.v1.executor.Call}.
+
+The refusals and their texts are those of Mesos' agent (C{Http::executor} in
+C{src/slave/http.cpp}, C{validateExecutorCall} in C{src/common/validation.cpp}), whatever
+carries the calls.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from mesoskit.agent import executors, updates
+from mesoskit.agent.frameworks import Executor, ExecutorState
+from mesoskit.agent.registration import agent_info
+from mesoskit.messages.executor_pb2 import Call, Event
+from mesoskit.messages.internal_pb2 import ExecutorToFrameworkMessage
+from mesoskit.messages.mesos_pb2 import TaskState as TaskStateField
+from mesoskit.messages.mesos_pb2 import TaskStatus
+from mesoskit.model.events import Answer, Drop, Send
+from mesoskit.model.ids import PeerId, TaskId
+from mesoskit.model.statuses import complete_status
+from mesoskit.model.tasks import Reason, Source, TaskState, as_lost, may_cause
+from mesoskit.model.updates import Receipt
+from mesoskit.model.validation_ids import validate_uuid
+
+if TYPE_CHECKING:
+    from mesoskit.agent.state import AgentState
+
+NOT_SUBSCRIBED: Final = "Executor is not subscribed"
+LOST_ON_THE_WAY: Final = "Task launched during agent restart"
+
+
+def call(
+    state: AgentState, executor: Executor, peer: PeerId, message: Call, number: int | None
+) -> None:
+    """Hear a call of the executor that the token at the door named."""
+    wrong = validate(message)
+    if wrong is not None:
+        return refuse(state, peer, number, 400, wrong)
+    if message.framework_id.value != executor.framework.id:
+        return refuse(state, peer, number, 400, "Framework cannot be found")
+    if message.executor_id.value != executor.id:
+        return refuse(state, peer, number, 400, "Executor cannot be found")
+    if message.type == Call.SUBSCRIBE:
+        _taken(state, peer, number)
+        return _subscribe(state, executor, peer, message.subscribe)
+    if executor.peer != peer:
+        return refuse(state, peer, number, 403, NOT_SUBSCRIBED)
+    if message.type == Call.UPDATE:
+        return _update(state, executor, peer, message.update.status, number)
+    if message.type == Call.MESSAGE:
+        _message(state, executor, message.message.data)
+    return _taken(state, peer, number)
+
+
+def refuse(state: AgentState, peer: PeerId, number: int | None, status: int, why: str) -> None:
+    """Refuse a call."""
+    if number is not None:
+        state.out.append(Answer(peer, number, status, why))
+
+
+def _taken(state: AgentState, peer: PeerId, number: int | None) -> None:
+    if number is not None:
+        state.out.append(Answer(peer, number))
+
+
+_BODIES: Final[dict[int, Literal["subscribe", "update", "message"]]] = {
+    Call.SUBSCRIBE: "subscribe",
+    Call.UPDATE: "update",
+    Call.MESSAGE: "message",
+}
+
+
+def validate(message: Call) -> str | None:
+    """Say what is wrong with a call whatever the agent has, or return L{None}."""
+    if not message.HasField("type"):
+        return "Expecting 'type' to be present"
+    name = _BODIES.get(message.type)
+    if name is not None and not message.HasField(name):
+        return f"Expecting '{name}' to be present"
+    if message.type == Call.UPDATE:
+        return validate_status(message, message.update.status)
+    return None
+
+
+def validate_status(message: Call, status: TaskStatus) -> str | None:
+    """Say what is wrong with the status of an update."""
+    executor_id, framework_id = message.executor_id.value, message.framework_id.value
+    if not status.HasField("uuid"):
+        return "Expecting 'uuid' to be present"
+    if (wrong := validate_uuid(status.uuid)) is not None:
+        return wrong
+    if status.HasField("executor_id") and status.executor_id.value != executor_id:
+        return (
+            f"ExecutorID in Call: {executor_id} does not match ExecutorID in TaskStatus:"
+            f" {status.executor_id.value}"
+        )
+    if status.source != TaskStatus.SOURCE_EXECUTOR or not status.HasField("source"):
+        return (
+            f"Received Call from executor {executor_id} of framework {framework_id}"
+            " with invalid source, expecting 'SOURCE_EXECUTOR'"
+        )
+    if status.state == TaskStateField.TASK_STAGING:
+        return (
+            f"Received TASK_STAGING from executor {executor_id} of framework {framework_id}"
+            " which is not allowed"
+        )
+    return None
+
+
+# Subscribing.
+
+
+def _subscribe(
+    state: AgentState, executor: Executor, peer: PeerId, subscribe: Call.Subscribe
+) -> None:
+    if executor.peer is not None and executor.peer != peer:
+        old = executor.peer
+        state.peers.pop(old, None)
+        state.out.append(Drop(old, "the executor has subscribed on another link"))
+    executor.peer = peer
+    state.deadlines.drop(("subscribe", executor.container))
+    if executor.state is ExecutorState.TERMINATING:
+        state.out.append(Send(peer, Event(type=Event.SHUTDOWN)))
+        return
+    executor.state = ExecutorState.RUNNING
+    state.remember("executor subscribed", executor.id, executor.container, executor.framework.id)
+    state.out.append(Send(peer, _subscribed(state, executor)))
+    for update in subscribe.unacknowledged_updates:
+        _take_update(state, executor, peer, update.status)
+    known = {info.task_id.value for info in subscribe.unacknowledged_tasks}
+    for task in executor.live():
+        if task.started and task.state == TaskState.TASK_STAGING and task.id not in known:
+            updates.report_task(
+                state,
+                task,
+                as_lost(TaskState.TASK_DROPPED, executor.framework.partition_aware),
+                source=Source.SOURCE_AGENT,
+                reason=Reason.REASON_AGENT_RESTARTED,
+                message=LOST_ON_THE_WAY,
+            )
+        elif task.started and task.killed:
+            executors.send_kill(state, executor, task)
+    queued, executor.queued = executor.queued, []
+    for item in queued:
+        executors.deliver(state, executor, item)
+    executors.end_if_never_used(state, executor)
+
+
+def _subscribed(state: AgentState, executor: Executor) -> Event:
+    event = Event(type=Event.SUBSCRIBED)
+    subscribed = event.subscribed
+    assert executor.info is not None
+    subscribed.executor_info.CopyFrom(executor.info)
+    subscribed.framework_info.CopyFrom(executor.framework.info)
+    subscribed.agent_info.CopyFrom(agent_info(state))
+    subscribed.container_id.value = executor.container
+    return event
+
+
+# Updates and messages.
+
+
+def _update(
+    state: AgentState, executor: Executor, peer: PeerId, status: TaskStatus, number: int | None
+) -> None:
+    refusal = _take_update(state, executor, peer, status)
+    if refusal is None:
+        _taken(state, peer, number)
+    else:
+        state.counters["invalid_status_updates"] += 1
+        refuse(state, peer, number, *refusal)
+
+
+def _take_update(
+    state: AgentState, executor: Executor, peer: PeerId, status: TaskStatus
+) -> tuple[int, str] | None:
+    """
+    Take a status, or return why not. What was taken is acknowledged to the executor
+    behind the store; so is what nobody else needs to hear (a repetition, a word after
+    the last, anything of a framework that is being shut down), so that it is not repeated.
+    """
+    framework = executor.framework
+    task_id = TaskId(status.task_id.value)
+    task = executor.tasks.get(task_id)
+    if task is None and not any(task_id == old.id for old in executor.completed or ()):
+        return 400, f"Task '{task_id}' is none of executor '{executor.id}'"
+    if task is not None and not task.started:
+        return 400, f"Task '{task_id}' was not delivered to executor '{executor.id}'"
+    if task is not None and not framework.terminating:
+        same = status.state == task.state and not task.terminal
+        if same or task.terminal or may_cause(Source.SOURCE_EXECUTOR, task.state, status.state):
+            complete_status(status, state.agent_id, executor.id, state.now)
+            updates.describe_container(state, task, status)
+            if updates.report(state, framework.id, status, task) is Receipt.FULL:
+                return 429, f"Too many updates of task '{task_id}' wait to be acknowledged"
+        else:
+            state.counters["invalid_status_updates"] += 1
+            names = TaskState(task.state).name, TaskState(status.state).name
+            state.note("warn", f"Task {task_id} cannot go from {names[0]} to {names[1]}")
+    elif task is not None:
+        task.state = status.state
+    event = Event(type=Event.ACKNOWLEDGED)
+    event.acknowledged.task_id.value = task_id
+    event.acknowledged.uuid = status.uuid
+    state.out.append(Send(peer, event))
+    return None
+
+
+def _message(state: AgentState, executor: Executor, data: bytes) -> None:
+    if executor.framework.terminating:
+        return
+    message = ExecutorToFrameworkMessage(data=data)
+    message.slave_id.value = state.agent_id
+    message.framework_id.value = executor.framework.id
+    message.executor_id.value = executor.id
+    state.to_master(message)

@@ -1,0 +1,288 @@
+"""Custom executors: processes that subscribe at the agent's door.
+
+Launched with a token; given time to subscribe; given tasks, kills and messages over their
+link; shut down, destroyed, and reported when their container ends (C{src/slave/slave.cpp}).
+Their calls are heard in L{mesoskit.agent.door_calls}.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mesoskit.agent import checkpoint, completion, gc, groups, updates
+from mesoskit.agent.container import ContainerSpec, Launch
+from mesoskit.agent.environment import (
+    EXECUTOR_SOCKET,
+    EXECUTOR_TOKEN,
+    executor_variables,
+    process_of,
+    rlimits_of,
+    uris_of,
+    with_command,
+)
+from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group
+from mesoskit.agent.paths import latest_link
+from mesoskit.messages.executor_pb2 import Event
+from mesoskit.messages.internal_pb2 import FrameworkToExecutorMessage
+from mesoskit.messages.mesos_pb2 import CommandInfo, KillPolicy, TaskInfo
+from mesoskit.model.durations import format_duration
+from mesoskit.model.events import Connected, Drop, Send, Store
+from mesoskit.model.ids import ContainerId, ExecutorId, FrameworkId, PeerId
+from mesoskit.model.tasks import Reason, Source, TaskState, as_lost
+
+if TYPE_CHECKING:
+    from mesoskit.agent.state import AgentState
+
+KILLED_BEFORE: Final = "Killed before delivery to the executor"
+GROUP_KILLED_BEFORE: Final = (
+    "A task within the task group was killed before delivery to the executor"
+)
+TERMINATED: Final = "Executor terminated"
+
+
+# Launching.
+
+
+def launch(state: AgentState, executor: Executor) -> None:
+    """Start an executor's process and wait until it subscribes."""
+    info = executor.info
+    assert info is not None
+    executor.state = ExecutorState.REGISTERING
+    executor.token = token = state.ids.bytes().hex()
+    state.tokens[token] = executor
+    state.containers[executor.container] = executor
+    variables = executor_variables(
+        state.variables,
+        executor.framework.id,
+        executor.id,
+        executor.directory,
+        executor.grace_period,
+        executor.framework.info.checkpoint,
+    )
+    variables[EXECUTOR_SOCKET] = state.options.executor_socket
+    variables[EXECUTOR_TOKEN] = token
+    command = info.command
+    argv, file = process_of(command)
+    spec = ContainerSpec(
+        id=executor.container,
+        argv=argv,
+        sandbox=executor.directory,
+        environment=with_command(variables, command),
+        file=file,
+        user=user_of(state, executor, command),
+        rlimits=rlimits_of(info.container) if info.HasField("container") else (),
+        uris=uris_of(command),
+        links=((latest_link(executor.directory), executor.directory),),
+    )
+    record = checkpoint.executor_record(executor)
+    state.out.append(Store(((checkpoint.executor_key(executor), record),)))
+    state.out.append(Launch(spec))
+    _await_subscription(state, executor)
+    state.remember("executor launched", executor.id, executor.container, executor.framework.id)
+
+
+def user_of(state: AgentState, executor: Executor, command: CommandInfo) -> str | None:
+    """Return whom a command runs as; L{None}: as the agent."""
+    if not state.options.switch_user:
+        return None
+    return command.user if command.HasField("user") else executor.framework.info.user
+
+
+def _await_subscription(state: AgentState, executor: Executor) -> None:
+    key = "subscribe", executor.container
+    state.deadlines.set(key, state.now + state.options.executor_registration_timeout)
+
+
+def give(state: AgentState, executor: Executor, tasks: list[AgentTask], group: bool) -> None:
+    """Give tasks to an executor, now or when it has subscribed."""
+    changes = []
+    item: AgentTask | Group = Group(tasks) if group else tasks[0]
+    for task in tasks:
+        if isinstance(item, Group):
+            task.group = item
+        changes.append((checkpoint.task_key(task), checkpoint.task_record(task)))
+    state.out.append(Store(tuple(changes)))
+    if executor.peer is not None and executor.state is ExecutorState.RUNNING:
+        deliver(state, executor, item)
+    else:
+        executor.queued.append(item)
+
+
+def deliver(state: AgentState, executor: Executor, item: AgentTask | Group) -> None:
+    """Send a task or a group to an executor that has subscribed."""
+    assert executor.peer is not None
+    executor.sent_task = True
+    if isinstance(item, Group):
+        event = Event(type=Event.LAUNCH_GROUP)
+        for task in item.tasks:
+            event.launch_group.task_group.tasks.add().MergeFromString(task.info)
+            task.started = True
+    else:
+        event = Event(type=Event.LAUNCH, launch={"task": TaskInfo.FromString(item.info)})
+        item.started = True
+    state.out.append(Send(executor.peer, event))
+
+
+# Links.
+
+
+def connected(state: AgentState, event: Connected) -> None:
+    """Somebody is at the door; the token says which executor it is."""
+    executor = None if event.token is None else state.tokens.get(event.token)
+    if executor is None or executor.state is ExecutorState.TERMINATED:
+        state.out.append(Drop(event.peer, "the token is none of an executor of this agent"))
+        return
+    state.peers[event.peer] = executor
+
+
+def lost(state: AgentState, peer: PeerId) -> None:
+    """An executor's link is gone: it has a while to come back."""
+    executor = state.peers.pop(peer, None)
+    if executor is None or executor.peer != peer:
+        return
+    executor.peer = None
+    state.remember("executor's link lost", executor.id, executor.container)
+    if executor.state is ExecutorState.RUNNING:
+        _await_subscription(state, executor)
+
+
+def subscription_timed_out(state: AgentState, container: ContainerId) -> None:
+    """An executor has not subscribed, or not again, in time: it is destroyed."""
+    executor = state.containers.get(container)
+    if not isinstance(executor, Executor) or executor.peer is not None:
+        return
+    if executor.state not in (ExecutorState.REGISTERING, ExecutorState.RUNNING):
+        return
+    limit = format_duration(state.options.executor_registration_timeout)
+    if executor.state is ExecutorState.REGISTERING:
+        after: int = TaskState.TASK_FAILED
+        reason = Reason.REASON_EXECUTOR_REGISTRATION_TIMEOUT
+        why = f"Executor did not register within {limit}"
+    else:
+        after = as_lost(TaskState.TASK_GONE, executor.framework.partition_aware)
+        reason = Reason.REASON_EXECUTOR_REREGISTRATION_TIMEOUT
+        why = f"Executor did not reregister within {limit}"
+    state.note("warn", f"Destroying executor {executor.id}: {why}")
+    destroy(state, executor, after, reason, why)
+
+
+def destroy(state: AgentState, executor: Executor, after: int, reason: int, why: str) -> None:
+    """Destroy an executor's container; its live tasks then end as said here."""
+    executor.state = ExecutorState.TERMINATING
+    executor.termination = after, reason, why
+    state.destroy(executor.container)
+
+
+# Tasks and messages.
+
+
+def kill(state: AgentState, task: AgentTask, policy: KillPolicy | None) -> None:
+    """Kill a task: by its executor, or at once where that has not heard of it."""
+    executor = task.executor
+    if task.terminal or executor.state not in (ExecutorState.REGISTERING, ExecutorState.RUNNING):
+        return
+    if not task.started:
+        _kill_queued(state, executor, task)
+        return
+    task.killed = True
+    if policy is not None and policy.HasField("grace_period"):
+        task.kill_grace = policy.grace_period.nanoseconds / 1e9
+    if executor.peer is not None:
+        send_kill(state, executor, task, policy)
+
+
+def send_kill(
+    state: AgentState, executor: Executor, task: AgentTask, policy: KillPolicy | None = None
+) -> None:
+    """Ask an executor to kill a task."""
+    assert executor.peer is not None
+    event = Event(type=Event.KILL)
+    event.kill.task_id.value = task.id
+    if policy is not None:
+        event.kill.kill_policy.CopyFrom(policy)
+    state.out.append(Send(executor.peer, event))
+
+
+def _kill_queued(state: AgentState, executor: Executor, task: AgentTask) -> None:
+    group = task.group
+    tasks = [task] if group is None else group.tasks
+    why = KILLED_BEFORE if group is None else GROUP_KILLED_BEFORE
+    item: AgentTask | Group = task if group is None else group
+    executor.queued = [other for other in executor.queued if other is not item]
+    for one in tasks:
+        updates.report_task(
+            state,
+            one,
+            TaskState.TASK_KILLED,
+            source=Source.SOURCE_AGENT,
+            reason=Reason.REASON_TASK_KILLED_DURING_LAUNCH,
+            message=why,
+        )
+    end_if_never_used(state, executor)
+
+
+def end_if_never_used(state: AgentState, executor: Executor) -> None:
+    """Shut down an executor that has subscribed when the tasks it was for were all killed."""
+    if executor.state is ExecutorState.RUNNING and not executor.sent_task and not executor.queued:
+        from mesoskit.agent.shutdown import shutdown_executor
+
+        shutdown_executor(state, executor)
+
+
+def framework_message(state: AgentState, message: FrameworkToExecutorMessage) -> None:
+    """Hand a message of the framework to its executor; without promise, as in Mesos."""
+    framework = state.frameworks.get(FrameworkId(message.framework_id.value))
+    executor = None
+    if framework is not None and not framework.terminating:
+        executor = framework.executors.get(ExecutorId(message.executor_id.value))
+    if executor is None or executor.peer is None or executor.state is not ExecutorState.RUNNING:
+        state.counters["invalid_framework_messages"] += 1
+        return
+    state.counters["valid_framework_messages"] += 1
+    event = Event(type=Event.MESSAGE, message={"data": message.data})
+    state.out.append(Send(executor.peer, event))
+
+
+# The end.
+
+
+def shutdown_timed_out(state: AgentState, container: ContainerId) -> None:
+    """An executor has not ended within its grace period."""
+    if container in state.containers:
+        state.destroy(container)
+
+
+def terminated(state: AgentState, executor: Executor, status: int | None) -> None:
+    """
+    An executor's container is gone: its live tasks end with it, and the master hears its
+    wait status.
+    """
+    executor.state = ExecutorState.TERMINATED
+    for kind in ("subscribe", "shutdown"):
+        state.deadlines.drop((kind, executor.container))
+    if executor.token is not None:
+        state.tokens.pop(executor.token, None)
+    for peer in [peer for peer, one in state.peers.items() if one is executor]:
+        del state.peers[peer]
+        state.out.append(Drop(peer, "the executor's container has ended"))
+    executor.peer = None
+    executor.queued.clear()
+    ending = executor.termination or (
+        TaskState.TASK_FAILED,
+        Reason.REASON_EXECUTOR_TERMINATED,
+        TERMINATED,
+    )
+    after, reason, why = ending
+    for task in executor.live():
+        updates.report_task(
+            state, task, after, source=Source.SOURCE_AGENT, reason=reason, message=why
+        )
+    for task in executor.tasks.values():
+        task.ended = True
+    state.remember("executor terminated", executor.id, executor.container, executor.framework.id)
+    gc.schedule(state, executor)
+    groups.report_exited(state, executor, status)
+    if executor.framework.terminating:
+        completion.remove_executor(state, executor)
+    else:
+        completion.remove_executor_if_done(state, executor)

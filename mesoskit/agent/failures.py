@@ -1,0 +1,132 @@
+"""What happens when the store refuses a change: a full disk fails tasks, not the agent.
+
+Turns try a group that failed event by event, so what comes here failed alone, and all that
+its event was to bring about was dropped with it (L{mesoskit.cluster.turns}, C{isolate}).
+A task whose record could not be stored was not launched, and fails. An update that could
+not be stored goes on from memory; a task of which an update other than the last could
+not be stored is ended, if the agent plays its executor; a custom executor is made to
+subscribe again, which brings both sides together. Everything else is stored again later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mesoskit.agent import checkpoint, executors, processes, registration, updates
+from mesoskit.agent.container import Destroy, Forget
+from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind
+from mesoskit.messages.internal_pb2 import StatusUpdateRecord
+from mesoskit.model.events import Drop, Store, StoreFailed
+from mesoskit.model.ids import FrameworkId, TaskId
+from mesoskit.model.tasks import TERMINAL, Reason, Source, TaskState
+
+if TYPE_CHECKING:
+    from mesoskit.agent.state import AgentState
+
+AGAIN: Final = 10.0
+"""Seconds until what could not be stored is tried again."""
+
+
+def store_failed(state: AgentState, event: StoreFailed) -> None:
+    """Some changes were not stored, and nothing that stood behind them was done."""
+    state.note("error", f"The agent's store failed: {event.why}")
+    unlaunched: list[AgentTask] = []
+    unstored: list[updates.Key] = []
+    for name, data in event.changes:
+        kind, *path = name.split("/")
+        if kind == "tasks" and data is not None:
+            task = state.tasks.get((FrameworkId(path[0]), TaskId(path[2])))
+            if task is not None:
+                unlaunched.append(task)
+        elif kind == "updates" and data is not None and _is_update(data):
+            unstored.append((FrameworkId(path[0]), TaskId(path[1])))
+        else:
+            state.unstored[name] = data
+    why = f"Failed to checkpoint: {event.why}"
+    for task in unlaunched:
+        _fail_unlaunched(state, task, why)
+    for key in unstored:
+        _go_on(state, key, why)
+    _repeat(state)
+    if any(name == checkpoint.AGENT for name, _ in event.changes):
+        registration.announce(state)
+    if state.unstored and ("unstored",) not in state.deadlines:
+        state.deadlines.set(("unstored",), state.now + AGAIN)
+
+
+def store_again(state: AgentState) -> None:
+    """Try again to store what the store refused before."""
+    if state.unstored:
+        state.out.append(Store(tuple(state.unstored.items())))
+        state.unstored = {}
+
+
+def _is_update(data: bytes) -> bool:
+    return StatusUpdateRecord.FromString(data).type == StatusUpdateRecord.UPDATE
+
+
+def _repeat(state: AgentState) -> None:
+    """Ask again for every destruction that is not done: one of them may have been dropped."""
+    for container in sorted(state.destroying):
+        state.out.append(Destroy(container))
+
+
+def _go_on(state: AgentState, key: updates.Key, why: str) -> None:
+    """An update of a task could not be stored."""
+    task = state.tasks.get(key)
+    if key in state.streams:
+        updates.keep_in_memory(state, key)
+    if task is None:
+        return
+    if task.executor.kind is Kind.CUSTOM:
+        peer = task.executor.peer
+        if peer is not None:
+            state.out.append(Drop(peer, why))
+            executors.lost(state, peer)
+    elif task.ended:
+        assert task.container is not None
+        state.out.append(Forget(task.container))
+    elif task.state not in TERMINAL:
+        reason = Reason.REASON_EXECUTOR_TERMINATED
+        processes.destroy(state, task, TaskState.TASK_FAILED, reason, why)
+
+
+def _fail_unlaunched(state: AgentState, task: AgentTask, why: str) -> None:
+    """A task's record could not be stored, and so it was not launched."""
+    executor = task.executor
+    if task.terminal or task.ended:
+        return
+    # Without a record nothing of it may be stored either: a restarted agent knows nothing of it.
+    key = executor.framework.id, task.id
+    if key in state.streams:
+        updates.keep_in_memory(state, key)
+    else:
+        state.streams[key] = updates.stream_in_memory(state)
+    reason = Reason.REASON_CONTAINER_LAUNCH_FAILED
+    if executor.kind is not Kind.CUSTOM:
+        assert task.container is not None
+        state.containers.pop(task.container, None)
+        state.destroying.discard(task.container)
+        task.ending = TaskState.TASK_FAILED, Source.SOURCE_AGENT, reason, why
+        processes.end(state, task, None)
+        return
+    if executor.state is ExecutorState.REGISTERING and _is_first(executor, task):
+        # The executor's own launch was dropped with the first task's.
+        executor.termination = TaskState.TASK_FAILED, reason, why
+        state.containers.pop(executor.container, None)
+        executors.terminated(state, executor, None)
+        return
+    executor.queued = [item for item in executor.queued if item is not (task.group or task)]
+    updates.report_task(
+        state,
+        task,
+        TaskState.TASK_FAILED,
+        source=Source.SOURCE_AGENT,
+        reason=reason,
+        message=why,
+    )
+
+
+def _is_first(executor: Executor, task: AgentTask) -> bool:
+    first = next(iter(executor.tasks.values()))
+    return first is task or (task.group is not None and first in task.group.tasks)

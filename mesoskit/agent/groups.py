@@ -1,0 +1,128 @@
+"""Groups of tasks, whose executor (C{ExecutorInfo.DEFAULT}) the agent plays.
+
+They start together: none is reported as running before all run, and where one cannot be
+started none stays. They end together: one that fails or is killed takes the others with
+it, one that finishes does not (C{src/launcher/default_executor.cpp}).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mesoskit.agent import checkpoint, completion, gc, processes, updates
+from mesoskit.agent.container import Launch
+from mesoskit.agent.environment import group_task_variables
+from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group
+from mesoskit.agent.paths import nested_path, task_link
+from mesoskit.messages.internal_pb2 import ExitedExecutorMessage
+from mesoskit.messages.mesos_pb2 import TaskInfo
+from mesoskit.model.events import Store
+from mesoskit.model.ids import ContainerId
+from mesoskit.model.tasks import Reason, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mesoskit.agent.state import AgentState
+
+FAILED_TO_LAUNCH: Final = "A task within the task group failed to launch"
+
+
+def launch(
+    state: AgentState, executor: Executor, tasks: list[AgentTask], infos: Sequence[TaskInfo]
+) -> None:
+    """Start the tasks of a group, each in a container within the executor's."""
+    group = Group(tasks)
+    changes = []
+    for task, info in zip(tasks, infos, strict=True):
+        task.group = group
+        task.container = ContainerId(state.ids.text())
+        state.containers[task.container] = task
+        directory = nested_path(executor.directory, task.container)
+        role = processes.role_of(info)
+        variables = group_task_variables(state.options.ip, role, directory)
+        link = task_link(executor.directory, task.id), directory
+        state.out.append(Launch(processes.spec_of(state, task, info, directory, variables, link)))
+        changes.append((checkpoint.task_key(task), checkpoint.task_record(task)))
+    state.out.append(Store(tuple(changes)))
+    for task in tasks:
+        updates.report_task(state, task, TaskState.TASK_STARTING)
+
+
+def started(state: AgentState, group: Group) -> None:
+    """A container of a group runs: once all do, all are reported as running."""
+    if group.launched or group.abandoned:
+        return
+    if not all(task.started or task.ended for task in group.tasks):
+        return
+    group.launched = True
+    for task in group.tasks:
+        updates.report_task(state, task, TaskState.TASK_RUNNING)
+    for task in group.tasks:
+        if task.ended:
+            processes.report_end(state, task, task.held)
+            _take_along(state, task, group)
+    finish(state, group.tasks[0].executor)
+
+
+def ended(state: AgentState, task: AgentTask, group: Group, status: int | None) -> None:
+    """A container of a group is gone, or could not be started."""
+    if group.launched or group.abandoned:
+        processes.report_end(state, task, status)
+        if group.launched:
+            _take_along(state, task, group)
+        finish(state, task.executor)
+    elif task.ending is not None:
+        processes.report_end(state, task, status)
+        abandon(state, group, FAILED_TO_LAUNCH)
+        finish(state, task.executor)
+    else:
+        task.held = status
+        started(state, group)
+
+
+def abandon(state: AgentState, group: Group, why: str) -> None:
+    """End a group that has not come to run as a whole."""
+    if group.abandoned:
+        return
+    group.abandoned = True
+    for task in group.tasks:
+        if not task.ended:
+            reason = Reason.REASON_TASK_KILLED_DURING_LAUNCH
+            processes.destroy(state, task, TaskState.TASK_KILLED, reason, why)
+        elif not task.terminal:
+            processes.report_end(state, task, task.held)
+
+
+def _take_along(state: AgentState, task: AgentTask, group: Group) -> None:
+    """A task that failed or was killed takes the others of its group with it."""
+    if task.state not in (TaskState.TASK_FAILED, TaskState.TASK_KILLED):
+        return
+    for other in group.tasks:
+        if other is not task:
+            processes.kill(state, other, other.kill_grace)
+
+
+def finish(state: AgentState, executor: Executor) -> None:
+    """An executor of groups ends with its last task, and the master is told as of a process."""
+    if executor.state is ExecutorState.TERMINATED:
+        return
+    if any(not task.ended for task in executor.tasks.values()):
+        return
+    executor.state = ExecutorState.TERMINATED
+    gc.schedule(state, executor)
+    report_exited(state, executor, 0)
+    if executor.framework.terminating:
+        completion.remove_executor(state, executor)
+    else:
+        completion.remove_executor_if_done(state, executor)
+
+
+def report_exited(state: AgentState, executor: Executor, status: int | None) -> None:
+    """Tell the master that an executor is gone; C{-1} stands for an unknown status."""
+    state.counters["executors_terminated"] += 1
+    message = ExitedExecutorMessage(status=-1 if status is None else status)
+    message.slave_id.value = state.agent_id
+    message.framework_id.value = executor.framework.id
+    message.executor_id.value = executor.id
+    state.to_master(message)

@@ -1,0 +1,83 @@
+"""What an agent is told at its start: Mesos' flags, as plain values.
+
+The command line turns flags into these (C{app}); everything is checked there, so that
+the state may rely on it. Durations are seconds, fractions 0.0 to 1.0.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from mesoskit.messages.mesos_pb2 import Attribute
+from mesoskit.model.resources import Resources
+
+CLEANUP: Final = "cleanup"
+"""C{--recover}: destroy what ran before the agent restarted, keep its id and its updates."""
+
+VERSION: Final = "1.12.0"
+"""The version of Mesos whose behaviour this agent announces to a master."""
+
+
+@dataclass(slots=True, frozen=True)
+class AgentOptions:
+    """
+    The flags of one agent.
+
+    @ivar hostname: what the agent advertises.
+    @ivar ip: the address that it advertises and binds.
+    @ivar port: the port of its HTTP API, also part of its PID (C{slave(1)@ip:port}).
+    @ivar resources: all that the agent has.
+    @ivar attributes: as they go on the wire.
+    @ivar work_dir: absolute path: sandboxes and checkpoints.
+    @ivar runtime_dir: absolute, short path: sockets, the launcher's notes.
+    @ivar switch_user: run tasks as C{CommandInfo.user} or C{FrameworkInfo.user}, which
+        needs the rights to do so; otherwise all run as the agent's own user.
+    @ivar executor_environment_variables: what executors get besides Mesos' own variables.
+    @ivar libprocess_ip: C{LIBPROCESS_IP} of the agent's environment, handed on where set.
+    @ivar executor_registration_timeout: an executor that has not subscribed by then, or
+        not again after its link broke, is destroyed.
+    @ivar executor_shutdown_grace_period: between C{SHUTDOWN} and destruction.
+    @ivar gc_delay: how long a sandbox stays after its container's end, at most.
+    @ivar gc_disk_headroom: the fraction of the disk that the GC tries to keep free.
+    @ivar disk_watch_interval: between two looks at the disk.
+    @ivar usage_interval: between two readings of what containers use.
+    @ivar registration_backoff_factor: the first wait between two attempts to register.
+    @ivar recover: C{cleanup}.
+    @ivar reconfiguration_policy: which changes of the flags a restarted agent keeps its
+        id with: C{equal}, C{additive} (C{src/slave/compatibility.cpp}) or C{any}.
+    @ivar flags: all flags as given, for the pages that show them.
+    """
+
+    hostname: str
+    ip: str = "127.0.0.1"
+    port: int = 5051
+    resources: Resources = Resources.EMPTY
+    attributes: tuple[Attribute, ...] = ()
+    work_dir: str = "/var/lib/mesos"
+    runtime_dir: str = "/var/run/mesos"
+    version: str = VERSION
+    switch_user: bool = True
+    executor_environment_variables: tuple[tuple[str, str], ...] = ()
+    libprocess_ip: str | None = None
+    executor_registration_timeout: float = 60.0
+    executor_shutdown_grace_period: float = 5.0
+    gc_delay: float = 7 * 24 * 3600.0
+    gc_disk_headroom: float = 0.1
+    disk_watch_interval: float = 60.0
+    usage_interval: float = 15.0
+    registration_backoff_factor: float = 1.0
+    recover: str = CLEANUP
+    reconfiguration_policy: str = "equal"
+    max_completed_frameworks: int = 50
+    max_completed_executors_per_framework: int = 150
+    max_completed_tasks_per_executor: int = 200
+    flags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pid(self) -> str:
+        """The PID that the agent names itself by."""
+        return f"slave(1)@{self.ip}:{self.port}"
+
+    @property
+    def executor_socket(self) -> str:
+        """The path of the executors' door: always the same for a runtime directory."""
+        return f"{self.runtime_dir}/executors.sock"

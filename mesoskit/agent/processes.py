@@ -1,0 +1,297 @@
+"""Tasks whose executor the agent plays itself: the task is a process, its container's first.
+
+This is what Mesos' command executor (C{src/launcher/executor.cpp}) and default executor
+(C{src/launcher/default_executor.cpp}) do in processes of their own: the same states, texts
+and times, as recordings of both show. A command task is alone in its container; the
+tasks of a group have a container each, within their executor's, start together and end
+together when one of them fails or is killed.
+"""
+
+from __future__ import annotations
+
+from signal import SIGTERM, strsignal
+from typing import TYPE_CHECKING, Final
+
+from mesoskit.agent import checkpoint, completion, executors, gc, groups, updates
+from mesoskit.agent.container import (
+    ContainerExited,
+    ContainerFailed,
+    ContainerSpec,
+    ContainerStarted,
+    Forget,
+    Launch,
+    Signal,
+)
+from mesoskit.agent.environment import (
+    executor_variables,
+    process_of,
+    rlimits_of,
+    uris_of,
+    with_command,
+)
+from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState
+from mesoskit.agent.paths import latest_link
+from mesoskit.messages.mesos_pb2 import TaskInfo
+from mesoskit.model.events import Store
+from mesoskit.model.ids import ContainerId
+from mesoskit.model.tasks import Reason, Source, TaskState
+
+if TYPE_CHECKING:
+    from mesoskit.agent.state import AgentState
+
+KILLED_BEFORE: Final = "Killed before delivery to the executor"
+GROUP_KILLED_BEFORE: Final = (
+    "A task within the task group was killed before delivery to the executor"
+)
+LAUNCH_FAILED: Final = "Failed to launch container: "
+KILLED_DURING_LAUNCH: Final = Reason.REASON_TASK_KILLED_DURING_LAUNCH
+UNKNOWN_STATUS: Final = "Failed to get exit status for Command"
+
+Ending = tuple[int, int, int, str]
+"""State, source, reason and text that a task ends with whatever its exit status."""
+
+
+def exit_text(status: int) -> str:
+    """Return how Mesos words a wait status (C{WSTRINGIFY} of stout)."""
+    signum = status & 0x7F
+    if signum == 0:
+        return f"exited with status {status >> 8 & 0xFF}"
+    text = f"terminated with signal {strsignal(signum) or signum}"
+    return f"{text} (core dumped)" if status & 0x80 else text
+
+
+# Starting.
+
+
+def launch_command(state: AgentState, task: AgentTask, info: TaskInfo) -> None:
+    """Start a command task: its container is its executor's."""
+    executor = task.executor
+    framework = executor.framework
+    task.container = executor.container
+    state.containers[executor.container] = task
+    grace = executor.grace_period
+    if info.kill_policy.HasField("grace_period"):
+        # Mesos' agent leaves the executor 2 s more than the task (recording 05).
+        executor.grace_period = grace = task.kill_grace + 2.0
+    variables = executor_variables(
+        state.variables,
+        framework.id,
+        executor.id,
+        executor.directory,
+        grace,
+        framework.info.checkpoint,
+    )
+    variables["MESOS_ALLOCATION_ROLE"] = role_of(info)
+    spec = spec_of(state, task, info, executor.directory, variables)
+    state.out.append(Store(((checkpoint.task_key(task), checkpoint.task_record(task)),)))
+    state.out.append(Launch(spec))
+    if not spec.uris:
+        # With something to fetch the task stays staging until that is done, as in Mesos.
+        updates.report_task(state, task, TaskState.TASK_STARTING)
+
+
+def spec_of(
+    state: AgentState,
+    task: AgentTask,
+    info: TaskInfo,
+    directory: str,
+    variables: dict[str, str],
+    *links: tuple[str, str],
+) -> ContainerSpec:
+    """
+    Return the container of a task.
+
+    @param variables: what the environment holds besides the command's own variables.
+    @param links: symbolic links to make besides C{runs/latest}.
+    """
+    assert task.container is not None
+    command = info.command
+    argv, file = process_of(command)
+    executor = task.executor
+    return ContainerSpec(
+        id=task.container,
+        argv=argv,
+        sandbox=directory,
+        environment=with_command(variables, command),
+        file=file,
+        user=executors.user_of(state, executor, command),
+        rlimits=rlimits_of(info.container) if info.HasField("container") else (),
+        uris=uris_of(command) if len(command.uris) else (),
+        links=((latest_link(executor.directory), executor.directory), *links),
+    )
+
+
+def role_of(info: TaskInfo) -> str:
+    """Return the role that the resources of a task are allocated to: there is only one."""
+    for resource in info.resources:
+        return resource.allocation_info.role
+    return ""
+
+
+# What is heard of containers.
+
+
+def started(state: AgentState, event: ContainerStarted) -> None:
+    """A container's process runs."""
+    owner = state.containers.get(event.container)
+    if owner is None:
+        return
+    if isinstance(owner, Executor):
+        owner.pid = event.pid
+        state.remember(f"executor runs as process {event.pid}", owner.id, event.container)
+        return
+    task = owner
+    task.pid = event.pid
+    task.started = True
+    if task.ending is not None:
+        return  # It is being destroyed; what happens to it is told when that is done.
+    if task.max_completion > 0:
+        state.deadlines.set(("completion", event.container), state.now + task.max_completion)
+    if task.group is None:
+        task.executor.pid = event.pid
+        if task.state == TaskState.TASK_STAGING:
+            updates.report_task(state, task, TaskState.TASK_STARTING)
+        updates.report_task(state, task, TaskState.TASK_RUNNING)
+    else:
+        groups.started(state, task.group)
+
+
+def failed(state: AgentState, event: ContainerFailed) -> None:
+    """A container could not be started; nothing of it is left."""
+    owner = state.containers.pop(event.container, None)
+    state.destroying.discard(event.container)
+    if owner is None:
+        return
+    state.counters["container_launch_errors"] += 1
+    why = LAUNCH_FAILED + event.why
+    if isinstance(owner, Executor):
+        ending = TaskState.TASK_FAILED, Reason.REASON_CONTAINER_LAUNCH_FAILED, why
+        owner.termination = owner.termination or ending
+        executors.terminated(state, owner, None)
+        return
+    _drop_deadlines(state, event.container)
+    task = owner
+    if task.ending is None:
+        task.ending = (
+            TaskState.TASK_FAILED,
+            Source.SOURCE_AGENT,
+            Reason.REASON_CONTAINER_LAUNCH_FAILED,
+            why,
+        )
+    end(state, task, None)
+
+
+def exited(state: AgentState, event: ContainerExited) -> None:
+    """A container has ended, with all it had started."""
+    container = event.container
+    owner = state.containers.pop(container, None)
+    state.destroying.discard(container)
+    if owner is None:
+        if container in state.doomed:
+            state.doomed.discard(container)
+            state.out.append(Forget(container))
+        return
+    state.usage.pop(container, None)
+    if isinstance(owner, Executor):
+        executors.terminated(state, owner, event.status)
+    else:
+        _drop_deadlines(state, container)
+        end(state, owner, event.status)
+    state.out.append(Forget(container))
+
+
+# Ending.
+
+
+def end(state: AgentState, task: AgentTask, status: int | None) -> None:
+    """The task's container is gone: report how it ended, and what follows for others."""
+    task.ended = True
+    if task.group is not None:
+        groups.ended(state, task, task.group, status)
+        return
+    report_end(state, task, status)
+    task.executor.state = ExecutorState.TERMINATED
+    gc.schedule(state, task.executor)
+    if task.executor.framework.terminating:
+        completion.remove_executor(state, task.executor)
+
+
+def report_end(state: AgentState, task: AgentTask, status: int | None) -> None:
+    """Report the last state of a task, from how it was to end or how its process did."""
+    text = UNKNOWN_STATUS if status is None else f"Command {exit_text(status)}"
+    reason = None
+    source: int = Source.SOURCE_EXECUTOR
+    if task.ending is not None:
+        after, source, reason, text = task.ending
+    elif task.overdue:
+        after, reason = TaskState.TASK_FAILED, Reason.REASON_MAX_COMPLETION_TIME_REACHED
+    elif task.killed:
+        after = TaskState.TASK_KILLED
+    elif status == 0:
+        after = TaskState.TASK_FINISHED
+    else:
+        after = TaskState.TASK_FAILED
+    updates.report_task(state, task, after, source=source, reason=reason, message=text)
+
+
+# Killing.
+
+
+def kill(state: AgentState, task: AgentTask, grace: float) -> None:
+    """
+    End a task: SIGTERM to its processes, and destruction C{grace} seconds later. A task that
+    is not there yet is destroyed at once. A second call can only shorten the time.
+    """
+    if task.terminal or task.ended:
+        return
+    assert task.container is not None
+    key = "kill", task.container
+    if task.group is not None and not task.group.launched:
+        groups.abandon(state, task.group, GROUP_KILLED_BEFORE)
+    elif not task.started:
+        destroy(state, task, TaskState.TASK_KILLED, KILLED_DURING_LAUNCH, KILLED_BEFORE)
+    elif task.ending is not None:
+        return
+    elif task.killed_at is not None:
+        when = task.killed_at + grace
+        current = state.deadlines.when(key)
+        if current is not None and when < current:
+            state.deadlines.set(key, max(when, state.now))
+    else:
+        task.killed = True
+        task.killed_at = state.now
+        state.deadlines.drop(("completion", task.container))
+        if task.executor.framework.killing_state and task.state != TaskState.TASK_KILLING:
+            updates.report_task(state, task, TaskState.TASK_KILLING)
+        state.out.append(Signal(task.container, SIGTERM))
+        state.deadlines.set(key, state.now + grace)
+
+
+def destroy(state: AgentState, task: AgentTask, after: int, reason: int, why: str) -> None:
+    """Destroy a task's container; the task then ends as said here, whatever its exit status."""
+    if task.ended or task.ending is not None:
+        return
+    assert task.container is not None
+    task.ending = after, Source.SOURCE_AGENT, reason, why
+    state.destroy(task.container)
+
+
+def escalate(state: AgentState, container: ContainerId) -> None:
+    """The grace period is over."""
+    if container in state.containers:
+        state.destroy(container)
+
+
+def overdue(state: AgentState, container: ContainerId) -> None:
+    """A task has had its C{max_completion_time}: it is ended at once, and has failed."""
+    task = state.containers.get(container)
+    if isinstance(task, AgentTask) and not task.killed:
+        task.overdue = True
+        task.killed_at = state.now
+        state.out.append(Signal(container, SIGTERM))
+        state.destroy(container)
+
+
+def _drop_deadlines(state: AgentState, container: ContainerId) -> None:
+    state.deadlines.drop(("kill", container))
+    state.deadlines.drop(("completion", container))
