@@ -1,0 +1,109 @@
+"""Real daemons for the measurements: started, waited for, measured, ended."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+TWISTD = [sys.executable, "-m", "twisted", "--reactor=epoll"]
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on, outside the ephemeral range."""
+    for port in range(15050, 32000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")
+
+
+class Daemon:
+    """
+    A C{twistd} process with a work directory of its own.
+
+    @ivar port: what it listens on, on 127.0.0.1.
+    @ivar started: seconds from exec to the first answer of /health.
+    """
+
+    def __init__(self, plugin: str, *flags: str) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="bench-"))
+        self.port = free_port()
+        self.log = self.home / "log"
+        command = [
+            str(Path(sys.executable).parent / "twistd"),
+            "--nodaemon",
+            "--pidfile=",
+            f"--logfile={self.log}",
+            plugin,
+            f"--work_dir={self.home}/work",
+            f"--runtime_dir={self.home}/run",
+            "--ip=127.0.0.1",
+            f"--port={self.port}",
+            *flags,
+        ]
+        begun = time.perf_counter()
+        self.process = subprocess.Popen(command, cwd=self.home)
+        self._measured = psutil.Process(self.process.pid)
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).close()
+                break
+            except OSError:
+                if self.process.poll() is not None or time.perf_counter() - begun > 20:
+                    raise RuntimeError(f"{plugin} did not start; see {self.log}") from None
+                time.sleep(0.005)
+        self.started = time.perf_counter() - begun
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return f"127.0.0.1:{self.port}"
+
+    def cpu(self) -> float:
+        """Return the CPU seconds it has used."""
+        times = self._measured.cpu_times()
+        return float(times.user + times.system)
+
+    def rss(self) -> int:
+        """Return its resident bytes."""
+        return int(self._measured.memory_info().rss)
+
+    def __enter__(self) -> "Daemon":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if os.environ.get("BENCH_KEEP"):
+            print(f"kept {self.home}")
+        else:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+
+def table(title: str, head: list[str], rows: list[list[str]]) -> None:
+    """Print a table."""
+    widths = [max(len(row[n]) for row in [head, *rows]) for n in range(len(head))]
+    print(f"\n{title}")
+    for row in (head, ["-" * width for width in widths], *rows):
+        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))

@@ -1,0 +1,238 @@
+"""What both daemons share: the flags of every Mesos daemon, options for twistd, a clean end."""
+
+import atexit
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from mesoskit import __version__
+from mesoskit.flags import Flag, FlagError, Flags, Values, boolean, port, text
+
+log = Logger()
+
+
+class StartError(Exception):
+    """A daemon cannot start; the message is the one line that its user reads."""
+
+
+def common_flags(default_port: int) -> list[Flag]:
+    """Return the flags that master and agent share, with the daemon's own port."""
+    return [
+        Flag("ip", text, None, "IPv4 address to listen on; all of them where it is not given."),
+        Flag("port", port, default_port, "Port to listen on; 0 for any free one."),
+        Flag(
+            "listen",
+            text,
+            None,
+            "Twisted endpoint strings to listen on in place of --ip and --port, separated by"
+            " blanks: tcp:5050:interface=127.0.0.1, unix:/run/mesos.sock, ssl:..., systemd:...",
+        ),
+        Flag("advertise_ip", text, None, "IP address that others are told."),
+        Flag("advertise_port", port, None, "Port that others are told."),
+        Flag("hostname", text, None, "Host name that others are told; the machine's by default."),
+        Flag(
+            "hostname_lookup",
+            boolean,
+            True,
+            "Tell the machine's name where --hostname is not given; otherwise its address.",
+        ),
+        Flag(
+            "runtime_dir", text, None, "Where sockets and other traces of a run are.", is_path=True
+        ),
+    ]
+
+
+class DaemonOptions(usage.Options):
+    """
+    What twistd takes a plugin's options to be, over our own L{Flags}.
+
+    Mesos' flags are not Twisted's: C{-} and C{_} are alike, the environment counts, and a
+    mistake is one line and exit status 1, where twistd would print its own help and exit 0.
+    """
+
+    flags: ClassVar[Flags]
+    given: Values
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read the command line that follows the plugin's name."""
+        arguments = list(sys.argv[1:] if options is None else options)
+        if "--help" in arguments:
+            sys.stdout.write(self.flags.usage() + "\n")
+            raise SystemExit(0)
+        if "--version" in arguments:
+            sys.stdout.write(f"mesoskit {__version__}\n")
+            raise SystemExit(0)
+        try:
+            self.given = self.flags.parse(arguments)
+        except FlagError as error:
+            refuse(self.flags.command, str(error))
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Return the help text."""
+        return self.flags.usage()
+
+    @property
+    def pidfile(self) -> str | None:
+        """The pid file that twistd writes, or L{None} where it writes none."""
+        parent = getattr(self, "parent", None)
+        return None if parent is None else parent.get("pidfile")
+
+    @property
+    def daemonizes(self) -> bool:
+        """Whether twistd will have left the terminal when the service starts."""
+        parent = getattr(self, "parent", None)
+        return parent is not None and not parent.get("nodaemon", True)
+
+
+def refuse(command: str, why: str, status: int = 1) -> NoReturn:
+    """Say in one line why the command cannot start, and end the process."""
+    sys.stderr.write(f"{command}: {why}\n")
+    sys.stderr.flush()
+    raise SystemExit(status)
+
+
+class Daemon(Service):
+    """
+    The service that twistd runs: starts another one, and ends the process where that fails.
+
+    @param command: its name, for messages.
+    @param inner: what does the work. Its C{startService} may return a Deferred.
+    @param reactor: stopped when the daemon ends by itself.
+    @param options: as parsed, or L{None} where no twistd is around.
+    """
+
+    def __init__(
+        self, command: str, inner: IService, reactor: Any, options: DaemonOptions | None = None
+    ) -> None:
+        self.command = command
+        self.inner = inner
+        self._reactor = reactor
+        self._options = options
+
+    def startService(self) -> None:
+        """Start; a failure at once is one line and exit status 1."""
+        self.running = 1
+        started: Deferred[Any] = maybeDeferred(self.inner.startService)
+        failures: list[Failure] = []
+        started.addErrback(failures.append)
+        if failures:
+            self._cannot_start(failures[0])
+        # What fails later, after a round trip, ends a reactor that runs by then.
+        started.addErrback(self._failed_later)
+
+    def stopService(self) -> "Deferred[Any] | None":
+        """Stop the inner service."""
+        self.running = 0
+        return maybeDeferred(self.inner.stopService)
+
+    def end(self, why: str, status: int) -> None:
+        """End the process: the daemon itself has decided to."""
+        if status:
+            log.error("{command} ends: {why}", command=self.command, why=why)
+            sys.stderr.write(f"{self.command}: {why}\n")
+        else:
+            log.info("{command} ends: {why}", command=self.command, why=why)
+        end_with(self._reactor, status)
+
+    def _cannot_start(self, failure: Failure) -> None:
+        why = describe(failure)
+        if self._options is not None and self._options.daemonizes:
+            # The parent waits at a pipe for this and prints it.
+            raise StartError(why)
+        pidfile = None if self._options is None else self._options.pidfile
+        if pidfile:
+            with suppress(OSError):
+                os.unlink(pidfile)
+        refuse(self.command, why)
+
+    def _failed_later(self, failure: Failure) -> None:
+        self.end(describe(failure), 1)
+
+
+def end_with(reactor: Any, status: int) -> None:
+    """Stop the reactor and let the process end with this status, pid file removed and all."""
+    if status:
+
+        def leave() -> None:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+        # twistd has no other way to say it: its run ends in a plain return.
+        atexit.register(leave)
+    if reactor.running:
+        reactor.stop()
+    else:
+        reactor.callWhenRunning(reactor.stop)
+
+
+def describe(failure: Failure) -> str:
+    """Return one line for people about what went wrong."""
+    from twisted.internet.error import CannotListenError
+
+    error = failure.value
+    if isinstance(error, CannotListenError):
+        where = f"{error.interface or '*'}:{error.port}"
+        cause = error.socketError
+        return f"cannot listen on {where}: {getattr(cause, 'strerror', None) or cause}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    said = str(error) or type(error).__name__
+    return " ".join(said.split())
+
+
+def directory(flag: str, path: str, mode: int = 0o755) -> Path:
+    """
+    Return a directory that exists and can be written, making it where it is not.
+
+    @raise StartError: naming the flag, the path and what is wrong.
+    """
+    where = Path(path).absolute()
+    try:
+        where.mkdir(mode=mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"--{flag}: cannot make {where}: {error.strerror}") from None
+    if not os.access(where, os.R_OK | os.W_OK | os.X_OK):
+        raise StartError(f"--{flag}: cannot read and write {where}: Permission denied")
+    return where
+
+
+def host_name(values: Values, ip: str) -> str:
+    """Return what the daemon calls itself: C{--hostname}, the machine's name, or its address."""
+    if values.hostname:
+        return str(values.hostname)
+    return socket.gethostname() if values.hostname_lookup else ip
+
+
+def endpoints(values: Values) -> list[str]:
+    """Return the endpoint strings to listen on."""
+    if values.listen:
+        return str(values.listen).split()
+    interface = f":interface={values.ip}" if values.ip else ""
+    return [f"tcp:{values.port}:backlog=1024{interface}"]
+
+
+def advertised_ip(values: Values) -> str:
+    """Return the address that others are told."""
+    for given in (values.advertise_ip, values.ip):
+        if given and given != "0.0.0.0":
+            return str(given)
+    return address_of_this_machine()
+
+
+def address_of_this_machine() -> str:
+    """Return this machine's IPv4 address, 127.0.0.1 where it has none."""
+    with suppress(OSError):
+        for *_, address in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET):
+            return str(address[0])
+    return "127.0.0.1"

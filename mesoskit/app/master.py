@@ -1,0 +1,262 @@
+"""The master as a program: its flags, and the service they make."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mesoskit.app.daemon import (
+    Daemon,
+    DaemonOptions,
+    StartError,
+    advertised_ip,
+    common_flags,
+    directory,
+    endpoints,
+    host_name,
+    refuse,
+)
+from mesoskit.flags import Flag, Flags, Values, boolean, duration, integer, number, text
+from mesoskit.model.quantities import parse_alternatives
+from mesoskit.model.roles import validate_role
+
+if TYPE_CHECKING:
+    from mesoskit.allocator.options import Options as AllocatorOptions
+    from mesoskit.cluster.store import IStore
+    from mesoskit.master.service import MasterService
+
+
+def roles(value: str) -> frozenset[str]:
+    """Read C{--roles}: names separated by commas."""
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    for name in names:
+        wrong = validate_role(name)
+        if wrong is not None:
+            raise ValueError(wrong)
+    return frozenset(names)
+
+
+def weights(value: str) -> dict[str, float]:
+    """Read C{--weights}: C{role=weight,role=weight}."""
+    result: dict[str, float] = {}
+    for part in filter(None, value.split(",")):
+        role, equals, weight = part.partition("=")
+        wrong = validate_role(role)
+        if not equals or wrong is not None:
+            raise ValueError(wrong or f"{part!r} is not role=weight")
+        result[role] = number(weight)
+        if result[role] <= 0:
+            raise ValueError(f"the weight of {role!r} must be greater than 0")
+    return result
+
+
+def percentage(value: str) -> float:
+    """Read C{50%} as 0.5."""
+    if not value.endswith("%"):
+        raise ValueError("expected a percentage such as 50%")
+    part = number(value[:-1]) / 100
+    if not 0 <= part <= 1:
+        raise ValueError("expected a percentage from 0% to 100%")
+    return part
+
+
+def one_of(*names: str) -> Any:
+    """Return a reader that takes these names alone."""
+
+    def parse(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"expected one of {', '.join(names)}")
+        return value
+
+    return parse
+
+
+FLAGS = Flags(
+    "mesos-master",
+    [
+        *common_flags(5050),
+        Flag("work_dir", text, None, "Where the registry is kept.", required=True, is_path=True),
+        Flag("cluster", text, None, "A name of the cluster for people."),
+        Flag(
+            "registry",
+            one_of("sqlite", "in_memory", "replicated_log"),
+            "sqlite",
+            "Where the registry is kept: sqlite in --work_dir (replicated_log, Mesos' name for a"
+            " durable registry, means the same), or in_memory.",
+        ),
+        Flag(
+            "agent_ping_timeout",
+            duration,
+            15.0,
+            "How long an agent may leave a ping unanswered.",
+            aliases=("slave_ping_timeout",),
+        ),
+        Flag(
+            "max_agent_ping_timeouts",
+            integer,
+            5,
+            "After so many unanswered pings in a row an agent is unreachable.",
+            aliases=("max_slave_ping_timeouts",),
+        ),
+        Flag(
+            "agent_reregister_timeout",
+            duration,
+            600.0,
+            "How long known agents may take to come back after the master has started.",
+            aliases=("slave_reregister_timeout",),
+        ),
+        Flag(
+            "recovery_agent_removal_limit",
+            percentage,
+            1.0,
+            "Stop rather than give up more than this part of the agents after a start.",
+            aliases=("recovery_slave_removal_limit",),
+        ),
+        Flag("allocation_interval", duration, 1.0, "Time between two full allocations."),
+        Flag(
+            "min_allocatable_resources",
+            parse_alternatives,
+            None,
+            "Less than this is not offered: cpus:0.01|mem:32 by default.",
+        ),
+        Flag("role_sorter", one_of("drf", "random"), "drf", "How roles share."),
+        Flag("framework_sorter", one_of("drf", "random"), "drf", "How frameworks of a role share."),
+        Flag(
+            "fair_sharing_excluded_resource_names",
+            text,
+            None,
+            "Names of resources that do not count for fairness, separated by commas.",
+        ),
+        Flag(
+            "filter_gpu_resources",
+            boolean,
+            True,
+            "Offer agents with GPUs only to frameworks that know GPU_RESOURCES.",
+        ),
+        Flag("offer_timeout", duration, None, "After which an unanswered offer is rescinded."),
+        Flag("roles", roles, None, "The only roles that frameworks may have, comma-separated."),
+        Flag("weights", weights, None, "Weights of roles: role=weight,role=weight."),
+        Flag("root_submissions", boolean, True, "Whether frameworks may run tasks as root."),
+        Flag("max_completed_frameworks", integer, 50, "How many ended frameworks to remember."),
+        Flag(
+            "max_completed_tasks_per_framework", integer, 1000, "How many ended tasks to remember."
+        ),
+        Flag(
+            "max_unreachable_tasks_per_framework",
+            integer,
+            1000,
+            "How many tasks on unreachable agents to remember.",
+        ),
+        Flag("registry_gc_interval", duration, 900.0, "How often gone agents are forgotten."),
+        Flag(
+            "registry_max_agent_age",
+            duration,
+            1209600.0,
+            "How long unreachable and gone agents are remembered.",
+        ),
+        Flag(
+            "registry_max_agent_count",
+            integer,
+            102400,
+            "How many unreachable and gone agents are remembered.",
+        ),
+    ],
+)
+
+
+class Options(DaemonOptions):
+    """The options of C{twistd mesos-master}."""
+
+    flags = FLAGS
+
+
+def make_master(
+    reactor: Any, values: Values, stopped: Callable[[str, int], None] | None = None
+) -> "MasterService":
+    """
+    Make a master of its flags; nothing is opened before it is started.
+
+    @param stopped: called with why and an exit status when the master ends by itself.
+    @raise StartError: where what the flags name cannot be used.
+    """
+    from mesoskit.allocator.hierarchical import HierarchicalAllocator
+    from mesoskit.master.options import MasterOptions
+    from mesoskit.master.service import MasterService
+
+    work_dir = directory("work_dir", values.work_dir)
+    ip = advertised_ip(values)
+    options = MasterOptions(
+        hostname=host_name(values, ip),
+        ip=ip,
+        port=values.port if values.advertise_port is None else values.advertise_port,
+        cluster=values.cluster,
+        agent_ping_timeout=values.agent_ping_timeout,
+        max_agent_ping_timeouts=values.max_agent_ping_timeouts,
+        agent_reregister_timeout=values.agent_reregister_timeout,
+        recovery_agent_removal_limit=values.recovery_agent_removal_limit,
+        offer_timeout=values.offer_timeout,
+        roles=values.roles,
+        weights=values.weights or {},
+        root_submissions=values.root_submissions,
+        max_completed_frameworks=values.max_completed_frameworks,
+        max_completed_tasks_per_framework=values.max_completed_tasks_per_framework,
+        max_unreachable_tasks_per_framework=values.max_unreachable_tasks_per_framework,
+        registry_gc_interval=values.registry_gc_interval,
+        registry_max_agent_age=values.registry_max_agent_age,
+        registry_max_agent_count=values.registry_max_agent_count,
+    )
+    return MasterService(
+        reactor,
+        options,
+        registry(values, work_dir),
+        endpoints(values),
+        allocator=HierarchicalAllocator(allocator_options(values)),
+        stopped=stopped,
+    )
+
+
+def registry(values: Values, work_dir: Path) -> "IStore":
+    """Return the store that the flags name."""
+    if values.registry == "in_memory":
+        from mesoskit.cluster.memory import MemoryStore
+
+        return MemoryStore()
+    from mesoskit.cluster.sqlite import SQLiteStore
+
+    return SQLiteStore(work_dir / "registry.sqlite", full=True)
+
+
+def allocator_options(values: Values) -> "AllocatorOptions":
+    """Return the allocator's part of the flags."""
+    from mesoskit.allocator.options import Options as AllocatorOptions
+
+    given: dict[str, Any] = {}
+    if values.min_allocatable_resources is not None:
+        given["min_allocatable_resources"] = values.min_allocatable_resources
+    if values.fair_sharing_excluded_resource_names:
+        names = values.fair_sharing_excluded_resource_names.split(",")
+        given["fair_sharing_excluded_resource_names"] = frozenset(names)
+    return AllocatorOptions(
+        allocation_interval=values.allocation_interval,
+        role_sorter=values.role_sorter,
+        framework_sorter=values.framework_sorter,
+        filter_gpu_resources=values.filter_gpu_resources,
+        roles=values.roles,
+        **given,
+    )
+
+
+def makeService(options: Options) -> Daemon:
+    """Make what C{twistd mesos-master} runs."""
+    from twisted.internet import reactor
+
+    daemon: Daemon
+
+    def stopped(why: str, status: int) -> None:
+        daemon.end(why, status)
+
+    try:
+        master = make_master(reactor, options.given, stopped)
+    except (StartError, ValueError) as error:
+        refuse(FLAGS.command, str(error))
+    daemon = Daemon(FLAGS.command, master, reactor, options)
+    return daemon
