@@ -62,7 +62,7 @@ def framework(*capabilities: int, **fields: Any) -> FrameworkInfo:
     info = FrameworkInfo(user="alice", name="test", **fields)
     info.id.value = FRAMEWORK_ID
     for capability in capabilities:
-        info.capabilities.add(type=capability)  # type: ignore[arg-type]
+        info.capabilities.add(type=capability)
     return info
 
 

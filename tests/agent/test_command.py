@@ -1,6 +1,7 @@
 """Command tasks: what the recordings of Mesos' command executor show (recordings 05 and 06)."""
 
 from signal import SIGTERM
+from typing import Any
 
 from mesoskit.agent.container import ContainerFailed, Destroy, Forget, Launch, Signal
 from mesoskit.messages.internal_pb2 import StatusUpdateMessage
@@ -199,7 +200,7 @@ class SpecTests(SynchronousTestCase):
         info = task()
         info.command.uris.add(value="file:///x.tgz", output_file="y", cache=True)
         info.container.type = 2  # type: ignore[assignment]
-        info.container.rlimit_info.rlimits.add(type=10, soft=10, hard=20)  # type: ignore[arg-type]
+        info.container.rlimit_info.rlimits.add(type=10, soft=10, hard=20)
         bench.run(info)
         (spec,) = bench.launched()
         self.assertEqual(spec.rlimits, (("RLMT_NOFILE", 10, 20),))
@@ -213,7 +214,7 @@ class SpecTests(SynchronousTestCase):
 class KillTests(SynchronousTestCase):
     """A task that is killed."""
 
-    def running(self, *capabilities: int, **fields: object) -> Bench:
+    def running(self, *capabilities: int, **fields: Any) -> Bench:
         bench = Bench().register()
         bench.run(task(**fields), info=framework(*capabilities))
         bench.start()
