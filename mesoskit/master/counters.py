@@ -17,14 +17,18 @@ class Counters:
     invalid_executor_to_framework_messages: int = 0
     invalid_framework_to_executor_messages: int = 0
     invalid_operation_status_update_acknowledgements: int = 0
+    invalid_operation_status_updates: int = 0
     invalid_status_update_acknowledgements: int = 0
     invalid_status_updates: int = 0
+    messages_authenticate: int = 0
+    messages_deactivate_framework: int = 0
     messages_decline_offers: int = 0
     messages_executor_to_framework: int = 0
     messages_exited_executor: int = 0
     messages_framework_to_executor: int = 0
     messages_kill_task: int = 0
     messages_launch_tasks: int = 0
+    messages_operation_status_update: int = 0
     messages_operation_status_update_acknowledgement: int = 0
     messages_reconcile_operations: int = 0
     messages_reconcile_tasks: int = 0
@@ -47,11 +51,16 @@ class Counters:
     slave_removals_reason_unhealthy: int = 0
     slave_removals_reason_unregistered: int = 0
     slave_reregistrations: int = 0
+    slave_shutdowns_canceled: int = 0
+    slave_shutdowns_completed: int = 0
+    slave_shutdowns_scheduled: int = 0
     slave_unreachable_canceled: int = 0
     slave_unreachable_completed: int = 0
     slave_unreachable_scheduled: int = 0
     valid_executor_to_framework_messages: int = 0
     valid_framework_to_executor_messages: int = 0
+    valid_operation_status_update_acknowledgements: int = 0
+    valid_operation_status_updates: int = 0
     valid_status_update_acknowledgements: int = 0
     valid_status_updates: int = 0
     terminal: list[int] = field(default_factory=lambda: [0] * 14)

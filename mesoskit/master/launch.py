@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from mesoskit.master.state import MasterState
 
 _STAGING = int(TaskState.TASK_STAGING)
-_PLAIN = frozenset(("name", "task_id", "agent_id", "resources", "command"))
+_LAUNCH = int(Offer.Operation.LAUNCH)
+_LAUNCH_GROUP = int(Offer.Operation.LAUNCH_GROUP)
 
 
 class Launcher:
@@ -96,6 +97,7 @@ class Launcher:
                 taken = Resources.from_message(info.resources)
             self._add(info, taken)
             message.launch_executor = launch_executor
+            framework.operations[_LAUNCH] += 1
             if version:
                 message.resource_version_uuids.add().uuid.value = version
             if not agent.capabilities.reservation_refinement:
@@ -123,6 +125,7 @@ class Launcher:
             return
         self._context.offered = self._context.offered - self._context.total
         message.launch_executor = self._use_executor(executor)
+        framework.operations[_LAUNCH_GROUP] += 1
         for info in group.tasks:
             self._add(info, Resources.from_message(info.resources))
         if agent.resource_version:

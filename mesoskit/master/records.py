@@ -229,6 +229,7 @@ class Framework:
     @ivar unreachable: those whose agent is unreachable, the oldest forgotten past a cap.
     @ivar completed: those that have ended, likewise.
     @ivar calls: how many calls of each type came; C{events}: how many events went.
+    @ivar operations: how many operations of each type were carried out.
     @ivar terminal: how many tasks ended in each state.
     """
 
@@ -246,6 +247,7 @@ class Framework:
         "offers_declined",
         "offers_rescinded",
         "offers_sent",
+        "operations",
         "partition_aware",
         "peer",
         "pid",
@@ -278,6 +280,7 @@ class Framework:
         self.offers: dict[OfferId, Offer] = {}
         self.calls = [0] * 20
         self.events = [0] * 12
+        self.operations = [0] * 15
         self.terminal = [0] * 14
         self.offers_sent = 0
         self.offers_accepted = 0

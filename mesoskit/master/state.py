@@ -19,7 +19,17 @@ from typing import Any
 from google.protobuf.message import Message
 
 from mesoskit.allocator.interface import IAllocator
-from mesoskit.master import agents, calls, frameworks, health, offers, operator, registry
+from mesoskit.master import (
+    agents,
+    calls,
+    frameworks,
+    health,
+    invariants,
+    metrics,
+    offers,
+    operator,
+    registry,
+)
 from mesoskit.master.counters import Counters
 from mesoskit.master.history import Completed
 from mesoskit.master.options import MasterOptions, master_info
@@ -167,6 +177,14 @@ class MasterState:
     def story(self, *ids: str) -> list[Entry]:
         """Return what happened to the tasks, agents, frameworks or offers of these ids."""
         return self.past.story(*ids)
+
+    def metrics(self) -> dict[str, float]:
+        """Return gauges and counters by Mesos' names, C{master/...} and C{allocator/...}."""
+        return metrics.metrics(self)
+
+    def validate_state(self) -> None:
+        """Raise L{AssertionError} where the records contradict each other; for tests."""
+        invariants.validate(self)
 
     # Effects.
 

@@ -1,0 +1,187 @@
+"""What C{/metrics/snapshot} shows of a master's state: names and meanings of C{docs/monitoring.md}.
+
+Counters are kept as things happen (L{mesoskit.master.counters}); gauges are worked out here,
+when somebody asks. What has no part in this master (event queues of its actor, operations on
+volumes) is there and 0, so that dashboards made for Mesos find what they look for.
+"""
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from mesoskit.master.records import Agent, Framework
+from mesoskit.messages.mesos_pb2 import Offer, OperationState
+from mesoskit.messages.scheduler_pb2 import Call, Event
+from mesoskit.model.resources import Resources
+from mesoskit.model.tasks import TERMINAL, Reason, Source, TaskState
+from mesoskit.model.values import from_thousandths
+
+if TYPE_CHECKING:
+    from mesoskit.master.state import MasterState
+
+_SCALARS = ("cpus", "gpus", "mem", "disk")
+_LIVE = (
+    TaskState.TASK_STAGING,
+    TaskState.TASK_STARTING,
+    TaskState.TASK_RUNNING,
+    TaskState.TASK_KILLING,
+    TaskState.TASK_UNREACHABLE,
+)
+_OPERATION_STATES = ("dropped", "error", "failed", "finished", "gone_by_operator")
+_OPERATION_GAUGES = ("pending", "recovering", "unreachable")
+_COUNTED_OPERATIONS = (
+    "create",
+    "create_disk",
+    "destroy",
+    "destroy_disk",
+    "grow_volume",
+    "reserve",
+    "shrink_volume",
+    "unreserve",
+)
+_NOT_OURS = (
+    "event_queue_dispatches",
+    "event_queue_http_requests",
+    "event_queue_messages",
+    "http_cache_hits",
+    "operator_event_stream_subscribers",
+)
+
+
+def metrics(state: "MasterState") -> dict[str, float]:
+    """Return all gauges and counters of the state, and the allocator's."""
+    shown: dict[str, float] = {
+        "master/elected": 1.0,
+        "master/uptime_secs": max(0.0, state.now - state.started),
+        "master/outstanding_offers": float(len(state.offers)),
+    }
+    shown.update((f"master/{name}", 0.0) for name in _NOT_OURS)
+    shown.update((f"master/{name}", float(n)) for name, n in state.counters.named().items())
+    shown.update(_frameworks(state))
+    shown.update(_agents(state))
+    shown.update(_resources(state))
+    shown.update(_tasks(state))
+    shown.update(_operations(state))
+    for framework in state.frameworks.values():
+        shown.update(_framework(framework))
+    shown.update(state.allocator.metrics())
+    return shown
+
+
+def _frameworks(state: "MasterState") -> dict[str, float]:
+    frameworks = state.frameworks.values()
+    active = sum(framework.active for framework in frameworks)
+    connected = sum(framework.connected for framework in frameworks)
+    return {
+        "master/frameworks_active": float(active),
+        "master/frameworks_inactive": float(len(frameworks) - active),
+        "master/frameworks_connected": float(connected),
+        "master/frameworks_disconnected": float(len(frameworks) - connected),
+    }
+
+
+def _agents(state: "MasterState") -> dict[str, float]:
+    agents = state.agents.values()
+    active = sum(agent.active for agent in agents)
+    connected = sum(agent.connected for agent in agents)
+    return {
+        "master/slaves_active": float(active),
+        "master/slaves_inactive": float(len(agents) - active),
+        "master/slaves_connected": float(connected),
+        "master/slaves_disconnected": float(len(agents) - connected),
+        "master/slaves_unreachable": float(len(state.unreachable)),
+    }
+
+
+def _resources(state: "MasterState") -> dict[str, float]:
+    agents = list(state.agents.values())
+    total = Resources.sum(agent.total for agent in agents)
+    used = Resources.sum(_used(agent) for agent in agents)
+    shown: dict[str, float] = {}
+    for infix, part in (("", Resources.non_revocable), ("_revocable", Resources.revocable)):
+        all_of_it, taken = part(total), part(used)
+        for name in _SCALARS:
+            has, uses = all_of_it.scalar(name), taken.scalar(name)
+            shown[f"master/{name}{infix}_total"] = from_thousandths(has)
+            shown[f"master/{name}{infix}_used"] = from_thousandths(uses)
+            shown[f"master/{name}{infix}_percent"] = uses / has if has else 0.0
+    return shown
+
+
+def _used(agent: Agent) -> Resources:
+    parts = [task.resources for task in agent.tasks if task.holds_resources]
+    parts += [executor.resources for executor in agent.all_executors()]
+    return Resources.sum(parts)
+
+
+def _tasks(state: "MasterState") -> dict[str, float]:
+    live = [0] * len(TaskState)
+    for framework in state.frameworks.values():
+        for task in framework.tasks.values():
+            live[task.state] += 1
+        live[TaskState.TASK_UNREACHABLE] += len(framework.unreachable)
+    shown = {f"master/{_plural(one)}": float(live[one]) for one in _LIVE}
+    counters = state.counters
+    for terminal in map(TaskState, TERMINAL):
+        shown[f"master/{_plural(terminal)}"] = float(counters.terminal[terminal])
+    for (after, source, reason), count in counters.reasons.items():
+        name = (
+            f"master/{TaskState(after).name}/{Source(source).name}/{Reason(reason).name}"
+        ).lower()
+        # The names are v0's, as are Mesos' own.
+        shown[name.replace("_agent", "_slave")] = float(count)
+    return shown
+
+
+def _plural(state: TaskState) -> str:
+    """C{tasks_running} for C{TASK_RUNNING}."""
+    return "tasks_" + state.name.removeprefix("TASK_").lower()
+
+
+def _operations(state: "MasterState") -> dict[str, float]:
+    shown = {
+        f"master/operations/{kind}{name}": 0.0
+        for kind in ("", *(f"{kind}/" for kind in _COUNTED_OPERATIONS))
+        for name in (*_OPERATION_STATES, *_OPERATION_GAUGES, "total")
+    }
+    for (kind, after), count in state.counters.operations.items():
+        name = Offer.Operation.Type.Name(kind).lower()
+        ended = OperationState.Name(after).removeprefix("OPERATION_").lower()
+        for key in (f"{name}/{ended}", f"{name}/total", ended, "total"):
+            shown[f"master/operations/{key}"] = shown.get(f"master/operations/{key}", 0.0) + count
+    return shown
+
+
+def _framework(framework: Framework) -> dict[str, float]:
+    """Return what is shown of one framework; its name is percent-encoded there."""
+    prefix = f"master/frameworks/{quote(framework.info.name, safe='')}/{framework.id}/"
+    shown: dict[str, float] = {
+        prefix + "subscribed": float(framework.connected),
+        prefix + "calls": float(sum(framework.calls)),
+        prefix + "events": float(sum(framework.events)),
+        prefix + "operations": float(sum(framework.operations)),
+        prefix + "offers/sent": float(framework.offers_sent),
+        prefix + "offers/accepted": float(framework.offers_accepted),
+        prefix + "offers/declined": float(framework.offers_declined),
+        prefix + "offers/rescinded": float(framework.offers_rescinded),
+    }
+    for kind, counts, names in (
+        ("calls", framework.calls, Call.Type.items()),
+        ("events", framework.events, Event.Type.items()),
+        ("operations", framework.operations, Offer.Operation.Type.items()),
+    ):
+        for name, number in names:
+            if number:
+                shown[f"{prefix}{kind}/{name.lower()}"] = float(counts[number])
+    active = [0] * len(TaskState)
+    for task in framework.tasks.values():
+        active[task.state] += 1
+    active[TaskState.TASK_UNREACHABLE] += len(framework.unreachable)
+    for one in (*_LIVE, TaskState.TASK_UNKNOWN):
+        shown[f"{prefix}tasks/active/{one.name.lower()}"] = float(active[one])
+    for terminal in map(TaskState, TERMINAL):
+        shown[f"{prefix}tasks/terminal/{terminal.name.lower()}"] = float(
+            framework.terminal[terminal]
+        )
+    for role in framework.roles:
+        shown[f"{prefix}roles/{role}/suppressed"] = float(role in framework.suppressed)
+    return shown

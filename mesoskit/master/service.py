@@ -1,0 +1,266 @@
+"""The master as a Twisted service: links, clock, store and HTTP round the state.
+
+Nothing is decided here. Links become numbers, what comes over them becomes events
+(L{mesoskit.cluster.turns.Turns} gives them to the state and keeps the order of change,
+store, send), and effects are carried out by their class.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from secrets import token_bytes
+from typing import Any, cast
+
+from google.protobuf.message import Message
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.logger import Logger
+
+from mesoskit import __version__
+from mesoskit.allocator.hierarchical import HierarchicalAllocator
+from mesoskit.allocator.interface import IAllocator
+from mesoskit.allocator.options import Options as AllocatorOptions
+from mesoskit.cluster.store import IStore
+from mesoskit.cluster.turns import Turns
+from mesoskit.master.http import MasterResource
+from mesoskit.master.operator import Replied, Request, Requested
+from mesoskit.master.options import MasterOptions
+from mesoskit.master.state import MasterState
+from mesoskit.model.events import (
+    Answer,
+    Congestion,
+    Connected,
+    Drop,
+    Lost,
+    Note,
+    PeerKind,
+    Received,
+    Send,
+    Stop,
+)
+from mesoskit.model.ids import Ids, PeerId
+from mesoskit.wire.endpoints import server_endpoint
+from mesoskit.wire.link import CallID, Hello, Link, Refused, Taken
+from mesoskit.wire.settings import StreamSettings
+from mesoskit.wire.stream import StreamFactory
+
+_TAKEN = Taken()
+_ACCEPTED_ROLES = (PeerKind.AGENT, PeerKind.FRAMEWORK, PeerKind.TOOL)
+
+
+class NotRunning(Exception):
+    """The master has stopped, so nobody will answer."""
+
+
+class MasterService(Service):
+    """
+    A master.
+
+    @param reactor: the clock, and what endpoints listen on.
+    @param options: the master's flags. Where C{port} is 0, what was listened on is told.
+    @param store: where the registry is kept; the service opens and closes it.
+    @param endpoints: where to listen, as L{mesoskit.wire.endpoints.server_endpoint} reads it.
+    @param allocator: who decides on offers; Mesos' own way where none is given.
+    @param settings: limits and times of native links.
+    @param stopped: called once, with a reason and an exit status, where the master ends by
+        itself: it cannot write its registry, say.
+    @param seed: 16 bytes that all of the master's ids follow from; random where not given.
+
+    @ivar state: what it knows.
+    @ivar resource: the root of its HTTP.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        options: MasterOptions,
+        store: IStore,
+        endpoints: Sequence[str],
+        *,
+        allocator: IAllocator | None = None,
+        settings: StreamSettings | None = None,
+        stopped: Callable[[str, int], None] | None = None,
+        seed: bytes | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._clock = cast(IReactorTime, reactor)
+        self._options = options
+        self._store = store
+        self._endpoints = tuple(endpoints)
+        self._allocator = allocator or HierarchicalAllocator(AllocatorOptions())
+        self._stopped = stopped
+        self._seed = token_bytes(16) if seed is None else seed
+        self._numbers = count(1)
+        self._links: dict[PeerId, Link] = {}
+        self._peers: dict[Link, PeerId] = {}
+        self._requests: dict[int, Deferred[Replied]] = {}
+        self.ports: list[IListeningPort] = []
+        self.resource = MasterResource(self)
+        self.factory = StreamFactory(
+            self,
+            Hello(PeerKind.MASTER, f"mesoskit/{__version__}", instance=token_bytes(8).hex()),
+            clock=self._clock,
+            accept=_ACCEPTED_ROLES,
+            settings=settings,
+        )
+        self._perform: dict[type, Callable[[Any], None]] = {
+            Send: self._send,
+            Answer: self._answer,
+            Drop: self._drop,
+            Note: self._note,
+            Replied: self._replied,
+        }
+        self._start_state(options)
+
+    def _start_state(self, options: MasterOptions) -> None:
+        """Make the state, whose MasterInfo tells the port."""
+        self.state = MasterState(options, Ids(self._seed), self._allocator, self._clock.seconds())
+        self.turns = Turns(
+            self._clock,
+            self.state.handle,
+            self.state.deadline,
+            self._carry_out,
+            self._store,
+            stopped=self._ended,
+            flush=self.factory.flush,
+        )
+
+    # The service.
+
+    def startService(self) -> "Deferred[None]":
+        """
+        Listen, then read the registry; the Deferred fires when the master serves.
+
+        Fails with L{mesoskit.wire.endpoints.EndpointError},
+        L{twisted.internet.error.CannotListenError} or L{mesoskit.cluster.store.StoreError}.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        factory = self.listening_factory()
+        for text in self._endpoints:
+            self.ports.append(await server_endpoint(self._reactor, text).listen(factory))
+        if self._options.port == 0 and self.ports:
+            port = getattr(self.ports[0].getHost(), "port", 0)
+            self._start_state(replace(self._options, port=port))
+        await self.turns.start()
+
+    def listening_factory(self) -> Any:
+        """Return what makes protocols of connections to the one port."""
+        return self.factory
+
+    def stopService(self) -> "Deferred[None]":
+        """Stop listening, end every link, close the store; fires when all is closed."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        self.turns.stop()
+        self.factory.lose_all("The master is shutting down")
+        waiting, self._requests = self._requests, {}
+        for deferred in waiting.values():
+            deferred.errback(NotRunning("The master is shutting down"))
+        closing: list[Deferred[Any]] = []
+        for port in self.ports:
+            stopping = port.stopListening()
+            closing.append(stopping if isinstance(stopping, Deferred) else succeed(None))
+        self.ports = []
+        closing.append(self._store.close())
+        return gatherResults(closing, consumeErrors=True).addCallback(lambda _: None)
+
+    def _ended(self, stop: Stop) -> None:
+        """The state asked to end."""
+        self.factory.lose_all(stop.why)
+        waiting, self._requests = self._requests, {}
+        for deferred in waiting.values():
+            deferred.errback(NotRunning(stop.why))
+        if self._stopped is not None:
+            self._stopped(stop.why, stop.status)
+
+    def request(self, request: Request) -> "Deferred[Replied]":
+        """
+        Have the state do what an operator wants; fires with its answer, after what the
+        answer rests on was stored. Fails with L{NotRunning}.
+        """
+        number = next(self._numbers)
+        answered: Deferred[Replied] = Deferred()
+        self._requests[number] = answered
+        self.turns.put(Requested(number, request))
+        return answered
+
+    def metrics(self) -> dict[str, float]:
+        """Return what C{/metrics/snapshot} shows of this master."""
+        shown = self.state.metrics()
+        shown["registrar/queued_operations"] = float(self.turns.waiting)
+        shown["mesoskit/turns"] = float(self.turns.turns)
+        shown["mesoskit/events"] = float(self.turns.events)
+        return shown
+
+    # What links say (mesoskit.wire.link.Receiver).
+
+    def connected(self, link: Link) -> None:
+        """A peer is there and settled."""
+        peer = PeerId(next(self._numbers))
+        self._links[peer] = link
+        self._peers[link] = peer
+        hello = link.hello
+        self.turns.put(
+            Connected(
+                peer,
+                PeerKind(hello.role),
+                link.peer,
+                link.principal,
+                hello.token,
+                hello.epoch,
+            )
+        )
+
+    def received(self, link: Link, message: Message, call: CallID | None) -> None:
+        """A message came."""
+        peer = self._peers.get(link)
+        if peer is not None:
+            self.turns.put(Received(peer, message, call))
+
+    def congestion(self, link: Link, congested: bool) -> None:
+        """A link is full, or drains again."""
+        peer = self._peers.get(link)
+        if peer is not None:
+            self.turns.put(Congestion(peer, congested))
+
+    def lost(self, link: Link, why: str) -> None:
+        """A link is gone."""
+        peer = self._peers.pop(link, None)
+        if peer is not None:
+            self._links.pop(peer, None)
+            self.turns.put(Lost(peer, why))
+
+    # What the state wants done.
+
+    def _carry_out(self, effect: Any) -> None:
+        self._perform[effect.__class__](effect)
+
+    def _send(self, effect: Send) -> None:
+        link = self._links.get(effect.peer)
+        if link is not None:
+            link.send(effect.message)
+
+    def _answer(self, effect: Answer) -> None:
+        link = self._links.get(effect.peer)
+        if link is not None:
+            taken = effect.status == 202
+            link.answer(effect.call, _TAKEN if taken else Refused(effect.status, effect.why))
+
+    def _drop(self, effect: Drop) -> None:
+        link = self._links.pop(effect.peer, None)
+        if link is not None:
+            del self._peers[link]
+            link.lose(effect.why)
+
+    def _note(self, effect: Note) -> None:
+        getattr(self.log, effect.level)("{text}", text=effect.text)
+
+    def _replied(self, effect: Replied) -> None:
+        waiting = self._requests.pop(effect.number, None)
+        if waiting is not None:
+            waiting.callback(effect)
