@@ -282,12 +282,32 @@ class Transition(NamedTuple):
     reasons: frozenset[Reason]
 
 
+_ONLY_BEFORE_START = frozenset(
+    {
+        Reason.REASON_GC_ERROR,
+        Reason.REASON_INVALID_OFFERS,
+        Reason.REASON_RESOURCES_UNKNOWN,
+        Reason.REASON_AGENT_RESTARTED,
+        Reason.REASON_TASK_KILLED_DURING_LAUNCH,
+        Reason.REASON_EXECUTOR_REGISTRATION_TIMEOUT,
+    }
+)
+# What a driver makes up for a task that never reached a master.
+_NOWHERE = frozenset({Reason.REASON_MASTER_DISCONNECTED})
+
+
 def _row(before: TaskState, after: TaskState, sources: str, *reasons: Reason) -> Transition:
-    """Return a row: C{sources} by initial; reasons from L{REASONS} unless narrowed here."""
+    """Return a row: C{sources} by initial; reasons from L{REASONS} unless named here."""
     who = tuple(source for source in Source if source.name[7] in sources)
-    usual = REASONS[after]
-    named = frozenset(reasons) or frozenset().union(*(usual.get(one, ()) for one in who))
-    return Transition(before, after, who, named - _RETOLD if after in TERMINAL else named)
+    if reasons:
+        return Transition(before, after, who, frozenset(reasons))
+    usual = frozenset[Reason]().union(*(REASONS[after].get(one, ()) for one in who))
+    usual -= _RETOLD | _NOWHERE
+    if before in ACTIVE[1:]:
+        usual -= _ONLY_BEFORE_START
+        if after == TaskState.TASK_LOST:
+            usual -= {Reason.REASON_TASK_INVALID}
+    return Transition(before, after, who, usual)
 
 
 _STAGING, _STARTING, _RUNNING, _KILLING = ACTIVE
