@@ -17,7 +17,7 @@ from mesoskit.agent.container import Destroy, Forget
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind
 from mesoskit.messages.internal_pb2 import StatusUpdateRecord
 from mesoskit.model.events import Drop, Store, StoreFailed
-from mesoskit.model.ids import FrameworkId, TaskId
+from mesoskit.model.ids import ExecutorId, FrameworkId, TaskId
 from mesoskit.model.tasks import TERMINAL, Reason, Source, TaskState
 
 if TYPE_CHECKING:
@@ -31,34 +31,66 @@ def store_failed(state: AgentState, event: StoreFailed) -> None:
     """Some changes were not stored, and nothing that stood behind them was done."""
     state.note("error", f"The agent's store failed: {event.why}")
     unlaunched: list[AgentTask] = []
-    unstored: list[updates.Key] = []
+    untold: list[updates.Key] = []
+    unacknowledged: list[updates.Key] = []
     for name, data in event.changes:
         kind, *path = name.split("/")
         if kind == "tasks" and data is not None:
             task = state.tasks.get((FrameworkId(path[0]), TaskId(path[2])))
             if task is not None:
                 unlaunched.append(task)
-        elif kind == "updates" and data is not None and _is_update(data):
-            unstored.append((FrameworkId(path[0]), TaskId(path[1])))
+        elif kind == "updates" and data is not None:
+            key = FrameworkId(path[0]), TaskId(path[1])
+            (untold if _is_update(data) else unacknowledged).append(key)
         else:
-            state.unstored[name] = data
+            state.unstored.add(name)
     why = f"Failed to checkpoint: {event.why}"
     for task in unlaunched:
         _fail_unlaunched(state, task, why)
-    for key in unstored:
+    for key in untold:
         _go_on(state, key, why)
+    for key in unacknowledged:
+        if key in state.streams:
+            updates.keep_in_memory(state, key)
     _repeat(state)
-    if any(name == checkpoint.AGENT for name, _ in event.changes):
+    if checkpoint.AGENT in state.unstored:
         registration.announce(state)
     if state.unstored and ("unstored",) not in state.deadlines:
         state.deadlines.set(("unstored",), state.now + AGAIN)
 
 
 def store_again(state: AgentState) -> None:
-    """Try again to store what the store refused before."""
-    if state.unstored:
-        state.out.append(Store(tuple(state.unstored.items())))
-        state.unstored = {}
+    """Try again to store what the store refused before, as it is by now."""
+    changes = []
+    for name in sorted(state.unstored):
+        kind, *path = name.split("/")
+        if kind != "updates":
+            changes.append((name, _record(state, kind, path)))
+            continue
+        key = FrameworkId(path[0]), TaskId(path[1])
+        if key not in state.streams or key in state.in_memory:
+            changes.append((name, None))
+    state.unstored.clear()
+    if changes:
+        state.out.append(Store(tuple(changes)))
+
+
+def _record(state: AgentState, kind: str, path: list[str]) -> bytes | None:
+    """Return what is to be stored under a key now; L{None}: nothing."""
+    if kind == "agent":
+        return registration.agent_info(state).SerializeToString()
+    framework = state.frameworks.get(FrameworkId(path[0]))
+    if framework is None:
+        return None
+    if kind == "frameworks":
+        return framework.info.SerializeToString()
+    executor = framework.executors.get(ExecutorId(path[1]))
+    if executor is None:
+        return None
+    if kind == "executors":
+        return checkpoint.executor_record(executor)
+    task = executor.tasks.get(TaskId(path[2]))
+    return None if task is None else checkpoint.task_record(task)
 
 
 def _is_update(data: bytes) -> bool:
@@ -101,7 +133,7 @@ def _fail_unlaunched(state: AgentState, task: AgentTask, why: str) -> None:
     if key in state.streams:
         updates.keep_in_memory(state, key)
     else:
-        state.streams[key] = updates.stream_in_memory(state)
+        updates.begin_in_memory(state, key)
     reason = Reason.REASON_CONTAINER_LAUNCH_FAILED
     if executor.kind is not Kind.CUSTOM:
         assert task.container is not None

@@ -78,7 +78,8 @@ class AgentState:
     @ivar doomed: containers of before a restart that are being destroyed and belong to nobody.
     @ivar peers: the executors behind links.
     @ivar tokens: which executor may show which token.
-    @ivar unstored: changes that the store refused, to be tried again.
+    @ivar in_memory: the streams of which nothing is stored, because the store refused it.
+    @ivar unstored: the keys whose records the store refused to change, to be tried again.
     """
 
     def __init__(self, options: AgentOptions, seed: bytes) -> None:
@@ -113,7 +114,8 @@ class AgentState:
         self.deadlines = Deadlines()
         self.sandboxes = gc.Sandboxes()
         self.usage: dict[ContainerId, Usage] = {}
-        self.unstored: dict[str, bytes | None] = {}
+        self.in_memory: set[tuple[FrameworkId, TaskId]] = set()
+        self.unstored: set[str] = set()
         self.counters: dict[str, int] = dict.fromkeys(metrics.COUNTERS, 0)
         self.events: deque[story.Entry] = deque(maxlen=story.LIMIT)
         self.variables: dict[str, str] = {}
@@ -216,10 +218,19 @@ def _lost(state: AgentState, event: Lost) -> None:
 
 
 def _woke(state: AgentState, _event: Woke) -> None:
+    again = False
     for key in state.deadlines.due(state.now):
         assert isinstance(key, tuple)
-        _DEADLINES[key[0]](state, *key[1:])
+        if key == _UNSTORED:
+            again = True
+        else:
+            _DEADLINES[key[0]](state, *key[1:])
     gc.due(state)
+    if again and state.out:
+        # Alone in an event: should it fail again, nothing else is dropped with it.
+        state.deadlines.set(_UNSTORED, state.now)
+    elif again:
+        failures.store_again(state)
 
 
 def _congestion(_state: AgentState, _event: Congestion) -> None:
@@ -229,6 +240,8 @@ def _congestion(_state: AgentState, _event: Congestion) -> None:
 def _usage(state: AgentState, event: UsageRead) -> None:
     state.usage = {key: one for key, one in event.usage.items() if key in state.containers}
 
+
+_UNSTORED = ("unstored",)
 
 _EVENTS: dict[type, Callable[[AgentState, Any], None]] = {
     Received: _received,
@@ -274,6 +287,5 @@ _DEADLINES: dict[str, Callable[..., None]] = {
     "completion": processes.overdue,
     "subscribe": executors.subscription_timed_out,
     "shutdown": executors.shutdown_timed_out,
-    "unstored": failures.store_again,
 }
 """Who is woken for which kind of deadline; keys are tuples that begin with the kind."""

@@ -163,6 +163,7 @@ def resume(state: AgentState) -> None:
 def drop(state: AgentState, key: Key) -> None:
     """Forget a stream and its deadline, not its records."""
     del state.streams[key]
+    state.in_memory.discard(key)
     state.deadlines.drop(("retry", *key))
 
 
@@ -184,17 +185,19 @@ def keep_in_memory(state: AgentState, key: Key) -> None:
     old = state.streams[key]
     waiting = old.waiting
     for name, _ in old.forget():
-        state.unstored[name] = None
-    stream = stream_in_memory(state)
+        state.unstored.add(name)
+    stream = begin_in_memory(state, key)
     for update in waiting:
         stream.receive(state.now, update)
-    state.streams[key] = stream
     _push(state, key, stream)
 
 
-def stream_in_memory(state: AgentState) -> UpdateStream:
-    """Return a stream of which nothing is stored."""
-    return UpdateStream(None, paused=not state.registered)
+def begin_in_memory(state: AgentState, key: Key) -> UpdateStream:
+    """Make a stream of which nothing is stored."""
+    stream = UpdateStream(None, paused=not state.registered)
+    state.streams[key] = stream
+    state.in_memory.add(key)
+    return stream
 
 
 def _push(state: AgentState, key: Key, stream: UpdateStream) -> None:

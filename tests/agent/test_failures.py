@@ -1,0 +1,184 @@
+"""A store that fails: tasks fail, the agent goes on."""
+
+from mesoskit.agent.container import ContainerExited, ContainerStarted, Destroy
+from mesoskit.messages import internal_pb2 as internal
+from mesoskit.messages.mesos_pb2 import TaskStatus
+from mesoskit.model.events import Connected, PeerKind, Send, Store, StoreFailed
+from mesoskit.model.ids import PeerId
+from tests.agent.bench import Bench, custom_executor, framework, task
+from tests.base import SynchronousTestCase
+
+
+class FullDisk(Bench):
+    """
+    A bench whose store can be full: what an event wants is then dropped, as turns do it, and
+    the state hears of the failure.
+    """
+
+    full = False
+
+    def give(self, event: object) -> list[object]:
+        effects = self.state.handle(self.now, event)
+        stores = [one for one in effects if isinstance(one, Store)]
+        if self.full and stores:
+            changes = tuple(change for store in stores for change in store.changes)
+            return self.give(StoreFailed(changes, "disk full"))
+        self.state.validate_state()
+        for effect in effects:
+            self._sort(effect)
+        return effects
+
+
+class StoreFailureTests(SynchronousTestCase):
+    """Where the store refuses."""
+
+    def bench(self) -> FullDisk:
+        bench = FullDisk()
+        bench.register()
+        return bench
+
+    def test_task_whose_record_is_not_stored_fails_and_is_not_launched(self) -> None:
+        bench = self.bench()
+        bench.full = True
+        bench.run(task())
+        self.assertEqual(bench.launched(), [])
+        bench.acknowledge()
+        self.assertEqual(bench.updates()[-1], ("t", "TASK_FAILED"))
+        self.assertEqual(bench.last().message, "Failed to checkpoint: disk full")
+        self.assertEqual(bench.last().reason, TaskStatus.REASON_CONTAINER_LAUNCH_FAILED)
+        self.assertEqual(bench.state.frameworks, {})
+        self.assertEqual(bench.state.streams, {})
+
+    def test_group_whose_records_are_not_stored_fails_as_a_whole(self) -> None:
+        bench = self.bench()
+        bench.full = True
+        bench.run_group(task("one"), task("two"))
+        bench.acknowledge()
+        self.assertEqual(bench.launched(), [])
+        self.assertEqual(
+            {one for one in bench.updates() if one[1] != "TASK_STARTING"},
+            {("one", "TASK_FAILED"), ("two", "TASK_FAILED")},
+        )
+        self.assertEqual(bench.state.frameworks, {})
+
+    def test_task_that_runs_and_cannot_say_so_is_ended(self) -> None:
+        bench = self.bench()
+        bench.run(task())
+        bench.acknowledge()
+        container = bench.container_of()
+        bench.full = True
+        bench.start()
+        self.assertIn(Destroy(container), bench.hands)
+        bench.exit(status=9)
+        bench.acknowledge()
+        self.assertEqual(bench.updates()[-1], ("t", "TASK_FAILED"))
+
+    def test_end_that_cannot_be_stored_is_told_from_memory(self) -> None:
+        bench = self.bench()
+        bench.run(task())
+        bench.start()
+        bench.acknowledge()
+        bench.full = True
+        bench.exit()
+        bench.acknowledge()
+        self.assertEqual(bench.updates()[-1], ("t", "TASK_FINISHED"))
+        self.assertEqual(bench.state.frameworks, {})
+
+    def test_what_was_not_stored_is_stored_when_there_is_room_again(self) -> None:
+        bench = self.bench()
+        bench.run(task())
+        bench.start()
+        bench.acknowledge()
+        bench.full = True
+        bench.exit()
+        bench.acknowledge()
+        bench.wait(25)
+        self.assertNotEqual(set(bench.store), {"agent/info"})
+        bench.full = False
+        bench.wait(10)
+        self.assertEqual(set(bench.store), {"agent/info"})
+        self.assertIsNone(bench.state.deadlines.when(("unstored",)))
+
+    def test_other_tasks_go_on(self) -> None:
+        bench = self.bench()
+        bench.run(task("a"))
+        bench.start("a")
+        bench.acknowledge()
+        bench.full = True
+        bench.run(task("b"))
+        bench.full = False
+        bench.exit("a")
+        bench.acknowledge()
+        states = dict(bench.updates())
+        self.assertEqual(states, {"a": "TASK_FINISHED", "b": "TASK_FAILED"})
+
+    def test_executor_whose_record_is_not_stored_is_not_launched(self) -> None:
+        bench = self.bench()
+        bench.full = True
+        bench.run(task(executor=custom_executor()), launch=True)
+        self.assertEqual(bench.launched(), [])
+        bench.acknowledge()
+        self.assertEqual(bench.updates(), [("t", "TASK_FAILED")])
+        self.assertEqual(bench.state.frameworks, {})
+
+    def test_second_task_of_an_executor_fails_alone(self) -> None:
+        bench = self.bench()
+        bench.run(task("a", executor=custom_executor()), launch=True)
+        bench.full = True
+        bench.run(task("b", executor=custom_executor()), launch=False)
+        bench.full = False
+        self.assertEqual(bench.updates(), [("b", "TASK_FAILED")])
+        bench.subscribe()
+        self.assertEqual(bench.heard(), ["SUBSCRIBED", "LAUNCH"])
+
+    def test_executor_whose_update_is_not_stored_subscribes_again(self) -> None:
+        bench = self.bench()
+        bench.run(task(executor=custom_executor()), launch=True)
+        peer = bench.subscribe()
+        bench.full = True
+        uuid = bench.update(peer, 1)
+        self.assertEqual([one.peer for one in bench.dropped], [peer])
+        self.assertEqual(bench.updates(), [("t", "TASK_RUNNING")])
+        status = {"task_id": {"value": "t"}, "state": 1, "source": 2, "uuid": uuid}
+        bench.subscribe(11, unacknowledged_updates=[{"status": status}])
+        self.assertEqual(bench.heard(11), ["SUBSCRIBED", "ACKNOWLEDGED"])
+
+    def test_destruction_that_was_dropped_is_asked_for_again(self) -> None:
+        bench = self.bench()
+        bench.run_group(task("one"), task("two"))
+        bench.start("one")
+        bench.acknowledge()
+        bench.full = True
+        bench.kill("one")
+        self.assertEqual({type(one) for one in bench.hands[2:]}, {Destroy})
+        self.assertEqual(len(bench.hands), 4)
+
+    def test_id_that_is_not_stored_is_used_all_the_same(self) -> None:
+        bench = FullDisk()
+        bench.recover()
+        bench.full = True
+        bench.give(Connected(PeerId(1), PeerKind.MASTER, "127.0.0.1:5050"))
+        message = internal.SlaveRegisteredMessage()
+        message.slave_id.value = "m-S0"
+        bench.receive(message)
+        self.assertIsInstance(bench.sent[-1], internal.UpdateSlaveMessage)
+        bench.full = False
+        bench.wait(10)
+        self.assertIn("agent/info", bench.store)
+
+    def test_update_that_failed_is_repeated_until_acknowledged(self) -> None:
+        bench = self.bench()
+        bench.full = True
+        bench.run(task(), info=framework())
+        count = len(bench.updates())
+        bench.wait(31)
+        self.assertEqual(len(bench.updates()), count + 2)
+
+    def test_container_events_of_a_failed_launch_are_ignored(self) -> None:
+        bench = self.bench()
+        bench.run(task("a"))
+        container = bench.container_of("a")
+        bench.exit("a")
+        for event in (ContainerStarted(container, 5), ContainerExited(container, 0)):
+            effects = [one for one in bench.give(event) if isinstance(one, Send)]
+            self.assertEqual(effects, [])
