@@ -1,5 +1,6 @@
 """Real daemons for the measurements: started, waited for, measured, ended."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,13 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 import psutil
-
-TWISTD = [sys.executable, "-m", "twisted", "--reactor=epoll"]
 
 
 def free_port() -> int:
@@ -99,6 +100,30 @@ class Daemon:
             print(f"kept {self.home}")
         else:
             shutil.rmtree(self.home, ignore_errors=True)
+
+
+def in_child(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Measure in a child of this process: each round has a reactor of its own."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        status = 1
+        try:
+            os.write(write, json.dumps(measure()).encode())
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    if os.waitpid(child, 0)[1] != 0:
+        raise SystemExit("the measurement failed")
+    result: dict[str, float] = json.loads(said)
+    return result
 
 
 def table(title: str, head: list[str], rows: list[list[str]]) -> None:

@@ -12,10 +12,11 @@ import os
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
-from daemons import Daemon, table
+from daemons import Daemon, in_child, table
 from google.protobuf.message import Message
 from twisted.internet import epollreactor
 
@@ -85,7 +86,8 @@ class Agent:
         self, run: internal_pb2.RunTaskMessage, state: mesos_pb2.TaskState.ValueType
     ) -> internal_pb2.StatusUpdateMessage:
         self._count += 1
-        uuid = self._number.to_bytes(8, "big") + self._count.to_bytes(8, "big")
+        # As much of a version 4 UUID as the master looks at.
+        uuid = b"bench-\x40\x00\x80" + self._number.to_bytes(3) + self._count.to_bytes(4)
         message = internal_pb2.StatusUpdateMessage(pid="slave(1)@127.0.0.1:5051")
         update = message.update
         update.framework_id.CopyFrom(run.framework.id)
@@ -202,28 +204,6 @@ class Framework:
     def lost(self, link: Link, why: str) -> None: ...
 
 
-def run(agents: int, lives: int) -> dict[str, float]:
-    """Measure once: a fresh master, a fresh reactor in a child of this process."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        status = 1
-        try:
-            result = _measure(agents, lives)
-            os.write(write, repr(result).encode())
-            status = 0
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        said = pipe.read()
-    if os.waitpid(child, 0)[1] != 0:
-        raise SystemExit("the measurement failed")
-    return dict(eval(said))  # what the child wrote itself
-
-
 def _measure(agents: int, lives: int) -> dict[str, float]:
     epollreactor.install()
     from twisted.internet import reactor
@@ -287,7 +267,7 @@ def main() -> None:
     chosen = parser.parse_args()
     rows = []
     for agents in chosen.agents:
-        results = [run(agents, chosen.lives) for _ in range(chosen.runs)]
+        results = [in_child(partial(_measure, agents, chosen.lives)) for _ in range(chosen.runs)]
         median = {key: statistics.median(r[key] for r in results) for key in results[0]}
         rows.append(
             [

@@ -1,0 +1,45 @@
+"""From exec to the first answer of /health, and the resident memory of an idle daemon.
+
+python benchmarks/startup.py [--runs 5]
+"""
+
+import argparse
+import statistics
+import time
+
+from daemons import Daemon, table
+
+
+def main() -> None:
+    """Start each daemon some times and print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    chosen = parser.parse_args()
+    rows = []
+    for plugin, flags in (
+        ("mesos-master", ()),
+        ("mesos-agent", ("--master=127.0.0.1:9", "--resources=cpus:2;mem:512;disk:512")),
+    ):
+        seconds, memory = [], []
+        for _ in range(chosen.runs + 1):
+            with Daemon(plugin, *flags) as daemon:
+                seconds.append(daemon.started)
+                time.sleep(0.5)
+                memory.append(daemon.rss())
+        # The first one also fills the caches of the file system.
+        rows.append(
+            [
+                plugin,
+                f"{statistics.median(seconds[1:]):.2f}",
+                f"{statistics.median(memory[1:]) / 1e6:.0f}",
+            ]
+        )
+    table(
+        f"Start of a daemon, median of {chosen.runs} runs",
+        ["daemon", "s to /health", "idle RSS MB"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()
