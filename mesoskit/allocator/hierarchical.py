@@ -473,3 +473,7 @@ class HierarchicalAllocator:
     def metrics(self) -> dict[str, float]:
         """Return gauges and counters by the names Mesos gives them."""
         return report.metrics(self._ledger, self._rhythm)
+
+    def audit(self) -> list[str]:
+        """Return what in the books contradicts itself: nothing, if all is well. Not cheap."""
+        return report.audit(self.options, self._ledger)

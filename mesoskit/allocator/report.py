@@ -1,4 +1,4 @@
-"""What the allocator tells people: why an offer was or was not made, and its metrics."""
+"""What the allocator tells people: why an offer was or was not made, metrics, and its books."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mesoskit.allocator import verdict
 from mesoskit.allocator.interface import Explanation, Reason
 from mesoskit.allocator.ledger import Ledger
 from mesoskit.allocator.options import Options
-from mesoskit.allocator.records import Agent, Client, Framework
+from mesoskit.allocator.records import Agent, Client, Framework, scalars
 from mesoskit.allocator.rhythm import Rhythm
 from mesoskit.model.resources import Resources
 
@@ -92,3 +92,53 @@ def metrics(ledger: Ledger, rhythm: Rhythm) -> dict[str, float]:
             len(client.filters) for client in role.clients.values()
         )
     return result
+
+
+def audit(options: Options, ledger: Ledger) -> list[str]:
+    """Return what in the books contradicts itself: nothing, if all is well."""
+    wrong = []
+    totals: dict[str, int] = {}
+    holds: dict[Client, int] = {}
+    for agent in ledger.agents.values():
+        wrong += _audit_agent(agent)
+        if bool(agent.free) is not (agent in ledger.free):
+            wrong.append(f"agent {agent.id} is not where agents with {agent.free} free belong")
+        for client in agent.held:
+            holds[client] = holds.get(client, 0) + 1
+        for name, amount in agent.totals.items():
+            totals[name] = totals.get(name, 0) + amount
+    if totals != ledger.pool.totals:
+        wrong.append(f"the pool has {ledger.pool.totals}, all agents {totals}")
+    for role in ledger.roles.values():
+        actives = 0
+        for client in role.clients.values():
+            name = f"framework {client.framework.id} in role {role.name}"
+            actives += client.active
+            if client.active is not (verdict.of_client(client, options.roles) is Reason.ELIGIBLE):
+                wrong.append(f"{name} is active: {client.active}")
+            if client.active is not (
+                client.framework.id in role.sorter.sort([client.framework.id])
+            ):
+                wrong.append(f"{name} is active: {client.active}, and sorted otherwise")
+            if client.holds != holds.get(client, 0):
+                wrong.append(f"{name} holds on {client.holds} agents, these say {holds}")
+        if role.actives != actives or bool(actives) is not (
+            role.name in ledger.role_sorter.sort([role.name])
+        ):
+            wrong.append(f"role {role.name} has {actives} active clients, not {role.actives}")
+    return wrong
+
+
+def _audit_agent(agent: Agent) -> list[str]:
+    wrong = []
+    held = Resources.sum(resources for resources, _ in agent.held.values()).non_shared()
+    free = agent.free.non_shared()
+    total = agent.total.non_shared()
+    if free != total.minus(held) or (total.contains(held) and held + free != total):
+        wrong.append(f"agent {agent.id} has {total}, of which {held} are held and {free} free")
+    if agent.free.shared() != agent.total.shared():
+        wrong.append(f"agent {agent.id} shares {agent.free.shared()}, not {agent.total.shared()}")
+    for client, (resources, amounts) in agent.held.items():
+        if not resources or scalars(resources) != amounts:
+            wrong.append(f"{client.framework.id} holds {resources} on {agent.id}, or {amounts}")
+    return wrong
