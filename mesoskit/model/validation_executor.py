@@ -11,7 +11,7 @@ from mesoskit.messages.mesos_pb2 import CommandInfo, ContainerInfo, DiscoveryInf
 from mesoskit.model.resources import Resources
 from mesoskit.model.validation_command import validate_command, validate_container
 from mesoskit.model.validation_context import LaunchContext
-from mesoskit.model.validation_demand import Demand, read_demand
+from mesoskit.model.validation_demand import Demand
 from mesoskit.model.validation_ids import validate_id
 
 _RULE = "-" * 60
@@ -82,11 +82,6 @@ def validate_executor(executor: ExecutorInfo, demand: Demand, context: LaunchCon
         f"{_RULE}\nExecutorInfo:\n{executor}\n"
         f"{_RULE}\n"
     )
-
-
-def validate_executor_resources(executor: ExecutorInfo) -> str | None:
-    """Say what is wrong with the resources of an executor taken together."""
-    return _validate_resources(read_demand(executor.resources))
 
 
 def _validate_resources(demand: Demand) -> str | None:

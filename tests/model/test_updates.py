@@ -330,7 +330,7 @@ class Stream(RuleBasedStateMachine):
     @rule()
     def agent_restarts(self) -> None:
         before = self.stream.waiting
-        self.stream = UpdateStream.restore(KEY, self.store.items())
+        self.stream = UpdateStream.restore(KEY, reversed(self.store.items()))
         assert self.stream.waiting == before
         self.connected = False
 
