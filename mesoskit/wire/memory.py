@@ -157,7 +157,7 @@ def connect(
     settings_b: StreamSettings | None = None,
 ) -> Pipe:
     """
-    Connect two receivers; both hear of it with the first L{Pipe.pump}.
+    Connect two receivers, as if C{b} had dialled C{a}; both hear of it with the first L{Pipe.pump}.
 
     @param hello_a: what C{a} says of itself, which C{b} finds as C{link.hello}.
     @param accept_a: the roles that C{a} accepts; L{None} for any known one.
@@ -172,12 +172,13 @@ def connect(
         accept: Iterable[int] | None,
         settings: StreamSettings,
         principal: str | None,
+        dials: bool,
     ) -> SessionPlan:
         settle = None if principal is None else lambda session: _Known(session, principal)
-        return SessionPlan(receiver, hello, accept, settings, counters, settle)
+        return SessionPlan(receiver, hello, accept, settings, counters, settle, dials)
 
-    plan_a = plan(a, hello_a, accept_a, settings, principal_b)
-    plan_b = plan(b, hello_b, accept_b, settings_b or settings, principal_a)
+    plan_a = plan(a, hello_a, accept_a, settings, principal_b, False)
+    plan_b = plan(b, hello_b, accept_b, settings_b or settings, principal_a, True)
     return Pipe(_End(plan_a, "memory:b"), _End(plan_b, "memory:a"), counters)
 
 

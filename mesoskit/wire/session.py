@@ -107,9 +107,21 @@ class SessionPlan:
     @ivar settings: limits and times.
     @ivar counters: where everything is counted.
     @ivar settle: what settles a peer's principal; L{None} where nobody is asked.
+    @ivar dials: whether this side dials, and so says hello first. The other side answers
+        with its own when it has accepted the first, or with an error: so a link that is
+        open to who dialled is one that was not refused.
     """
 
-    __slots__ = ("accept", "counters", "hello", "receiver", "settings", "settle", "span")
+    __slots__ = (
+        "accept",
+        "counters",
+        "dials",
+        "hello",
+        "receiver",
+        "settings",
+        "settle",
+        "span",
+    )
 
     def __init__(
         self,
@@ -119,6 +131,7 @@ class SessionPlan:
         settings: StreamSettings,
         counters: Counters,
         settle: "Callable[[Session], Settling] | None",
+        dials: bool,
     ) -> None:
         self.receiver = _maker(receiver)
         self.hello = hello
@@ -126,6 +139,7 @@ class SessionPlan:
         self.settings = settings
         self.counters = counters
         self.settle = settle
+        self.dials = dials
         # Who visits a session: one visit finds that nothing was sent since the last, the
         # next one sends, so two visits make a heartbeat.
         self.span = settings.heartbeat / 2
@@ -283,18 +297,9 @@ class Session:
     # What the carrier tells
 
     def start(self) -> None:
-        """The connection is there: say hello."""
-        ours = self._plan.hello
-        hello = WireHello(
-            version=VERSION,
-            role=ours.role,  # type: ignore[arg-type]
-            software=ours.software,
-            epoch=ours.epoch,
-            heartbeat_ms=max(1, int(self._plan.settings.heartbeat * 1000)),
-            token=ours.token,
-            instance=ours.instance,
-        )
-        self._write(framing.encode(Frame(hello=hello).SerializeToString()))
+        """The connection is there: whoever dialled says hello."""
+        if self._plan.dials:
+            self._say_hello()
 
     def bytes_received(self, data: bytes) -> None:
         """These bytes came."""
@@ -382,6 +387,19 @@ class Session:
 
     # Hello
 
+    def _say_hello(self) -> None:
+        ours = self._plan.hello
+        hello = WireHello(
+            version=VERSION,
+            role=ours.role,  # type: ignore[arg-type]
+            software=ours.software,
+            epoch=ours.epoch,
+            heartbeat_ms=max(1, int(self._plan.settings.heartbeat * 1000)),
+            token=ours.token,
+            instance=ours.instance,
+        )
+        self._write(framing.encode(Frame(hello=hello).SerializeToString()))
+
     def _greet(self, frame: Frame) -> None:
         if not frame.HasField("hello"):
             self._fail("no-hello", "the first frame must be a hello")
@@ -391,7 +409,10 @@ class Session:
             wrong = self._wrong_with(frame.hello)
             if wrong is not None:
                 self._fail(*wrong)
-            elif self._plan.settle is None:
+                return
+            if not self._plan.dials:
+                self._say_hello()
+            if self._plan.settle is None:
                 self.settled(None)
             else:
                 self._state = _SETTLING

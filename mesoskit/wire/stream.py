@@ -94,7 +94,6 @@ class StreamProtocol:
         factory = self._factory
         if self._group >= 0:
             factory.pulse.leave(self.session, self._group)
-        factory.protocols.discard(self)
         why = (
             "connection closed"
             if isinstance(reason.value, ConnectionDone)
@@ -185,6 +184,9 @@ class StreamFactory:
 
     log = Logger()
 
+    #: Whether this side dials, and so says hello first.
+    dials = False
+
     def __init__(
         self,
         receiver: Receivers,
@@ -218,10 +220,12 @@ class StreamFactory:
             self.settings,
             self.counters,
             settle,
+            self.dials,
         )
         self.pulse = pulse or Pulse(clock, self.plan.span)
         self.protocols: set[StreamProtocol] = set()
         self._full = False
+        self._emptied: list[Deferred[None]] = []
 
     def doStart(self) -> None:
         """A port is listening."""
@@ -244,21 +248,37 @@ class StreamFactory:
         """Let what was sent on any link leave now, not at the end of the turn."""
         self.pulse.flush()
 
-    def lose_all(self, why: str) -> None:
-        """Close every link, telling each peer why."""
+    def lose_all(self, why: str) -> Deferred[None]:
+        """
+        Close every link, telling each peer why.
+
+        Fires when the last connection is gone, which C{linger} delays at the most.
+        """
         for protocol in list(self.protocols):
             protocol.session.lose(why)
+        emptied: Deferred[None] = Deferred()
+        if self.protocols:
+            self._emptied.append(emptied)
+        else:
+            emptied.callback(None)
+        return emptied
 
     def linked(self, protocol: StreamProtocol) -> None:
         """The link on this connection is open."""
 
     def gone(self, protocol: StreamProtocol, why: str) -> None:
         """The connection is lost."""
+        self.protocols.discard(protocol)
+        if self._emptied and not self.protocols:
+            emptied, self._emptied = self._emptied, []
+            for deferred in emptied:
+                deferred.callback(None)
 
 
 class _DialFactory(StreamFactory):
     """Makes one link and says when it is there, or why it is not."""
 
+    dials = True
     _endpoint = ""
     _result: Deferred[Link] | None = None
     _protocol: StreamProtocol | None = None
@@ -292,6 +312,7 @@ class _DialFactory(StreamFactory):
 
     def gone(self, protocol: StreamProtocol, why: str) -> None:
         """Say so, if nobody was told that the link is there."""
+        super().gone(protocol, why)
         result = self._end()
         if result is not None:
             result.errback(DialFailed(self._endpoint, protocol.session.ended or why))

@@ -262,9 +262,9 @@ class LinkContract(_Base):
             self.failureResultOf(answer, LinkLost)
 
     def test_lost_comes_once_on_both_sides_whoever_closes(self) -> None:
-        for closer in (1, 2):
-            ears = pair, a, b = self.link()
-            ears[closer].link.lose()
+        for closer in (0, 1):
+            pair, a, b = self.link()
+            (a, b)[closer].link.lose()
             self.until_both_are_lost(pair, a, b)
             pair.cut()
             pair.spin()

@@ -16,7 +16,7 @@ from mesoskit.wire.stream import StreamFactory
 from tests.base import SynchronousTestCase
 from tests.wire.contract import LinkContract, Pair
 from tests.wire.ears import MASTER, Ear, text
-from tests.wire.transports import Transport, Wires
+from tests.wire.transports import Dialling, Transport, Wires
 
 
 class StreamContractTests(LinkContract, SynchronousTestCase):
@@ -30,7 +30,7 @@ class StreamContractTests(LinkContract, SynchronousTestCase):
         clock = Clock()
         factories = (
             StreamFactory(a, hello_a, clock=clock, settings=self.settings),
-            StreamFactory(b, hello_b, clock=clock, settings=settings_b),
+            Dialling(b, hello_b, clock=clock, settings=settings_b),
         )
         ends = [factory.buildProtocol(None) for factory in factories]
         self.addCleanup(self.check_nothing_is_left, clock, factories)
@@ -155,7 +155,9 @@ class HelloTests(StrangerCase):
 
     accept = (2, 4)
 
-    def test_hello_is_sent_without_waiting_for_the_peers(self) -> None:
+    def test_whoever_was_dialled_waits_for_the_peers_hello_and_answers_it(self) -> None:
+        self.assertEqual(self.stranger.frames, [])
+        self.greet()
         hello = WireHello(
             version=1,
             role=Role.MASTER,
@@ -179,8 +181,13 @@ class HelloTests(StrangerCase):
 
     def test_a_new_hello_is_said_to_new_links(self) -> None:
         self.factory.plan.hello = Hello(role=1, epoch=8)
-        stranger, _ = self.come()
-        self.assertEqual(stranger.frames[0].hello.epoch, 8)
+        self.stranger, self.wires = self.come()
+        self.greet()
+        self.assertEqual(self.stranger.frames[0].hello.epoch, 8)
+
+    def test_one_that_is_refused_gets_an_error_and_no_hello(self) -> None:
+        self.greet(role=3)
+        self.assertEqual([frame.HasField("hello") for frame in self.stranger.frames], [False])
 
     def test_another_version(self) -> None:
         self.greet(version=2)

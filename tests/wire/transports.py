@@ -12,6 +12,14 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mesoskit.wire.stream import StreamFactory
+
+
+class Dialling(StreamFactory):
+    """Makes the links of the side that says hello first."""
+
+    dials = True
+
 
 @implementer(ITransport, IPushProducer)
 class Transport:

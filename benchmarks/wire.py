@@ -1,0 +1,234 @@
+"""What the native stream costs: CPU an item, items a second, memory a link.
+
+Run it from a checkout: C{python benchmarks/wire.py}. Figures are of one process that
+plays both sides, on one core; protobuf's own share is measured beside them.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sys
+import time
+from typing import Any
+
+import psutil
+from google.protobuf.message import Message
+from twisted.internet.epollreactor import EPollReactor
+
+from mesoskit.messages import scheduler_pb2
+from mesoskit.messages.codec import decode, encode
+from mesoskit.messages.names import wire_name
+from mesoskit.wire.endpoints import server_endpoint
+from mesoskit.wire.link import Hello, Link, Taken
+from mesoskit.wire.memory import Pipe, connect
+from mesoskit.wire.settings import StreamSettings
+from mesoskit.wire.stream import StreamFactory, dial
+
+MASTER, FRAMEWORK = Hello(role=1), Hello(role=3)
+ROOM = StreamSettings(
+    high_water=1 << 28, low_water=1 << 27, outbound_cap=1 << 29, maximum_calls=1_000_000
+)
+
+
+def acknowledgement() -> Message:
+    """Return a message of usual size: 98 bytes."""
+    call = scheduler_pb2.Call(type=scheduler_pb2.Call.ACKNOWLEDGE)
+    call.framework_id.value = "b9b5b3c8-0000"
+    call.acknowledge.agent_id.value = "b9b5b3c8-S12"
+    call.acknowledge.task_id.value = "task-0123456789-0123456789-0123456789"
+    call.acknowledge.uuid = bytes(range(16))
+    return call
+
+
+class Count:
+    """A receiver that counts, and answers calls."""
+
+    def __init__(self) -> None:
+        self.items = 0
+        self.link: Any = None
+
+    def connected(self, link: Link) -> None:
+        self.link = link
+
+    def received(self, link: Link, message: Message, call: int | None) -> None:
+        self.items += 1
+        if call is not None:
+            link.answer(call, Taken())
+
+    def congestion(self, link: Link, congested: bool) -> None: ...
+
+    def lost(self, link: Link, why: str) -> None: ...
+
+
+def protobuf_alone(message: Message, count: int) -> float:
+    """Return the CPU microseconds of encoding and decoding the message, nothing else."""
+    name, body = wire_name(message), encode(message)
+    begin = time.process_time()
+    for _ in range(count):
+        encode(message)
+        decode(name, body)
+    return (time.process_time() - begin) / count * 1e6
+
+
+def in_process(message: Message, batch: int, count: int, calls: bool = False) -> float:
+    """Return the CPU microseconds of an item from one receiver to the other, in memory."""
+    a, b = Count(), Count()
+    pipe: Pipe = connect(a, b, MASTER, FRAMEWORK, settings=ROOM)
+    pipe.pump()
+    send = pipe.a.call if calls else pipe.a.send
+    begin = time.process_time()
+    for _ in range(count // batch):
+        for _ in range(batch):
+            send(message)
+        pipe.pump()
+    used = time.process_time() - begin
+    assert b.items == count // batch * batch
+    return used / b.items * 1e6
+
+
+class Loop:
+    """A master's factory and links to it, over loopback, on a reactor of its own."""
+
+    def __init__(self, links: int = 1) -> None:
+        self.reactor: Any = EPollReactor()
+        self.served: list[Count] = []
+
+        def receiver() -> Count:
+            self.served.append(Count())
+            return self.served[-1]
+
+        self.factory = StreamFactory(receiver, MASTER, clock=self.reactor, settings=ROOM)
+        ports: list[Any] = []
+        server_endpoint(self.reactor, "127.0.0.1:0").listen(self.factory).addCallback(ports.append)
+        self.where = f"127.0.0.1:{ports[0].getHost().port}"
+        self.dialled = [Count() for _ in range(links)]
+        for count in self.dialled:
+            dial(self.where, count, FRAMEWORK, clock=self.reactor, settings=ROOM)
+            self.spin(lambda count=count: count.link is not None)
+
+    def spin(self, until: Any) -> None:
+        while not until():
+            self.reactor.iterate(0.1)
+
+
+def loopback(message: Message, batch: int, count: int, window: int) -> tuple[float, float]:
+    """
+    Return CPU microseconds an item, of both sides, and items a second.
+
+    A batch is sent in each turn; no more than C{window} items are under way.
+    """
+    loop = Loop()
+    source, sink = loop.dialled[0], loop.served[0]
+    begin, cpu = time.perf_counter(), time.process_time()
+    sent = 0
+    while sent < count:
+        for _ in range(batch):
+            source.link.send(message)
+        sent += batch
+        limit = sent - window
+        loop.reactor.iterate(0)
+        while sink.items < limit:
+            loop.reactor.iterate(0.1)
+    loop.spin(lambda: sink.items >= sent)
+    return (
+        (time.process_time() - cpu) / sent * 1e6,
+        sent / (time.perf_counter() - begin),
+    )
+
+
+def round_trips(message: Message, count: int) -> float:
+    """Return the microseconds of a call and its answer over loopback, one at a time."""
+    loop = Loop()
+    source = loop.dialled[0]
+    begin = time.perf_counter()
+    for _ in range(count):
+        done: list[object] = []
+        source.link.call(message).addCallback(done.append)
+        source.link.flush()
+        loop.spin(lambda: done)
+    return (time.perf_counter() - begin) / count * 1e6
+
+
+def memory(links: int) -> tuple[float, float, float]:
+    """
+    Return bytes a link on the listening side, bytes of a bare connection, heartbeat CPU.
+
+    The peers are plain sockets that only said hello, so that they do not count; the
+    last figure is the CPU in percent that heartbeats of so many links would take.
+    """
+    hello = bytes.fromhex("00000009 1207 0801 1003 288827")
+    sizes = []
+    beats = 0.0
+    for native in (True, False):
+        loop = Loop()
+        if not native:
+            from twisted.internet.protocol import Factory, Protocol
+
+            ports: list[Any] = []
+            bare = Factory.forProtocol(Protocol)
+            bare.noisy = False
+            server_endpoint(loop.reactor, "127.0.0.1:0").listen(bare).addCallback(ports.append)
+            loop.where = f"127.0.0.1:{ports[0].getHost().port}"
+        gc.collect()
+        before = psutil.Process().memory_info().rss
+        peers = []
+        for _ in range(links):
+            peer = socket.create_connection(("127.0.0.1", int(loop.where.split(":")[1])))
+            peer.sendall(hello)
+            peers.append(peer)
+            loop.reactor.iterate(0)
+        loop.spin(lambda: len(loop.served) >= links + 1 or not native)
+        for _ in range(10):
+            loop.reactor.iterate(0)
+        gc.collect()
+        sizes.append((psutil.Process().memory_info().rss - before) / links)
+        if native:
+            begin = time.process_time()
+            for protocol in loop.factory.protocols:
+                protocol.session.visit()
+                protocol.session.visit()
+            loop.reactor.iterate(0)
+            beats = (time.process_time() - begin) / loop.factory.settings.heartbeat * 100
+        for peer in peers:
+            peer.close()
+        for _ in range(10):
+            loop.reactor.iterate(0)
+    return sizes[0], sizes[1], beats
+
+
+def main() -> None:
+    """Measure and print."""
+    scale = float(os.environ.get("BENCH_SCALE", "1"))
+    message = acknowledgement()
+    count = int(50_000 * scale)
+    base = protobuf_alone(message, count)
+    print(f"message of {len(encode(message))} bytes; Python {sys.version.split()[0]}")
+    print(f"protobuf alone, both ways: {base:.2f} µs an item")
+    for batch in (1, 10, 100):
+        cost = in_process(message, batch, count)
+        print(
+            f"in process, batches of {batch}: {cost:.2f} µs an item both ways"
+            f" (over protobuf: {cost - base:.2f}), {1e6 / cost:,.0f} items/s"
+        )
+    cost = in_process(message, 100, count, calls=True)
+    print(f"in process, calls and their answers, batches of 100: {cost:.2f} µs a call")
+    for batch in (1, 10, 100):
+        window = 1 if batch == 1 else 10 * batch
+        cost, rate = loopback(message, batch, count // (10 if batch == 1 else 1), window)
+        print(
+            f"loopback TCP, batches of {batch}: {cost:.2f} µs CPU an item both sides,"
+            f" {rate:,.0f} items/s"
+        )
+    print(f"loopback TCP, one call after the other: {round_trips(message, 2000):.0f} µs a round trip")
+    links = int(1000 * scale)
+    native, bare, beats = memory(links)
+    print(
+        f"{links} links: {native:,.0f} bytes a link, of which {bare:,.0f} are Twisted's bare"
+        f" connection; heartbeats take {beats:.2f} % of a core"
+    )
+
+
+if __name__ == "__main__":
+    main()

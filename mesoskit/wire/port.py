@@ -1,0 +1,279 @@
+"""One listening port for everything: the first byte tells who is coming.
+
+A zero byte begins a native frame, a letter an HTTP request, 0x16 a TLS handshake, inside
+of which the same is decided once more. What was read to decide is given to whom it
+belongs. Whoever says nothing is closed after a while.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mesoskit.wire.counters import Counters
+from mesoskit.wire.endpoints import address_text
+
+_NATIVE: Final = 0x00
+_TLS: Final = 0x16
+
+
+@dataclass(slots=True, frozen=True)
+class PortSettings:
+    """
+    Limits of a port.
+
+    @ivar decide_timeout: seconds within which the first byte must come.
+    @ivar undecided: connections that may be silent so far; beyond, the oldest is closed.
+    @ivar maximum_http: HTTP connections, whatever they are doing; beyond, a new one is closed.
+    @ivar body_limit: the longest body of an HTTP request, in bytes.
+    @ivar http_idle: seconds after which an HTTP connection that asks nothing is closed.
+    """
+
+    decide_timeout: float = 5.0
+    undecided: int = 4096
+    maximum_http: int = 10_000
+    body_limit: int = 16 * 1024 * 1024
+    http_idle: float = 60.0
+
+
+@implementer(IProtocol)
+class PortProtocol:
+    """A connection that has not said what it is; and afterwards the way to whom it belongs."""
+
+    __slots__ = ("__weakref__", "_port", "chosen", "http", "inside", "transport")
+
+    def __init__(self, port: "PortFactory", inside: bool) -> None:
+        self._port = port
+        self.inside = inside
+        self.chosen: Any = None
+        self.http = False
+        self.transport: Any = None
+
+    def makeConnection(self, transport: Any) -> None:
+        """The connection is there: wait for its first byte."""
+        self.transport = transport
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
+        """Wait for the first byte."""
+        self._port.wait_for(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Decide, or pass it on."""
+        if self.chosen is None:
+            # None remains where the connection is being closed.
+            if not self._port.decide(self, data[0]):
+                return
+        self.chosen.dataReceived(data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Pass it on."""
+        self._port.gone(self)
+        if self.chosen is not None:
+            self.chosen.connectionLost(reason)
+
+    def logPrefix(self) -> str:
+        """Return what Twisted's own log lines about this connection begin with."""
+        return "mesoskit"
+
+
+@implementer(IProtocolFactory)
+class PortFactory:
+    """
+    What listens on a daemon's port.
+
+    @ivar counters: errors of connections that came to nothing are counted here.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        native: IProtocolFactory | None,
+        http: Any = None,
+        *,
+        clock: IReactorTime,
+        settings: PortSettings | None = None,
+        tls: Any = None,
+        plain: bool = True,
+        counters: Counters | None = None,
+    ) -> None:
+        """
+        Prepare to listen.
+
+        @param native: makes what speaks on native connections, a
+            L{mesoskit.wire.stream.StreamFactory}; L{None} where none are taken.
+        @param http: the root L{twisted.web.resource.IResource}, or a function that makes
+            it when the first HTTP connection comes; L{None} where none are taken.
+        @param tls: L{twisted.internet.ssl.CertificateOptions} or what else provides
+            C{IOpenSSLServerConnectionCreator}; L{None} where no TLS is taken.
+        @param plain: whether connections without TLS are taken as well.
+        """
+        if not plain and tls is None:
+            raise ValueError("plain is False and tls is None: nobody could connect")
+        self.settings = settings or PortSettings()
+        self.counters = counters or Counters()
+        self._clock = clock
+        self._native = native
+        self._http = http
+        self._tls = tls
+        self._plain = plain
+        self._site: IProtocolFactory | None = None
+        self._inside: IProtocolFactory | None = None
+        self._http_count = 0
+        # In the order in which their time runs out.
+        self._undecided: dict[PortProtocol, float] = {}
+        self._timer: IDelayedCall | None = None
+
+    def doStart(self) -> None:
+        """A port is listening."""
+
+    def doStop(self) -> None:
+        """The port listens no more; connections stay."""
+
+    def buildProtocol(self, addr: IAddress | None) -> PortProtocol:
+        """Return what decides about a new connection."""
+        return PortProtocol(self, False)
+
+    def close_undecided(self) -> None:
+        """Close the connections that have not said what they are; for the end of a daemon."""
+        for protocol in list(self._undecided):
+            self._undecided.pop(protocol)
+            protocol.transport.abortConnection()
+        self._set_timer()
+
+    # What protocols ask
+
+    def wait_for(self, protocol: PortProtocol) -> None:
+        """Give the connection some time to say what it is."""
+        undecided = self._undecided
+        if len(undecided) >= self.settings.undecided:
+            self._turn_away(next(iter(undecided)), "crowded-out")
+        undecided[protocol] = self._clock.seconds() + self.settings.decide_timeout
+        if self._timer is None:
+            self._set_timer()
+
+    def decide(self, protocol: PortProtocol, first: int) -> bool:
+        """Choose who speaks on this connection; returns whether anybody does."""
+        if protocol not in self._undecided:
+            # More came on a connection that is being closed.
+            return False
+        factory = self._factory_for(protocol, first)
+        if isinstance(factory, str):
+            self._turn_away(protocol, factory)
+            return False
+        del self._undecided[protocol]
+        if not self._undecided:
+            self._set_timer()
+        chosen = factory.buildProtocol(protocol.transport.getPeer())
+        if chosen is None:
+            protocol.transport.abortConnection()
+            return False
+        protocol.chosen = chosen
+        chosen.makeConnection(protocol.transport)
+        return True
+
+    def gone(self, protocol: PortProtocol) -> None:
+        """The connection is lost."""
+        if self._undecided.pop(protocol, None) is not None and not self._undecided:
+            self._set_timer()
+        if protocol.http:
+            self._http_count -= 1
+
+    # Who speaks
+
+    def _factory_for(self, protocol: PortProtocol, first: int) -> IProtocolFactory | str:
+        """Return who makes what speaks there, or the kind of error."""
+        if first == _TLS and self._tls is not None and not protocol.inside:
+            return self._tls_factory()
+        if self._plain or protocol.inside:
+            if first == _NATIVE and self._native is not None:
+                return self._native
+            if first < 0x80 and chr(first).isalpha() and self._http is not None:
+                return self._http_factory(protocol)
+        return "unknown-protocol"
+
+    def _http_factory(self, protocol: PortProtocol) -> IProtocolFactory | str:
+        if self._http_count >= self.settings.maximum_http:
+            return "too-many-http"
+        if self._site is None:
+            from twisted.web.resource import IResource
+
+            from mesoskit.wire.http import LimitedSite
+
+            self._site = LimitedSite(
+                self._http if IResource.providedBy(self._http) else self._http(),
+                clock=self._clock,
+                body_limit=self.settings.body_limit,
+                idle=self.settings.http_idle,
+            )
+        protocol.http = True
+        self._http_count += 1
+        return self._site
+
+    def _tls_factory(self) -> IProtocolFactory:
+        if self._inside is None:
+            from twisted.protocols.tls import TLSMemoryBIOFactory
+
+            self._inside = TLSMemoryBIOFactory(self._tls, False, _Inside(self), self._clock)
+        return self._inside
+
+    # Who is turned away
+
+    def _turn_away(self, protocol: PortProtocol, kind: str) -> None:
+        self.counters.error(kind)
+        self.log.debug(
+            "{peer} is turned away: {kind}",
+            peer=address_text(protocol.transport.getPeer()),
+            kind=kind,
+        )
+        del self._undecided[protocol]
+        protocol.transport.abortConnection()
+        if not self._undecided:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """See to it that the timer runs for the oldest connection, or not at all."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        if self._undecided:
+            delay = next(iter(self._undecided.values())) - self._clock.seconds()
+            self._timer = self._clock.callLater(max(0.0, delay), self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        while self._undecided:
+            protocol, until = next(iter(self._undecided.items()))
+            if until > now:
+                break
+            self._turn_away(protocol, "undecided")
+        self._set_timer()
+
+
+@implementer(IProtocolFactory)
+class _Inside:
+    """What listens inside TLS: the same port, without TLS."""
+
+    def __init__(self, port: PortFactory) -> None:
+        self._port = port
+
+    def doStart(self) -> None:
+        """Nothing to begin."""
+
+    def doStop(self) -> None:
+        """Nothing to end."""
+
+    def buildProtocol(self, addr: IAddress | None) -> PortProtocol:
+        """Return what decides about a connection inside TLS."""
+        return PortProtocol(self._port, True)
