@@ -23,7 +23,6 @@ from mesoskit.allocator.interface import IAllocator
 from mesoskit.allocator.options import Options as AllocatorOptions
 from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
-from mesoskit.master.http import MasterResource
 from mesoskit.master.operator import Replied, Request, Requested
 from mesoskit.master.options import MasterOptions
 from mesoskit.master.state import MasterState
@@ -42,6 +41,7 @@ from mesoskit.model.events import (
 from mesoskit.model.ids import Ids, PeerId
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.link import CallID, Hello, Link, Refused, Taken
+from mesoskit.wire.port import PortFactory, PortSettings
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.stream import StreamFactory
 
@@ -63,12 +63,14 @@ class MasterService(Service):
     @param endpoints: where to listen, as L{mesoskit.wire.endpoints.server_endpoint} reads it.
     @param allocator: who decides on offers; Mesos' own way where none is given.
     @param settings: limits and times of native links.
+    @param port_settings: limits of the one port, HTTP among them.
+    @param tls: provides C{IOpenSSLServerConnectionCreator}, where TLS is taken as well.
     @param stopped: called once, with a reason and an exit status, where the master ends by
         itself: it cannot write its registry, say.
     @param seed: 16 bytes that all of the master's ids follow from; random where not given.
 
     @ivar state: what it knows.
-    @ivar resource: the root of its HTTP.
+    @ivar factory: makes its native links; C{port} is the factory that listens.
     """
 
     log = Logger()
@@ -82,6 +84,8 @@ class MasterService(Service):
         *,
         allocator: IAllocator | None = None,
         settings: StreamSettings | None = None,
+        port_settings: PortSettings | None = None,
+        tls: Any = None,
         stopped: Callable[[str, int], None] | None = None,
         seed: bytes | None = None,
     ) -> None:
@@ -98,13 +102,15 @@ class MasterService(Service):
         self._peers: dict[Link, PeerId] = {}
         self._requests: dict[int, Deferred[Replied]] = {}
         self.ports: list[IListeningPort] = []
-        self.resource = MasterResource(self)
         self.factory = StreamFactory(
             self,
             Hello(PeerKind.MASTER, f"mesoskit/{__version__}", instance=token_bytes(8).hex()),
             clock=self._clock,
             accept=_ACCEPTED_ROLES,
             settings=settings,
+        )
+        self.port = PortFactory(
+            self.factory, self.resource, clock=self._clock, settings=port_settings, tls=tls
         )
         self._perform: dict[type, Callable[[Any], None]] = {
             Send: self._send,
@@ -141,23 +147,25 @@ class MasterService(Service):
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
-        factory = self.listening_factory()
         for text in self._endpoints:
-            self.ports.append(await server_endpoint(self._reactor, text).listen(factory))
+            self.ports.append(await server_endpoint(self._reactor, text).listen(self.port))
         if self._options.port == 0 and self.ports:
             port = getattr(self.ports[0].getHost(), "port", 0)
             self._start_state(replace(self._options, port=port))
         await self.turns.start()
 
-    def listening_factory(self) -> Any:
-        """Return what makes protocols of connections to the one port."""
-        return self.factory
+    def resource(self) -> Any:
+        """Return the root of the master's HTTP, made for the first who asks."""
+        from mesoskit.master.http import MasterResource
+
+        return MasterResource(self)
 
     def stopService(self) -> "Deferred[None]":
         """Stop listening, end every link, close the store; fires when all is closed."""
         super().stopService()  # type: ignore[no-untyped-call]
         self.turns.stop()
         self.factory.lose_all("The master is shutting down")
+        self.port.close_undecided()
         waiting, self._requests = self._requests, {}
         for deferred in waiting.values():
             deferred.errback(NotRunning("The master is shutting down"))
