@@ -1,0 +1,659 @@
+"""A framework as a Twisted service: one subscription, its offers, its tasks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf.message import Message
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mesoskit.driver import calls, identity, launching
+from mesoskit.driver.alarms import Alarms
+from mesoskit.driver.connection import Connection, Dial
+from mesoskit.driver.errors import (
+    DriverError,
+    FrameworkError,
+    FrameworkStopped,
+    NotSubscribed,
+    OfferGone,
+)
+from mesoskit.driver.handles import TaskHandle
+from mesoskit.driver.masters import Master, dialler
+from mesoskit.driver.offers import Offer, OfferBook, OfferStream
+from mesoskit.driver.receipts import Receipt, Receipts
+from mesoskit.driver.reconciliation import Reconciler
+from mesoskit.driver.scheduler import Scheduler
+from mesoskit.driver.settings import DriverSettings
+from mesoskit.driver.tasks import Tasks
+from mesoskit.driver.verbs import Verbs
+from mesoskit.driver.waiting import Waiting
+from mesoskit.messages.mesos_pb2 import (
+    FrameworkInfo,
+    MasterInfo,
+    OperationStatus,
+    TaskInfo,
+    TaskStatus,
+)
+from mesoskit.messages.scheduler_pb2 import Call, Event, OfferConstraints
+from mesoskit.wire.link import CallRefused, Link, LinkLost
+
+_DEFAULTS: Final = DriverSettings()
+
+# Refusals of a subscription that another master, or the same one later, may not repeat.
+_TRY_AGAIN: Final = frozenset({429, 500, 502, 503, 504})
+
+
+class Framework(Verbs, Service):
+    """
+    One framework, subscribed for as long as its service runs.
+
+    It dials the master, subscribes, and does so again whenever the link breaks; then, and from
+    time to time, it asks what became of its tasks. Offers come through L{offers} or an
+    C{IScheduler}, and what is launched with L{accept} is followed through
+    L{TaskHandle<mesoskit.driver.handles.TaskHandle>}s. Every Deferred given out may be cancelled.
+
+    @ivar id: the framework's id, C{""} before the first subscription.
+    @ivar info: what is said of it, complete.
+    @ivar master_info: the master it is subscribed to, or L{None}.
+    @ivar keeps_id: whether it means to come back under its id: see C{failover}.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        master: Master,
+        info: FrameworkInfo,
+        *,
+        scheduler: Any = None,
+        acknowledge: bool = True,
+        suppressed_roles: Iterable[str] = (),
+        offer_constraints: OfferConstraints | None = None,
+        failover: bool | None = None,
+        id_file: str | Path | None = None,
+        capabilities: bool = True,
+        settings: DriverSettings = _DEFAULTS,
+        dial: Dial | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """
+        Prepare; nothing happens before the service starts, or L{offers} or L{run} is called.
+
+        @param master: where the master is; see L{mesoskit.driver.masters}.
+        @param info: its name at least; what is left open is filled in.
+        @param scheduler: an L{IScheduler<mesoskit.driver.scheduler.IScheduler>}; it gets all
+            offers then.
+        @param acknowledge: whether updates are acknowledged when they were dealt with; where
+            not, L{acknowledge} must be called for each.
+        @param failover: whether the program will come back under the framework's id after it
+            has ended. Its tasks then outlive C{stopService}, for C{failover_timeout}, a week
+            where C{info} says nothing. By default: where C{info} has an id or a
+            C{failover_timeout}, or C{id_file} is given.
+        @param id_file: where the id is kept from run to run.
+        @param capabilities: whether the driver's own capabilities are asked for where C{info}
+            names none.
+        @param dial: dials the master in place of C{master}; for tests.
+        @param chance: gives random numbers in [0, 1).
+        """
+        self._clock = reactor
+        self._settings = settings
+        self._id_file = None if id_file is None else Path(id_file)
+        self.keeps_id = identity.keeps_id(info, self._id_file, failover)
+        self.info = identity.complete(info, settings, self.keeps_id, capabilities)
+        self.master_info: MasterInfo | None = None
+        self._scheduler = Scheduler() if scheduler is None else scheduler
+        self._own_offers = scheduler is not None
+        self._acknowledge = acknowledge
+        self._suppressed = tuple(suppressed_roles)
+        self._constraints = offer_constraints
+        self._receipts = Receipts(settings.remembered_updates)
+        self._alarms = alarms = Alarms(reactor)
+        self._connection = Connection(
+            self,
+            dialler(reactor, master) if dial is None else dial,
+            alarms,
+            settings.backoff,
+            chance,
+        )
+        self._offers = OfferBook(
+            alarms, self._send_decline, self._send_revive, settings.offer_backlog
+        )
+        patience = settings.unreachable_patience
+        if patience is None and scheduler is None:
+            patience = 0.0
+        self._tasks = Tasks(alarms, settings, self._send_kill, patience, bury=scheduler is None)
+        self._reconciler = Reconciler(alarms, settings, self._ask, self._tasks.pairs, chance)
+        self._subscribed: Waiting[str] = Waiting()
+        self._over: Waiting[None] = Waiting()
+        self._error: FrameworkError | None = None
+        # The link over which the master has said SUBSCRIBED.
+        self._link: Link | None = None
+        self._first = True
+        self._unheard = ""
+        self._silent = 0
+        self._interval = 15.0
+
+    @property
+    def id(self) -> str:
+        """The framework's id, C{""} before the first subscription."""
+        return self.info.id.value
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether a master knows the framework now."""
+        return self._link is not None
+
+    @property
+    def tasks(self) -> dict[str, TaskHandle]:
+        """The handles of all tasks that have not ended, by id. Not to be changed."""
+        return self._tasks.live
+
+    # The service
+
+    def startService(self) -> None:
+        """Dial the master and subscribe."""
+        if self.running:
+            return
+        if self._error is not None:
+            raise self._error
+        super().startService()  # type: ignore[no-untyped-call]
+        self._first = True
+        self._offers.begin()
+        if self._id_file is not None and not self.id:
+            kept = identity.read_id(self._id_file)
+            if kept:
+                self.info.id.value = kept
+        self._connection.start()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Leave the master; fires when the link is closed.
+
+        A framework that keeps its id only goes away, and its tasks run on for
+        C{failover_timeout}; any other is torn down with all its tasks. Handles end with
+        L{FrameworkStopped}, loops over offers end.
+        """
+        if not self.running:
+            return succeed(None)
+        if self.keeps_id or self._link is None or self._error is not None:
+            return self._stop()
+        return self.teardown()
+
+    def teardown(self) -> Deferred[None]:
+        """
+        End the framework: the cluster kills all its tasks and forgets it. Then stop.
+
+        The Deferred fires when the link is closed. It fails with L{NotSubscribed} where there is
+        no master to tell.
+        """
+        link = self._link
+        if link is None:
+            return fail(NotSubscribed("there is no master that could end the framework now"))
+        done = self._call(link, Call(type=Call.TEARDOWN))
+        done.addTimeout(self._settings.teardown_timeout, self._clock)
+        done.addErrback(self._not_torn_down)
+        return done.addCallback(lambda _: self._stop())
+
+    def _not_torn_down(self, reason: Failure) -> None:
+        self.log.warn("teardown was not confirmed: {why}", why=reason.getErrorMessage())
+
+    def _stop(self) -> Deferred[None]:
+        if self.running:
+            super().stopService()  # type: ignore[no-untyped-call]
+        if not self.keeps_id:
+            self.info.ClearField("id")
+        gone = self._connection.stop()
+        self._unsubscribe("the framework was stopped")
+        self._alarms.clear()
+        self._tasks.end_all(lambda: FrameworkStopped("the framework was stopped"))
+        self._subscribed.fail(lambda: FrameworkStopped("the framework was stopped"))
+        self._offers.end(StopAsyncIteration)
+        return gone.addCallback(lambda _: self._over.fire(None))
+
+    def when_subscribed(self) -> Deferred[str]:
+        """Return the framework's id, as soon as a master knows it."""
+        if self._error is not None:
+            return fail(self._error)
+        if self._link is not None:
+            return succeed(self.id)
+        return self._subscribed.wait()
+
+    def run(self) -> Deferred[None]:
+        """
+        Start, if that has not happened, and fire when the service has stopped.
+
+        Fails with L{FrameworkError} where the master ends the framework. Cancelling it stops
+        the service.
+        """
+        if self._error is not None:
+            return fail(self._error)
+        self.startService()
+        return self._over.wait(self.stopService)
+
+    async def __aenter__(self) -> Framework:
+        self.startService()
+        await self.when_subscribed()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stopService()
+
+    # What a framework does
+
+    def offers(self) -> OfferStream:
+        """
+        Return the offers, for C{async for}; starts the service where it does not run.
+
+        Raises L{DriverError} where a scheduler was given, which gets them all.
+        """
+        if self._own_offers:
+            raise DriverError("the offers of this framework go to its IScheduler")
+        if self._error is None:
+            self.startService()
+        return self._offers.stream()
+
+    def accept(
+        self,
+        offers: Offer | Iterable[Offer],
+        operations: Iterable[TaskInfo | launching.Operation],
+        refuse_seconds: float = 0.0,
+    ) -> Deferred[list[TaskHandle]]:
+        """
+        Use offers of one agent: launch tasks, and other operations; what is left is declined.
+
+        The Deferred fires with the handles of all tasks when the master has taken the call. It
+        fails with its refusal (L{CallRefused<mesoskit.wire.link.CallRefused>}), or with
+        L{OfferGone}, L{NotSubscribed} or C{TaskIdInUse}, and nothing was launched then. Where
+        the link breaks before the master has answered it fires too, and what became of the
+        tasks is learned through their handles; without tasks it fails with C{LinkLost}. What is
+        wrong with single tasks is told by their handles. Cancelling it kills the tasks.
+
+        @param operations: C{TaskInfo}s and C{Offer.Operation}s, performed in order; see
+            L{mesoskit.driver.builders}.
+        @param refuse_seconds: how long what is left of the offers is not offered again.
+        """
+        link = self._link
+        if link is None:
+            return fail(self._not_subscribed())
+        given = [offers] if isinstance(offers, Offer) else list(offers)
+        if not given:
+            return fail(ValueError("accept needs an offer"))
+        try:
+            used = self._offers.use(given, "it was accepted")
+        except OfferGone as error:
+            return fail(error)
+        try:
+            call, handles = launching.accept(self.id, used, operations, refuse_seconds, self._tasks)
+        except Exception:
+            self._offers.restore(used)
+            return fail()
+        return link.call(call).addCallbacks(
+            lambda _: handles,
+            self._not_accepted,
+            errbackArgs=(used, handles, link),
+        )
+
+    def _not_accepted(
+        self, reason: Failure, offers: list[Offer], handles: list[TaskHandle], link: Link
+    ) -> list[TaskHandle] | Failure:
+        if isinstance(reason.value, LinkLost):
+            return handles or reason
+        if isinstance(reason.value, CancelledError):
+            for handle in handles:
+                if not handle.over:
+                    self._tasks.kill(handle, None)
+            return reason
+        for handle in handles:
+            self._tasks.discard(handle)
+        if link is self._link:
+            self._offers.restore(offers)
+        return reason
+
+    def decline(
+        self, offers: Offer | Iterable[Offer], refuse_seconds: float = 5.0
+    ) -> Deferred[None]:
+        """
+        Give offers back; they are not offered again to this framework for so many seconds.
+
+        Fires when the master has taken it; fails with L{OfferGone}.
+        """
+        link = self._link
+        if link is None:
+            return fail(self._not_subscribed())
+        given = [offers] if isinstance(offers, Offer) else list(offers)
+        try:
+            used = self._offers.use(given, "it was declined")
+        except OfferGone as error:
+            return fail(error)
+        return self._call(link, calls.decline([offer.id for offer in used], refuse_seconds))
+
+    def adopt(self, task_id: str, agent_id: str = "") -> TaskHandle:
+        """
+        Return a handle for a task of a former life of the framework, that runs or ran.
+
+        What became of it is asked for at once. For a task that has a handle it is that one.
+        """
+        handle = self._tasks.live.get(task_id)
+        if handle is None:
+            handle = self._tasks.add(task_id, agent_id, None)
+            if self._link is not None:
+                self._reconciler.begin()
+        return handle
+
+    def kill(self, task_id: str, agent_id: str = "", grace: float | None = None) -> Deferred[None]:
+        """
+        Kill a task; fires when the master has taken the call.
+
+        A task that has a handle is killed until it has ended, as by C{handle.kill()}.
+        """
+        handle = self._tasks.live.get(task_id)
+        if handle is not None:
+            self._tasks.kill(handle, grace)
+            return succeed(None)
+        return self.call(calls.kill(task_id, agent_id, grace))
+
+    def acknowledge(self, status: TaskStatus) -> None:
+        """
+        Say that a status was dealt with, so that its agent goes on to the next.
+
+        Only where the framework was made with C{acknowledge=False}. A status without a uuid
+        needs nothing.
+        """
+        if status.uuid:
+            self._receipts.done(status.uuid)
+            self._send_acknowledgement(status)
+
+    def acknowledge_operation(self, status: OperationStatus) -> None:
+        """Say that an operation's status was dealt with; as L{acknowledge}."""
+        if status.HasField("uuid"):
+            self._receipts.done(status.uuid.value)
+            self._send(calls.acknowledge_operation(self.id, status))
+
+    def update(
+        self,
+        info: FrameworkInfo,
+        suppressed_roles: Iterable[str] | None = None,
+        offer_constraints: OfferConstraints | None = None,
+    ) -> Deferred[None]:
+        """
+        Change what is said of the framework: name, roles, capabilities, timeout, filters.
+
+        Fires when the master has taken it, and holds for later subscriptions from then on. The
+        user, C{checkpoint} and the principal cannot be changed.
+
+        @param suppressed_roles: L{None} leaves them as they are.
+        """
+        full = identity.complete(info, self._settings, self.keeps_id, capabilities=False)
+        full.id.value = self.id
+        suppressed = self._suppressed if suppressed_roles is None else tuple(suppressed_roles)
+        call = Call(type=Call.UPDATE_FRAMEWORK)
+        call.update_framework.framework_info.CopyFrom(full)
+        call.update_framework.suppressed_roles.extend(suppressed)
+        if offer_constraints is not None:
+            call.update_framework.offer_constraints.CopyFrom(offer_constraints)
+
+        def taken(_: None) -> None:
+            self.info = full
+            self._suppressed = suppressed
+            self._constraints = offer_constraints
+
+        return self.call(call).addCallback(taken)
+
+    def call(self, call: Call) -> Deferred[None]:
+        """Make any other call; see L{Verbs}."""
+        link = self._link
+        return fail(self._not_subscribed()) if link is None else self._call(link, call)
+
+    # What leaves
+
+    def _not_subscribed(self) -> DriverError:
+        return self._error or NotSubscribed("no master knows the framework at the moment")
+
+    def _call(self, link: Link, call: Call) -> Deferred[None]:
+        call.framework_id.value = self.id
+        return link.call(call)
+
+    def _send(self, call: Call) -> None:
+        """Say what is said again if it is lost."""
+        link = self._link
+        if link is not None:
+            call.framework_id.value = self.id
+            link.send(call)
+
+    def _send_acknowledgement(self, status: TaskStatus) -> None:
+        link = self._link
+        if link is not None:
+            link.send(calls.acknowledge(self.id, status))
+
+    def _send_decline(self, offer_ids: list[str], refuse_seconds: float | None) -> None:
+        self._send(calls.decline(offer_ids, refuse_seconds))
+
+    def _send_revive(self) -> None:
+        self._send(calls.roles_call(Call.REVIVE, ()))
+
+    def _send_kill(self, task_id: str, agent_id: str, grace: float | None) -> None:
+        self._send(calls.kill(task_id, agent_id, grace))
+
+    def _ask(self, tasks: list[tuple[str, str]]) -> None:
+        self._send(calls.reconcile(tasks))
+
+    # The link: what L{Connection} tells
+
+    def linked(self, link: Link) -> None:
+        """A master is there: subscribe."""
+        timeout = self._settings.subscribe_timeout
+        self._alarms.set(
+            "subscribe",
+            timeout,
+            lambda: self._connection.again(f"no answer to SUBSCRIBE within {timeout:g} s"),
+        )
+        call = calls.subscribe(self.info, self._suppressed, self._constraints)
+        link.call(call).addErrback(self._refused, link)
+
+    def _refused(self, reason: Failure, link: Link) -> None:
+        if link is not self._connection.link or isinstance(reason.value, LinkLost):
+            return
+        why = reason.getErrorMessage()
+        refusal = reason.value
+        if isinstance(refusal, CallRefused) and refusal.status in _TRY_AGAIN:
+            self._connection.again(f"the master does not subscribe anybody: {why}")
+        else:
+            self._fail(f"the subscription was refused: {why}")
+
+    def unlinked(self, why: str) -> None:
+        """The master is gone; the connection dials again by itself."""
+        self._unsubscribe(why)
+
+    def unreachable(self, why: str) -> None:
+        """No master was reached; say so once, not at every attempt."""
+        if why != self._unheard:
+            self._unheard = why
+            self.log.warn("no master: {why}", why=why)
+
+    def heard(self, message: Message) -> None:
+        """The master said something."""
+        self._silent = 0
+        if message.__class__ is Event:
+            handler = _EVENTS.get(message.type)
+            if handler is not None:
+                handler(self, message)
+        else:
+            name = message.DESCRIPTOR.full_name
+            self.log.warn("a master said {name}, which is no event", name=name)
+
+    def _unsubscribe(self, why: str) -> None:
+        link, self._link = self._link, None
+        self._alarms.drop("subscribe")
+        self._alarms.drop("heartbeat")
+        self._reconciler.pause()
+        self._offers.rescind_all(f"its master is gone: {why}")
+        if link is not None:
+            self.log.info("framework {id} lost its master: {why}", id=self.id, why=why)
+            self._tell("disconnected", why)
+
+    def _fail(self, why: str) -> None:
+        """The master has ended the framework: tell everybody who waits."""
+        self._error = error = FrameworkError(why)
+        self._connection.stop()
+        self._unsubscribe(why)
+        self._alarms.clear()
+        self._tasks.end_all(lambda: FrameworkError(why))
+        self._offers.end(lambda: FrameworkError(why))
+        self._subscribed.fail(lambda: FrameworkError(why))
+        self._over.fail(lambda: FrameworkError(why))
+        self._tell("error", error)
+
+    # What the master says
+
+    def _on_subscribed(self, event: Event) -> None:
+        subscribed = event.subscribed
+        known = self.id
+        self.info.id.value = subscribed.framework_id.value
+        self.master_info = subscribed.master_info
+        self._interval = subscribed.heartbeat_interval_seconds or 15.0
+        self._link = self._connection.link
+        self._connection.settled()
+        self._unheard = ""
+        self._alarms.drop("subscribe")
+        self._keep_id(known)
+        self.log.info("framework {id} is subscribed", id=self.id)
+        self._tasks.resume()
+        if self._first and known:
+            # Tasks of a former life are known to the master alone.
+            self._send(calls.reconcile(()))
+        self._first = False
+        self._reconciler.begin()
+        self._subscribed.fire(self.id)
+        self._tell("subscribed")
+
+    def _keep_id(self, known: str) -> None:
+        if self._id_file is not None and known != self.id:
+            try:
+                identity.write_id(self._id_file, self.id)
+            except OSError as error:
+                self.log.error("the framework's id cannot be kept: {error}", error=error)
+
+    def _on_heartbeat(self, event: Event) -> None:
+        """Hold a master that sends these to its word; on native links the wire itself listens."""
+        if "heartbeat" not in self._alarms:
+            self._listen()
+
+    def _listen(self) -> None:
+        missed = self._settings.missed_heartbeats
+        if self._silent > missed:
+            self._connection.again(f"{missed} heartbeats did not come")
+            return
+        self._silent += 1
+        self._alarms.set("heartbeat", self._interval, self._listen)
+
+    def _on_offers(self, event: Event) -> None:
+        offers = self._offers.make(event.offers.offers)
+        if self._own_offers:
+            self._tell("resource_offers", offers)
+        else:
+            self._offers.hand_out(offers)
+
+    def _on_rescind(self, event: Event) -> None:
+        offer_id = event.rescind.offer_id.value
+        self._offers.rescind(offer_id)
+        self._tell("offer_rescinded", offer_id)
+
+    def _on_inverse_offers(self, event: Event) -> None:
+        self._tell("inverse_offers", list(event.inverse_offers.inverse_offers))
+
+    def _on_update(self, event: Event) -> None:
+        status = event.update.status
+        uuid = status.uuid
+        if uuid:
+            receipt = self._receipts.take(uuid)
+            if receipt is not Receipt.NEW:
+                if receipt is Receipt.DONE:
+                    self._send_acknowledgement(status)
+                return
+        task_id = status.task_id.value
+        self._tasks.take(task_id, status)
+        self._reconciler.answered(task_id)
+        if self._own_offers:
+            self._deal("status_update", status, uuid, self.acknowledge)
+        elif uuid and self._acknowledge:
+            self._receipts.done(uuid)
+            self._send_acknowledgement(status)
+
+    def _on_operation(self, event: Event) -> None:
+        status = event.update_operation_status.status
+        uuid = status.uuid.value
+        if uuid:
+            receipt = self._receipts.take(uuid)
+            if receipt is not Receipt.NEW:
+                if receipt is Receipt.DONE:
+                    self.acknowledge_operation(status)
+                return
+        self._deal("operation_status", status, uuid, self.acknowledge_operation)
+
+    def _deal(
+        self, name: str, status: Any, uuid: bytes, acknowledge: Callable[[Any], None]
+    ) -> None:
+        """Give a status to the scheduler, and acknowledge it when that is done with it."""
+        try:
+            result = getattr(self._scheduler, name)(self, status)
+        except Exception:
+            self._not_dealt(Failure(), name, uuid)  # type: ignore[no-untyped-call]
+            return
+        if result is None:
+            if uuid and self._acknowledge:
+                acknowledge(status)
+            return
+        done: Deferred[Any] = maybeDeferred(lambda: result)
+        done.addCallback(lambda _: acknowledge(status) if uuid and self._acknowledge else None)
+        done.addErrback(self._not_dealt, name, uuid)
+
+    def _not_dealt(self, reason: Failure, name: str, uuid: bytes) -> None:
+        self.log.failure("{name} failed; the status will come again", reason, name=name)
+        if uuid:
+            self._receipts.failed(uuid)
+
+    def _on_message(self, event: Event) -> None:
+        message = event.message
+        self._tell(
+            "framework_message", message.agent_id.value, message.executor_id.value, message.data
+        )
+
+    def _on_failure(self, event: Event) -> None:
+        failure = event.failure
+        agent_id = failure.agent_id.value
+        if failure.HasField("executor_id"):
+            status = failure.status if failure.HasField("status") else -1
+            self._tell("executor_lost", agent_id, failure.executor_id.value, status)
+        else:
+            self._tell("agent_lost", agent_id)
+
+    def _on_error(self, event: Event) -> None:
+        self._fail(event.error.message)
+
+    def _tell(self, name: str, *arguments: object) -> None:
+        """Call the scheduler back; what it raises is its own affair."""
+        try:
+            getattr(self._scheduler, name)(self, *arguments)
+        except Exception:
+            self.log.failure("{name} failed", name=name)
+
+
+_EVENTS: Final[dict[int, Callable[[Framework, Event], None]]] = {
+    Event.SUBSCRIBED: Framework._on_subscribed,
+    Event.HEARTBEAT: Framework._on_heartbeat,
+    Event.OFFERS: Framework._on_offers,
+    Event.RESCIND: Framework._on_rescind,
+    Event.INVERSE_OFFERS: Framework._on_inverse_offers,
+    Event.UPDATE: Framework._on_update,
+    Event.UPDATE_OPERATION_STATUS: Framework._on_operation,
+    Event.MESSAGE: Framework._on_message,
+    Event.FAILURE: Framework._on_failure,
+    Event.ERROR: Framework._on_error,
+}

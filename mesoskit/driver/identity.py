@@ -1,0 +1,78 @@
+"""What a framework says of itself, and how it keeps its id."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from pathlib import Path
+from typing import Final
+
+from mesoskit.driver.settings import DriverSettings
+from mesoskit.messages.mesos_pb2 import FrameworkInfo
+
+_Capability = FrameworkInfo.Capability
+
+CAPABILITIES: Final = (
+    _Capability.TASK_KILLING_STATE,
+    _Capability.PARTITION_AWARE,
+    _Capability.RESERVATION_REFINEMENT,
+)
+"""What the driver can do for every framework; asked for unless a framework asks for its own."""
+
+
+def keeps_id(info: FrameworkInfo, id_file: Path | None, failover: bool | None) -> bool:
+    """
+    Tell whether a framework means to come back under its id after its program has ended.
+
+    It does if it says so, if it has an id already or a file to keep it in, or if it asks for a
+    C{failover_timeout}.
+    """
+    if failover is not None:
+        return failover
+    return id_file is not None or bool(info.id.value) or info.failover_timeout > 0
+
+
+def complete(
+    info: FrameworkInfo, settings: DriverSettings, keeps: bool, capabilities: bool
+) -> FrameworkInfo:
+    """
+    Return a copy with what was left open filled in: user and host name as Mesos' driver does,
+    C{failover_timeout}, and the driver's own capabilities.
+
+    A C{failover_timeout} of 0, with which Mesos kills every task when the link breaks, is sent
+    only where it was set.
+
+    @param capabilities: whether to add L{CAPABILITIES} to a framework that has none.
+    """
+    full = FrameworkInfo()
+    full.CopyFrom(info)
+    if not full.user:
+        full.user = getpass.getuser()
+    if not full.hostname:
+        full.hostname = socket.gethostname()
+    if not full.HasField("failover_timeout"):
+        full.failover_timeout = settings.failover_timeout if keeps else settings.blip_timeout
+    if capabilities and not full.capabilities:
+        for kind in CAPABILITIES:
+            full.capabilities.add().type = kind
+    return full
+
+
+def read_id(path: Path) -> str:
+    """Return the id that was kept in a file; C{""} if there is none."""
+    try:
+        return path.read_text("utf-8").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def write_id(path: Path, framework_id: str) -> None:
+    """Keep an id in a file: whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(framework_id + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

@@ -1,0 +1,80 @@
+"""Asking the master what became of tasks, until everything asked for is answered.
+
+The procedure is the one that Mesos advises to framework authors (C{docs/reconciliation.md}):
+ask for the tasks that are not known to have ended, wait, ask again for those that nothing was
+heard of, with waits that grow; and all of it again from time to time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from mesoskit.driver.alarms import Alarms
+from mesoskit.driver.settings import DriverSettings
+
+
+class Reconciler:
+    """
+    What is asked for, and what was answered.
+
+    @ivar waiting: agent by task, for the tasks that nothing was heard of since they were asked
+        for.
+    """
+
+    def __init__(
+        self,
+        alarms: Alarms,
+        settings: DriverSettings,
+        ask: Callable[[list[tuple[str, str]]], None],
+        live: Callable[[], Iterable[tuple[str, str]]],
+        chance: Callable[[], float],
+    ) -> None:
+        """
+        Prepare; L{begin} begins.
+
+        @param ask: asks the master for pairs of task and agent.
+        @param live: gives such pairs for all tasks that have not ended.
+        @param chance: gives random numbers in [0, 1).
+        """
+        self.waiting: dict[str, str] = {}
+        self._alarms = alarms
+        self._settings = settings
+        self._ask = ask
+        self._live = live
+        self._chance = chance
+        self._wait = 0.0
+
+    def begin(self) -> None:
+        """Ask for all live tasks."""
+        self.waiting = dict(self._live())
+        self._wait = self._settings.reconcile_first
+        self._send()
+
+    def answered(self, task_id: str) -> None:
+        """Something was heard of a task."""
+        self.waiting.pop(task_id, None)
+
+    def pause(self) -> None:
+        """There is nobody to ask."""
+        self.waiting = {}
+        self._alarms.drop(self)
+
+    def idle(self) -> None:
+        """Nothing needs to be asked for now, but some time later."""
+        # Frameworks that were started together should not ask together for ever.
+        spread = 1.0 + 0.2 * (self._chance() - 0.5)
+        self._alarms.set(self, self._settings.reconcile_interval * spread, self.begin)
+
+    def _again(self) -> None:
+        self._wait = min(self._wait * 2.0, self._settings.reconcile_longest)
+        self._send()
+
+    def _send(self) -> None:
+        if not self.waiting:
+            self.idle()
+            return
+        items = iter(self.waiting.items())
+        while batch := list(islice(items, self._settings.reconcile_batch)):
+            self._ask(batch)
+        self._alarms.set(self, self._wait, self._again)
