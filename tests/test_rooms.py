@@ -85,8 +85,8 @@ ROOMS = [
     ),
     room("master", "model allocator messages flags", "google.protobuf orjson", LIVE),
     room(
-        "agent.service agent.http agent.door agent.hands agent.fetcher"
-        " agent.sandbox agent.usage agent.containers",
+        "agent.service agent.http agent.door agent.masters agent.hands agent.fetcher"
+        " agent.sandboxes agent.usage agent.containers agent.users agent.machine",
         "agent model messages wire cluster flags",
         "twisted zope.interface google.protobuf orjson psutil",
     ),

@@ -1,0 +1,229 @@
+"""What the agent does with its hands: it performs the state's effects upon containers.
+
+A launch is a sequence of waits: who is the user, make the sandbox, fetch, start. However it goes,
+it ends in one event, L{ContainerStarted} or L{ContainerFailed}; a full disk, a read-only file
+system, an unknown user are the container's failures and never the agent's.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mesoskit.agent.container import (
+    ContainerExited,
+    ContainerFailed,
+    ContainerSpec,
+    ContainerStarted,
+    Destroy,
+    DiskRead,
+    Forget,
+    Launch,
+    RecoveredContainers,
+    Remove,
+    Removed,
+    SandboxesFound,
+    Signal,
+    Uri,
+    UsageRead,
+)
+from mesoskit.agent.containers import ContainerError, Containers
+from mesoskit.agent.fetcher import FetchError
+from mesoskit.agent.machine import disk_used
+from mesoskit.agent.sandboxes import SandboxError
+from mesoskit.agent.users import Credentials, UserError
+from mesoskit.model.ids import ContainerId
+
+Effect = Launch | Signal | Destroy | Forget | Remove
+Event = (
+    ContainerStarted
+    | ContainerFailed
+    | ContainerExited
+    | RecoveredContainers
+    | SandboxesFound
+    | Removed
+    | UsageRead
+    | DiskRead
+)
+
+
+class UsersLike(Protocol):
+    """What is asked of L{mesoskit.agent.users.Users}."""
+
+    def find(self, name: str | None) -> "Deferred[Credentials | None]":
+        """Give a user's credentials. Fails with L{UserError}."""
+        ...
+
+
+class SandboxesLike(Protocol):
+    """What is asked of L{mesoskit.agent.sandboxes.Sandboxes}."""
+
+    work_dir: str
+
+    def make(self, spec: ContainerSpec, credentials: Credentials | None) -> None:
+        """Make a sandbox. Raises L{SandboxError}."""
+        ...
+
+    def remove(self, path: str) -> "Deferred[None]":
+        """Delete a tree. Fails with L{SandboxError}."""
+        ...
+
+    def find(self) -> "Deferred[SandboxesFound]":
+        """Search for sandboxes."""
+        ...
+
+
+class FetcherLike(Protocol):
+    """What is asked of L{mesoskit.agent.fetcher.Fetcher}."""
+
+    def fetch(
+        self,
+        container: ContainerId,
+        uris: Sequence[Uri],
+        sandbox: str,
+        credentials: Credentials | None,
+    ) -> "Deferred[None]":
+        """Fetch. Fails with L{FetchError}."""
+        ...
+
+    def cancel(self, container: ContainerId) -> None:
+        """Give it up."""
+        ...
+
+    def stop(self) -> None:
+        """Give up everything."""
+        ...
+
+
+class Hands:
+    """
+    Users, sandboxes, fetcher and containers, moved by effects.
+
+    The containers have to be made with C{hands.exited} as what is told of their ends; as they
+    and the hands need each other, they are given by setting L{containers}.
+
+    @ivar containers: what runs them.
+    """
+
+    log = Logger()
+    containers: Containers
+
+    def __init__(
+        self,
+        users: UsersLike,
+        sandboxes: SandboxesLike,
+        fetcher: FetcherLike,
+        tell: Callable[[Event], None],
+    ) -> None:
+        """@param tell: is given every event."""
+        self._users = users
+        self._sandboxes = sandboxes
+        self._fetcher = fetcher
+        self._tell = tell
+        self._starting: set[ContainerId] = set()
+        self._doomed: set[ContainerId] = set()
+
+    def start(self) -> "Deferred[None]":
+        """
+        Find or start the launcher, then tell what containers and what sandboxes there are
+        (L{RecoveredContainers}, L{SandboxesFound}). Fails with L{ContainerError}.
+        """
+
+        async def start() -> None:
+            await self.containers.start()
+            self._tell(await self.containers.recover())
+            self._tell(await self._sandboxes.find())
+
+        return Deferred.fromCoroutine(start())
+
+    def stop(self) -> "Deferred[None]":
+        """Let go: fetching ends, containers live on."""
+        self._fetcher.stop()
+        return self.containers.stop()
+
+    def perform(self, effect: Effect) -> None:
+        """Perform an effect; what becomes of it is told."""
+        if isinstance(effect, Launch):
+            Deferred.fromCoroutine(self._launch(effect.spec))
+        elif isinstance(effect, Signal):
+            self.containers.signal(effect.container, effect.signum)
+        elif isinstance(effect, Destroy):
+            self._destroy(effect.container)
+        elif isinstance(effect, Forget):
+            self.containers.forget(effect.container)
+        else:
+            self._remove(effect.path)
+
+    def read_usage(self) -> "Deferred[None]":
+        """Look what containers use and how full the disk is; tell both."""
+
+        def read(result: object) -> None:
+            if isinstance(result, dict):
+                self._tell(UsageRead(result))
+            elif isinstance(result, Failure):
+                self.log.warn("usage: {why}", why=result.getErrorMessage())
+
+        return self.containers.usage().addBoth(read)
+
+    def read_disk(self) -> None:
+        """Look how full the disk is, and tell."""
+        try:
+            self._tell(DiskRead(disk_used(self._sandboxes.work_dir)))
+        except OSError as error:
+            self.log.warn("disk of {path}: {why}", path=self._sandboxes.work_dir, why=error)
+
+    def exited(self, container: ContainerId, status: int | None) -> None:
+        """For the containers: one is over."""
+        self._tell(ContainerExited(container, status))
+
+    async def _launch(self, spec: ContainerSpec) -> None:
+        self._starting.add(spec.id)
+        stage = "sandbox"
+        try:
+            credentials = await self._users.find(spec.user)
+            self._sandboxes.make(spec, credentials)
+            if spec.uris:
+                stage = "fetch"
+                self._still_wanted(spec.id)
+                await self._fetcher.fetch(spec.id, spec.uris, spec.sandbox, credentials)
+            stage = "launch"
+            self._still_wanted(spec.id)
+            pid = await self.containers.launch(spec)
+        except (UserError, SandboxError, FetchError, ContainerError) as error:
+            event: Event = ContainerFailed(spec.id, stage, str(error))
+        except Exception as error:
+            self.log.failure("launch of {container}", container=spec.id)
+            event = ContainerFailed(spec.id, stage, f"{type(error).__name__}: {error}")
+        else:
+            event = ContainerStarted(spec.id, pid)
+        self._starting.discard(spec.id)
+        doomed = spec.id in self._doomed
+        self._doomed.discard(spec.id)
+        self._tell(event)
+        if doomed and isinstance(event, ContainerStarted):
+            self._destroy(spec.id)
+
+    def _still_wanted(self, container: ContainerId) -> None:
+        if container in self._doomed:
+            raise ContainerError("it was destroyed before it was started")
+
+    def _destroy(self, container: ContainerId) -> None:
+        if container in self._starting:
+            self._doomed.add(container)
+            self._fetcher.cancel(container)
+            return
+
+        def failed(reason: Failure) -> None:
+            why = reason.getErrorMessage()
+            self.log.warn("destroying {container}: {why}", container=container, why=why)
+
+        self.containers.destroy(container).addErrback(failed)
+
+    def _remove(self, path: str) -> None:
+        def removed(result: object) -> None:
+            why = result.getErrorMessage() if isinstance(result, Failure) else ""
+            self._tell(Removed(path, why))
+
+        self._sandboxes.remove(path).addBoth(removed)

@@ -1,0 +1,443 @@
+"""The containers a launcher keeps: reaped, killed to the last descendant, their ends written down.
+
+How descendants are found: every process whose parent ends becomes a child of the launcher
+(PR_SET_CHILD_SUBREAPER), so all that is left of a container hangs below the launcher's own
+children, of which the kernel keeps a list: no search is needed to know that nothing is left.
+Whose such a stray is, tells its session; else the first variable of its environment; else a mark
+that is inherited and that daemons do not wash off with their environment: the timer slack
+(prctl(2)), which is Linux' own 50 µs and as many nanoseconds as the container's number says.
+
+The standard library alone, one thread.
+"""
+
+import ctypes
+import os
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+from mesoskit.agent import launcher_proc as proc
+from mesoskit.agent.launcher_journal import Entry, Journal
+from mesoskit.agent.launcher_spawn import MARK, Order, Spawner
+
+PATIENCE = 60.0
+"""Seconds after which a container is over although something of it cannot be killed."""
+
+_SLACK = 50_000
+_MARKS = 50_000
+_PR_SET_TIMERSLACK = 29
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Container:
+    """
+    A container that is known.
+
+    @ivar pid: of its first process, whose session bears this number too; 0 where not known.
+    @ivar start: when that process started, in clock ticks since boot.
+    @ivar mark: its number among those that are not over, 0 for none.
+    @ivar running: whether the first process still runs, as far as was seen.
+    @ivar over: whether nothing of it is left; C{status} is told from then on.
+    @ivar strays: pids of what it left to us, L{None} for nothing.
+    @ivar pidfd: how a process that is not our child is watched, -1 where it is one.
+    @ivar adopted: whether another launcher started it.
+    @ivar ending: L{None} while nobody wants its end.
+    @ivar user: CPU seconds of strays that have ended; C{system} likewise.
+    """
+
+    __slots__ = (
+        "adopted",
+        "ending",
+        "mark",
+        "name",
+        "over",
+        "pid",
+        "pidfd",
+        "running",
+        "start",
+        "status",
+        "strays",
+        "system",
+        "user",
+    )
+
+    def __init__(self, name: str, pid: int = 0, start: int = 0) -> None:
+        self.name = name
+        self.pid = pid
+        self.start = start
+        self.mark = 0
+        self.running = True
+        self.over = False
+        self.status: int | None = None
+        self.strays: set[int] | None = None
+        self.pidfd = -1
+        self.adopted = False
+        self.ending: Ending | None = None
+        self.user = 0.0
+        self.system = 0.0
+
+
+class Ending:
+    """How far the killing of a container is: what was killed, since when, who waits for it."""
+
+    __slots__ = ("again", "killed", "since", "waiting")
+
+    def __init__(self, now: float) -> None:
+        self.since = now
+        self.again = now
+        self.killed: set[int] = set()
+        self.waiting: list[Callable[[], None]] = []
+
+
+class Keeper:
+    """
+    All containers of a launcher.
+
+    @ivar containers: by id, until they are forgotten.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        spawner: Spawner,
+        selector: selectors.BaseSelector,
+        told: Callable[[str, int | None], None],
+    ) -> None:
+        """
+        @param selector: where descriptors wait; the data of a key is called.
+        @param told: called with id and wait status of each container that is over.
+        """
+        self.containers: dict[str, Container] = {}
+        self._journal = journal
+        self._spawner = spawner
+        self._selector = selector
+        self._told = told
+        self._pid = os.getpid()
+        self._sessions: dict[int, Container] = {}
+        self._marks: dict[int, Container] = {}
+        self._last_mark = 0
+        self._strays: dict[int, Container | None] = {}
+        self._ending: set[Container] = set()
+        self._adopted: set[Container] = set()
+        self._unwritten: list[str] = []
+
+    def start(self) -> None:
+        """Become the parent of orphans, and take over what an earlier launcher has left."""
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        entries = self._journal.load()
+        table = proc.processes() if entries else {}
+        for name, entry in entries.items():
+            container = self.containers[name] = Container(name, entry.pid, entry.start)
+            container.adopted = True
+            container.status = entry.status
+            if entry.over:
+                container.over = True
+                container.running = False
+                continue
+            self._adopted.add(container)
+            if not entry.pid:
+                self._recognise(container, table)
+            self._watch(container)
+
+    @property
+    def patience(self) -> float | None:
+        """How many seconds may pass until L{turn} is called without any reason; L{None}: any."""
+        if self._ending:
+            return 0.05 if self._ending & self._adopted else 1.0
+        unwatched = any(container.pidfd < 0 for container in self._adopted)
+        return 1.0 if self._unwritten or unwatched else None
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to keep."""
+        return not self.containers and not proc.children(self._pid)
+
+    def turn(self) -> None:
+        """Reap, kill what is left of containers that shall end, tell of those that have ended."""
+        self._reap()
+        if self._adopted:
+            self._look_after_adopted()
+        if self._ending:
+            self._find_strays()
+            now = time.monotonic()
+            over = [c for c in self._ending if not c.running and _gone(c, now)]
+            self._ending.difference_update(over)
+            self._kill([c for c in self._ending if _due(c, now)])
+            self._finish(over)
+        elif self._unwritten:
+            self._write([])
+
+    # What can be asked
+
+    def launch(self, order: Order) -> int:
+        """Start a container that is not known yet; return its pid. Raises SpawnError, OSError."""
+        container = Container(order.name)
+        self._journal.write([*self._unwritten, f"launch {order.name}"])
+        self._unwritten.clear()
+        self._take_mark(container)
+        try:
+            container.pid = self._spawner.spawn(order)
+        except BaseException:
+            self._marks.pop(container.mark, None)
+            self._write([f"failed {order.name}"])
+            raise
+        found = proc.process(container.pid)
+        container.start = found.start if found else 0
+        self.containers[order.name] = container
+        self._sessions[container.pid] = container
+        self._write([f"started {order.name} {container.pid} {container.start}"])
+        return container.pid
+
+    def signal(self, container: Container, number: int) -> None:
+        """Send a signal to the first process's group, unless that process has ended."""
+        if not container.running or not container.pid:
+            return
+        if container.adopted and not _is_there(container):
+            return
+        try:
+            os.killpg(container.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def destroy(self, container: Container, done: Callable[[], None]) -> None:
+        """Kill all of it; C{done} is called when nothing is left, after C{told}."""
+        if container.over:
+            done()
+        else:
+            self._end(container).waiting.append(done)
+
+    def forget(self, container: Container) -> None:
+        """Drop what is known of a container that is over."""
+        del self.containers[container.name]
+        self._write([f"forget {container.name}"])
+        self._journal.compact(len(self.containers), self._entries)
+
+    def strays(self) -> dict[str, tuple[float, float, list[int]]]:
+        """
+        Return what a look from outside cannot attribute: of each container that has any, the CPU
+        seconds (user, system) of strays that have ended, and the pids of those that have not.
+        """
+        self._find_strays()
+        return {
+            c.name: (c.user, c.system, sorted(c.strays or ()))
+            for c in self.containers.values()
+            if not c.over and (c.strays or c.user or c.system)
+        }
+
+    # Ends
+
+    def _take_mark(self, container: Container) -> None:
+        """Give the container a number, which all we start from now on inherits."""
+        if len(self._marks) < _MARKS - 1:
+            while True:
+                self._last_mark = self._last_mark % (_MARKS - 1) + 1
+                if self._last_mark not in self._marks:
+                    break
+            container.mark = self._last_mark
+            self._marks[container.mark] = container
+        _libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(_SLACK + container.mark), 0, 0, 0)
+
+    def _reap(self) -> None:
+        """Take leave of all children that have ended."""
+        while True:
+            try:
+                # Not reaped yet, it keeps its pid from being given to a stranger.
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if info is None:
+                return
+            pid = info.si_pid
+            owner = self._sessions.get(pid)
+            if owner is not None and owner.running:
+                _kill(os.killpg, pid)
+                owner.status = os.waitpid(pid, 0)[1]
+                owner.running = False
+                self._end(owner)
+                continue
+            if pid in self._strays:
+                owner = self._strays.pop(pid)
+            else:
+                found = proc.process(pid)
+                owner = self._sessions.get(found.session) if found else None
+            usage = os.wait4(pid, 0)[2]
+            if owner is not None:
+                owner.user += usage.ru_utime
+                owner.system += usage.ru_stime
+                if owner.strays is not None:
+                    owner.strays.discard(pid)
+
+    def _end(self, container: Container) -> Ending:
+        if container.ending is None:
+            container.ending = Ending(time.monotonic())
+            self._ending.add(container)
+        return container.ending
+
+    def _finish(self, over: list[Container]) -> None:
+        """Write down that these are over, then tell."""
+        self._write([f"exited {c.name} {'-' if c.status is None else c.status}" for c in over])
+        for container in over:
+            assert container.ending is not None
+            container.over = True
+            for pid in container.strays or ():
+                self._strays[pid] = None
+            container.strays = None
+            self._marks.pop(container.mark, None)
+            if self._sessions.get(container.pid) is container:
+                del self._sessions[container.pid]
+            self._adopted.discard(container)
+            waiting, container.ending = container.ending.waiting, None
+            self._told(container.name, container.status)
+            for done in waiting:
+                done()
+
+    def _find_strays(self) -> None:
+        """Learn of processes that became our children because their parents have ended."""
+        for pid in proc.children(self._pid):
+            leader = self._sessions.get(pid)
+            if pid in self._strays or (leader is not None and leader.running):
+                continue
+            owner = self._owner(pid)
+            self._strays[pid] = owner
+            if owner is not None:
+                if owner.strays is None:
+                    owner.strays = set()
+                owner.strays.add(pid)
+
+    def _owner(self, pid: int) -> Container | None:
+        found = proc.process(pid)
+        if found is None:
+            return None
+        owner = self._sessions.get(found.session)
+        if owner is None:
+            name = proc.first_variable(pid, MARK)
+            # The mark of a launcher within a container says nothing here.
+            if name is not None:
+                owner = self.containers.get(name)
+            else:
+                owner = self._marks.get((proc.timer_slack(pid) or 0) - _SLACK)
+        return None if owner is None or owner.over else owner
+
+    def _kill(self, containers: list[Container]) -> None:
+        """SIGKILL everything there is of some containers, from one look at all processes."""
+        if not containers:
+            return
+        table = proc.processes()
+        own = os.getpgrp()
+        for container in containers:
+            assert container.ending is not None
+            container.ending.again = time.monotonic() + 1.0
+            roots = set(container.strays or ())
+            container.ending.killed |= roots
+            if container.running and container.pid:
+                roots.add(container.pid)
+            members = proc.tree(roots, table)
+            # A group is killed as one: nothing in it can fork away in the meantime.
+            for group in {table[pid].group for pid in members} - {0, 1, own}:
+                _kill(os.killpg, group)
+            for pid in members - {0, 1, self._pid}:
+                _kill(os.kill, pid)
+
+    # Containers of a launcher that was killed: not our children, so nothing wakes us for them
+
+    def _recognise(self, container: Container, table: dict[int, proc.Process]) -> None:
+        """Find the process of a container whose launcher was killed while it started it."""
+        for found in table.values():
+            if found.pid == found.session and found.alive:
+                if proc.first_variable(found.pid, MARK) == container.name:
+                    container.pid, container.start = found.pid, found.start
+                    self._write([f"started {container.name} {found.pid} {found.start}"])
+                    return
+
+    def _watch(self, container: Container) -> None:
+        if container.pid:
+            try:
+                container.pidfd = os.pidfd_open(container.pid)
+            except OSError:  # it is gone; or we are out of descriptors, and look now and then
+                pass
+            else:
+                self._selector.register(
+                    container.pidfd, selectors.EVENT_READ, lambda: self._left(container)
+                )
+        if not _is_there(container):
+            self._left(container)
+
+    def _left(self, container: Container) -> None:
+        """An adopted container's first process has ended."""
+        if container.pidfd >= 0:
+            self._selector.unregister(container.pidfd)
+            os.close(container.pidfd)
+            container.pidfd = -1
+        container.running = False
+        self._end(container)
+
+    def _look_after_adopted(self) -> None:
+        """Notice those that have ended unwatched, and what is left of those that shall end."""
+        for container in self._adopted:
+            if container.running and container.pidfd < 0 and not _is_there(container):
+                self._left(container)
+        ending = {c.name: c for c in self._ending & self._adopted}
+        if not ending:
+            return
+        for container in ending.values():
+            container.strays = set()
+        sessions = {c.pid: c for c in ending.values() if c.pid}
+        for found in proc.processes().values():
+            owner = sessions.get(found.session)
+            if owner is None and found.parent not in (0, 2):  # kernel threads have no environment
+                owner = ending.get(proc.first_variable(found.pid, MARK) or "")
+            if owner is not None and owner.strays is not None and found.alive:
+                if found.pid != owner.pid or not owner.running:
+                    owner.strays.add(found.pid)
+
+    # The journal
+
+    def _write(self, lines: Iterable[str]) -> None:
+        """Write lines down; those for which there is no room are kept and written later."""
+        self._unwritten.extend(lines)
+        if not self._unwritten:
+            return
+        try:
+            self._journal.write(self._unwritten)
+        except OSError as error:
+            complain(f"cannot write {self._journal.path}: {error.strerror}")
+        else:
+            self._unwritten.clear()
+
+    def _entries(self) -> dict[str, Entry]:
+        return {c.name: Entry(c.pid, c.start, c.over, c.status) for c in self.containers.values()}
+
+
+def _gone(container: Container, now: float) -> bool:
+    """Whether nothing is left, or nothing that we could get rid of."""
+    assert container.ending is not None
+    return not container.strays or now > container.ending.since + PATIENCE
+
+
+def _due(container: Container, now: float) -> bool:
+    """Whether there is anything to be killed that was not just killed."""
+    ending = container.ending
+    assert ending is not None
+    return now >= ending.again or bool((container.strays or set()) - ending.killed)
+
+
+def _is_there(container: Container) -> bool:
+    """Whether its first process lives, and not another that was given the same pid."""
+    found = proc.process(container.pid)
+    return found is not None and found.start == container.start and found.alive
+
+
+def _kill(how: Callable[[int, int], None], target: int) -> None:
+    try:
+        how(target, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def complain(text: str) -> None:
+    """Leave a line in the log."""
+    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+    sys.stderr.flush()

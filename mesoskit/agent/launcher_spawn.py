@@ -1,0 +1,275 @@
+"""How the launcher starts a process: as whom, where, under which limits, writing to what.
+
+Two ways lead to the same process. Where it runs as the launcher's own user and without limits,
+C{posix_spawn} starts it without copying the launcher's memory. Otherwise the launcher forks, and
+the copy sets limits, drops to the user and opens the files itself, so that nothing of the
+container is ever touched with more rights than the container has. (An C{exec} of setpriv(1) and
+prlimit(1) takes longer than the fork and could not say what went wrong. Changing the launcher's
+own user for the moment of a C{posix_spawn} would be quickest, and would let a container of that
+user kill the launcher in that moment.)
+
+The standard library alone, one thread.
+"""
+
+import os
+import resource
+import signal
+import stat
+from typing import NamedTuple, NoReturn
+
+MARK = "MESOSKIT_CONTAINER"
+"""The variable, first in a container's environment, that names the container."""
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+NO_LIMIT = resource.RLIM_INFINITY
+
+_OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_LOG = (
+    # Without O_NONBLOCK a FIFO in the place of the file would stop the launcher.
+    os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+)
+
+
+class SpawnError(Exception):
+    """A process could not be started; the message says what failed, with the value."""
+
+
+class Order(NamedTuple):
+    """
+    What is to be started.
+
+    @ivar file: the executable; searched for in the C{PATH} of C{environment} if without C{/}.
+    @ivar sandbox: an absolute path in which no component is a symbolic link.
+    @ivar credentials: user id, group id and supplementary groups; L{None} for the launcher's own.
+    @ivar limits: (C{"RLMT_NOFILE"}, soft, hard), L{None} for none.
+    """
+
+    name: str
+    file: str
+    argv: list[str]
+    environment: dict[str, str]
+    sandbox: str
+    credentials: tuple[int, int, list[int]] | None
+    limits: list[tuple[str, int | None, int | None]]
+
+
+def open_directory(path: str) -> int:
+    """
+    Open a directory without following a symbolic link anywhere on the way.
+
+    A sandbox may lie inside another one, where a task can put links as it likes.
+    Raises L{OSError}.
+    """
+    descriptor = os.open("/", _OPEN_DIRECTORY)
+    try:
+        for name in path.split("/"):
+            if name == "..":
+                raise OSError(22, "a path without '..' is wanted", path)
+            if name and name != ".":
+                deeper = os.open(name, _OPEN_DIRECTORY, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = deeper
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_log(name: str, directory: int) -> int:
+    """Open C{stdout} or C{stderr} of a sandbox for appending. Raises L{OSError}."""
+    descriptor = os.open(name, _OPEN_LOG, 0o644, dir_fd=directory)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(22, "a regular file is wanted", name)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def limit_number(name: str) -> int:
+    """Return the number of Mesos' C{RLMT_NOFILE} and its like. Raises L{SpawnError}."""
+    if name == "RLMT_LOCKS":
+        return 10  # of setrlimit(2); obsolete, and unknown to Python
+    number = getattr(resource, "RLIMIT_" + name.removeprefix("RLMT_"), None)
+    if number is None or not name.startswith("RLMT_"):
+        raise SpawnError(f"unknown resource limit {name!r}: one such as RLMT_NOFILE is wanted")
+    return int(number)
+
+
+def find(file: str, environment: dict[str, str]) -> str:
+    """Return the path of an executable, as execvp(3) would find it. Raises L{SpawnError}."""
+    if "/" in file:
+        return file
+    path = environment.get("PATH", DEFAULT_PATH)
+    for directory in path.split(":"):
+        candidate = f"{directory or '.'}/{file}"
+        try:
+            mode = os.stat(candidate).st_mode
+        except OSError:
+            continue
+        if stat.S_ISREG(mode) and mode & 0o111:
+            return candidate
+    raise SpawnError(f"cannot execute {file!r}: no such file in PATH {path!r}")
+
+
+class Spawner:
+    """
+    Starts processes.
+
+    @ivar home: a descriptor of the directory to which the launcher returns each time.
+    """
+
+    def __init__(self, home: int) -> None:
+        self.home = home
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        # What Python or whoever started us ignores would stay ignored after the exec.
+        self._ignored = [
+            number
+            for number in signal.valid_signals()
+            if signal.getsignal(number) is signal.SIG_IGN
+        ]
+
+    def spawn(self, order: Order) -> int:
+        """
+        Start it and return its pid; it leads a session and a process group of its own.
+
+        Raises L{SpawnError}, and nothing runs then.
+        """
+        if not order.argv or not order.file:
+            raise SpawnError("nothing to execute: argv is empty")
+        limits = [
+            (limit_number(name), _bound(soft), _bound(hard)) for name, soft, hard in order.limits
+        ]
+        try:
+            sandbox = open_directory(order.sandbox)
+        except OSError as error:
+            raise SpawnError(f"sandbox {order.sandbox!r}: {error.strerror}") from error
+        try:
+            os.fchdir(sandbox)
+            if limits or order.credentials is not None:
+                return self._fork(order, sandbox, limits)
+            return self._spawn(order, sandbox)
+        except OSError as error:
+            raise SpawnError(f"cannot start {order.argv[0]!r}: {error.strerror}") from error
+        except ValueError as error:  # a NUL in an argument, an "=" in a name
+            raise SpawnError(f"cannot start {order.argv[0]!r}: {error}") from error
+        finally:
+            os.fchdir(self.home)
+            os.close(sandbox)
+
+    def _spawn(self, order: Order, sandbox: int) -> int:
+        opened: list[int] = []
+        try:
+            _open_logs(order.sandbox, sandbox, opened)
+            actions = [
+                (os.POSIX_SPAWN_DUP2, self._null, 0),
+                (os.POSIX_SPAWN_DUP2, opened[0], 1),
+                (os.POSIX_SPAWN_DUP2, opened[1], 2),
+            ]
+
+            def start(path: str, argv: list[str]) -> int:
+                return os.posix_spawn(
+                    path,
+                    argv,
+                    order.environment,
+                    file_actions=actions,
+                    setsid=True,
+                    setsigmask=(),
+                    setsigdef=self._ignored,
+                )
+
+            path = find(order.file, order.environment)
+            try:
+                return start(path, order.argv)
+            except OSError as error:
+                if error.errno == 8:  # ENOEXEC: a script without "#!", as execvp(3) takes it
+                    return start("/bin/sh", ["/bin/sh", path, *order.argv[1:]])
+                raise SpawnError(f"cannot execute {path!r}: {error.strerror}") from error
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    def _fork(self, order: Order, sandbox: int, limits: list[tuple[int, int, int]]) -> int:
+        report, told = os.pipe()
+        with open(report, "rb", buffering=0) as pipe:
+            try:
+                pid = os.fork()
+                if not pid:
+                    self._become(order, sandbox, limits, told)
+            finally:
+                os.close(told)
+            # Closed by the exec; a copy that failed says why first.
+            why = pipe.readall()
+        if why:
+            os.waitpid(pid, 0)
+            raise SpawnError(why.decode(errors="replace"))
+        return pid
+
+    def _become(
+        self, order: Order, sandbox: int, limits: list[tuple[int, int, int]], told: int
+    ) -> NoReturn:
+        """In the copy: become the container's process, or say why not."""
+        step = "a session of its own"
+        try:
+            os.setsid()
+            user, group, groups = order.credentials or (os.geteuid(), os.getegid(), None)
+            step = f"becoming user {user}, group {group}"
+            if groups is not None:
+                os.setgroups(groups)
+                os.setegid(group)
+                os.seteuid(user)
+            self._settle(order.sandbox, sandbox)
+            # Only who is still privileged may raise a limit; and a limit may forbid the opening.
+            os.seteuid(os.getuid())
+            for number, soft, hard in limits:
+                step = f"resource limit {number} = {soft}:{hard}"
+                resource.setrlimit(number, (soft, hard))
+            if groups is not None:
+                step = f"becoming user {user}, group {group}"
+                os.setresgid(group, group, group)
+                os.setresuid(user, user, user)
+            path = find(order.file, order.environment)
+            step = f"cannot execute {path!r}"
+            try:
+                os.execve(path, order.argv, order.environment)
+            except OSError as error:
+                if error.errno != 8:
+                    raise
+                os.execve("/bin/sh", ["/bin/sh", path, *order.argv[1:]], order.environment)
+        except OSError as error:
+            why = f"{step}: {error.strerror}"
+        except SpawnError as error:
+            why = str(error)
+        except Exception as error:
+            why = f"{step}: {error}"
+        try:
+            os.write(told, why.encode(errors="replace")[:2048] or b"?")
+        finally:
+            os._exit(127)
+
+    def _settle(self, path: str, sandbox: int) -> None:
+        """In the copy, as the container's user: go to the sandbox and open what is written to."""
+        try:
+            os.fchdir(sandbox)
+        except OSError as error:
+            raise SpawnError(f"sandbox {path!r}: {error.strerror}") from error
+        opened: list[int] = []
+        _open_logs(path, sandbox, opened)
+        for number, descriptor in enumerate((self._null, *opened)):
+            os.dup2(descriptor, number)
+        for number in self._ignored:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _open_logs(path: str, directory: int, opened: list[int]) -> None:
+    """Open both files that a container writes to. Raises L{SpawnError}."""
+    for name in ("stdout", "stderr"):
+        try:
+            opened.append(open_log(name, directory))
+        except OSError as error:
+            raise SpawnError(f"cannot open {path}/{name}: {error.strerror}") from error
+
+
+def _bound(value: int | None) -> int:
+    return NO_LIMIT if value is None else value
