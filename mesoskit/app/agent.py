@@ -1,6 +1,11 @@
 """The agent as a program: its flags, and the service they make."""
 
 import json
+import os
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from mesoskit.app.daemon import (
@@ -12,13 +17,15 @@ from mesoskit.app.daemon import (
     directory,
     endpoints,
     host_name,
+    one_of,
     refuse,
 )
-from mesoskit.flags import Flag, FlagError, Flags, Values, boolean, duration, integer, number, text
+from mesoskit.flags import Flag, Flags, Values, boolean, duration, integer, number, text
 from mesoskit.model.attributes import parse_attributes
 
 if TYPE_CHECKING:
     from mesoskit.agent.service import AgentService
+    from mesoskit.model.resources import Resources
 
 
 def environment(value: str) -> tuple[tuple[str, str], ...]:
@@ -99,13 +106,23 @@ FLAGS = Flags(
             "The longest first wait before the agent registers; it doubles to a minute.",
         ),
         Flag(
-            "recover",
+            "frameworks_home",
             text,
+            None,
+            "Where relative paths of URIs to fetch begin.",
+            is_path=True,
+        ),
+        Flag(
+            "recover",
+            one_of("cleanup"),
             "cleanup",
             "What becomes of what ran before a restart: cleanup ends it and reports it.",
         ),
         Flag(
-            "reconfiguration_policy", text, "equal", "Which changes of flags keep the agent's id."
+            "reconfiguration_policy",
+            one_of("equal", "additive", "any"),
+            "equal",
+            "Which changes of flags keep the agent's id.",
         ),
         Flag("max_completed_executors_per_framework", integer, 150, "How many to remember."),
     ],
@@ -118,4 +135,101 @@ class Options(DaemonOptions):
     flags = FLAGS
 
 
-_ANY: Any = None
+def make_agent(
+    reactor: Any, values: Values, stopped: Callable[[str, int], None] | None = None
+) -> "AgentService":
+    """
+    Make an agent of its flags; nothing is opened before it is started.
+
+    @param stopped: called with why and an exit status when the agent ends by itself.
+    @raise StartError: where what the flags name cannot be used.
+    """
+    from mesoskit.agent.options import AgentOptions
+    from mesoskit.agent.service import AgentService
+    from mesoskit.cluster.sqlite import SQLiteStore
+    from mesoskit.wire.endpoints import EndpointError, client_endpoint
+
+    try:
+        client_endpoint(reactor, values.master)
+    except EndpointError as error:
+        raise StartError(f"--master: {error}") from None
+    work_dir = directory("work_dir", values.work_dir)
+    runtime_dir = directory("runtime_dir", values.runtime_dir or runtime_path(work_dir), own=True)
+    ip = advertised_ip(values)
+    options = AgentOptions(
+        hostname=host_name(values, ip),
+        ip=ip,
+        port=values.port if values.advertise_port is None else values.advertise_port,
+        resources=resources(values, str(work_dir)),
+        attributes=tuple(values.attributes.to_message()) if values.attributes else (),
+        work_dir=str(work_dir),
+        runtime_dir=str(runtime_dir),
+        switch_user=values.switch_user,
+        executor_environment_variables=values.executor_environment_variables,
+        libprocess_ip=os.environ.get("LIBPROCESS_IP"),
+        executor_registration_timeout=values.executor_registration_timeout,
+        executor_shutdown_grace_period=values.executor_shutdown_grace_period,
+        gc_delay=values.gc_delay,
+        gc_disk_headroom=values.gc_disk_headroom,
+        disk_watch_interval=values.disk_watch_interval,
+        registration_backoff_factor=values.registration_backoff_factor,
+        fetcher_stall_timeout=values.fetcher_stall_timeout,
+        frameworks_home=values.frameworks_home,
+        recover=values.recover,
+        reconfiguration_policy=values.reconfiguration_policy,
+        max_completed_executors_per_framework=values.max_completed_executors_per_framework,
+        flags=dict(values.given),
+    )
+    return AgentService(
+        reactor,
+        options,
+        SQLiteStore(work_dir / "checkpoints.sqlite", full=False),
+        values.master,
+        endpoints(values),
+        stopped=stopped,
+    )
+
+
+def runtime_path(work_dir: Path) -> str:
+    """
+    Return where sockets are kept where C{--runtime_dir} is not given.
+
+    Always the same for a work directory, for that is how an agent finds its launcher again,
+    and short, for the path of a UNIX socket has room for 107 bytes.
+    """
+    name = blake2b(str(work_dir).encode(), digest_size=6).hexdigest()
+    if os.geteuid() == 0:
+        return f"/run/mesoskit/{name}"
+    base = os.environ.get("XDG_RUNTIME_DIR") or gettempdir()
+    return f"{base}/mesoskit-{os.geteuid()}-{name}"
+
+
+def resources(values: Values, work_dir: str) -> "Resources":
+    """Return what the agent offers: what C{--resources} says, the rest as measured."""
+    from mesoskit.agent.machine import detect
+    from mesoskit.model.resources import InvalidResources, Resources
+
+    try:
+        given = Resources.parse(values.resources or "", values.default_role)
+    except InvalidResources as error:
+        raise StartError(f"--resources: {error}") from None
+    measured = Resources.parse(detect(work_dir).text, values.default_role)
+    named = set(given.names())
+    return given + measured.filter(lambda key: key.name not in named)
+
+
+def makeService(options: Options) -> Daemon:
+    """Make what C{twistd mesos-agent} runs."""
+    from twisted.internet import reactor
+
+    daemon: Daemon
+
+    def stopped(why: str, status: int) -> None:
+        daemon.end(why, status)
+
+    try:
+        agent = make_agent(reactor, options.given, stopped)
+    except (StartError, ValueError) as error:
+        refuse(FLAGS.command, str(error))
+    daemon = Daemon(FLAGS.command, agent, reactor, options)
+    return daemon

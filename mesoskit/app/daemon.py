@@ -191,19 +191,26 @@ def describe(failure: Failure) -> str:
     return " ".join(said.split())
 
 
-def directory(flag: str, path: str, mode: int = 0o755) -> Path:
+def directory(flag: str, path: str, *, own: bool = False) -> Path:
     """
     Return a directory that exists and can be written, making it where it is not.
 
+    @param own: nobody else may write there, for what is in it is trusted.
     @raise StartError: naming the flag, the path and what is wrong.
     """
     where = Path(path).absolute()
     try:
-        where.mkdir(mode=mode, parents=True, exist_ok=True)
+        where.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"--{flag}: cannot make {where}: {error.strerror}") from None
     if not os.access(where, os.R_OK | os.W_OK | os.X_OK):
         raise StartError(f"--{flag}: cannot read and write {where}: Permission denied")
+    if own:
+        status = where.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise StartError(
+                f"--{flag}: {where} must belong to this user and be writable by no other"
+            )
     return where
 
 
@@ -236,3 +243,14 @@ def address_of_this_machine() -> str:
         for *_, address in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET):
             return str(address[0])
     return "127.0.0.1"
+
+
+def one_of(*names: str) -> Any:
+    """Return a reader that takes these names alone."""
+
+    def parse(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"expected one of {', '.join(names)}")
+        return value
+
+    return parse

@@ -13,6 +13,7 @@ from mesoskit.app.daemon import (
     directory,
     endpoints,
     host_name,
+    one_of,
     refuse,
 )
 from mesoskit.flags import Flag, Flags, Values, boolean, duration, integer, number, text
@@ -57,17 +58,6 @@ def percentage(value: str) -> float:
     if not 0 <= part <= 1:
         raise ValueError("expected a percentage from 0% to 100%")
     return part
-
-
-def one_of(*names: str) -> Any:
-    """Return a reader that takes these names alone."""
-
-    def parse(value: str) -> str:
-        if value not in names:
-            raise ValueError(f"expected one of {', '.join(names)}")
-        return value
-
-    return parse
 
 
 FLAGS = Flags(
