@@ -90,16 +90,23 @@ class Filters:
 
     def clear(self, client: Client) -> None:
         """End all filters of a client."""
+        self.reconsider(client)
         self._dead += len(client.filters)
         client.filters.clear()
         self._tidy()
 
     def clear_agent(self, agent: Agent, clients: Iterable[Client]) -> None:
         """End the filters that any of these clients has on an agent."""
+        agent.refusing.clear()
         for client in clients:
             if client.filters.pop(agent, None) is not None:
                 self._dead += 1
         self._tidy()
+
+    def reconsider(self, client: Client) -> None:
+        """Have passes ask a client's filters again, whatever they found before."""
+        for agent in client.filters:
+            agent.refusing.pop(client, None)
 
     def next(self) -> float | None:
         """Return when filters end next; L{None} if there are none."""
@@ -168,6 +175,7 @@ def _stands(filter_: Filter) -> bool:
 
 
 def _unlink(ended: Filter) -> None:
+    ended.agent.refusing.pop(ended.client, None)
     filters = ended.client.filters
     standing = filters[ended.agent]
     if standing is ended:

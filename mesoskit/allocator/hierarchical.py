@@ -11,7 +11,7 @@ offers cut to limits and headroom in L{HierarchicalAllocator._offer}.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from zope.interface import implementer
@@ -31,13 +31,17 @@ from mesoskit.allocator.interface import (
 from mesoskit.allocator.ledger import Ledger
 from mesoskit.allocator.options import AgentOptions, FrameworkOptions, Options
 from mesoskit.allocator.random_sorter import Randomness, RandomSorter
-from mesoskit.allocator.records import LENT, Agent, Client, Framework, by_role
+from mesoskit.allocator.records import LENT, Agent, Client, Framework, View, by_role
 from mesoskit.allocator.rhythm import Among, Rhythm
 from mesoskit.allocator.sorter import Pool, Sorter
 from mesoskit.model.ids import AgentId, FrameworkId
 from mesoskit.model.resources import Resources
 
 _ELIGIBLE = Reason.ELIGIBLE
+_FILTERED = Reason.FILTERED
+_RESERVED = Reason.RESERVED
+_FEW_REFUSE = 16
+"""Where no more clients than this refuse an agent, each is asked again."""
 
 
 @implementer(IAllocator)
@@ -206,8 +210,10 @@ class HierarchicalAllocator:
         for client in list(framework.clients.values()):
             if ledger.untrack(client):
                 self._rhythm.forget_client(client)
-            elif client.configure(default) and client.active:
-                self._rhythm.eager(now, client)
+            elif client.configure(default):
+                self._rhythm.filters.reconsider(client)
+                if client.active:
+                    self._rhythm.eager(now, client)
         self._settle(now, framework)
 
     def _settle(self, now: float, framework: Framework) -> None:
@@ -418,12 +424,30 @@ class HierarchicalAllocator:
             if not agent.free or not agent.offerable or agent.window is not None:
                 continue
             if among is None:
-                self._divide(now, agent, None, allocations)
-                continue
-            if among is not shared[0]:
-                shared = (among, by_role(among))
-            self._divide(now, agent, shared[1], allocations)
+                self._divide_all(now, agent, allocations)
+            else:
+                if among is not shared[0]:
+                    shared = (among, by_role(among))
+                self._divide(now, agent, shared[1], allocations)
+            if agent.lent:
+                # Others may be offered what is shared as well, but each in a pass of his own.
+                agent.lent = 0
+                self._rhythm.later(now, agent)
         return allocations
+
+    def _divide_all(self, now: float, agent: Agent, allocations: list[Allocation]) -> None:
+        """Divide what is free on an agent among all, but for those known to refuse it."""
+        free, refusing = agent.free, agent.refusing
+        if not refusing or not agent.refused.contains(free):
+            refusing.clear()
+            agent.refused = free
+        among = None
+        if len(refusing) > _FEW_REFUSE:
+            among = by_role(self._ledger.actives.keys() - refusing.keys())
+        refused = self._divide(now, agent, among, allocations)
+        if refused and (agent.refused is free or len(refused) > _FEW_REFUSE):
+            agent.refused = free
+            refusing.update(dict.fromkeys(refused))
 
     def _divide(
         self,
@@ -431,34 +455,43 @@ class HierarchicalAllocator:
         agent: Agent,
         among: dict[str, set[str]] | None,
         allocations: list[Allocation],
-    ) -> None:
-        """Offer what is free on an agent to whoever comes first, and what he leaves to the next."""
-        for client in self._order(among):
-            view = agent.view(client)
-            if verdict.of_pair(client, agent, view) is _ELIGIBLE:
-                self._ledger.hold(agent, client, view.resources, view.scalars)
-                allocations.append(
-                    Allocation(client.framework.id, client.role.name, agent.id, view.resources)
-                )
-                agent.last = client
-                agent.last_at = now
-                if not agent.plain and view.resources.shared():
-                    agent.lent = LENT
-                if not agent.free:
-                    break
-        if agent.lent:
-            # Others may be offered what is shared as well, but each in a pass of his own.
-            agent.lent = 0
-            self._rhythm.later(now, agent)
+    ) -> list[Client]:
+        """
+        Offer what is free on an agent to whoever comes first, and what he leaves to the next.
 
-    def _order(self, among: dict[str, set[str]] | None) -> Iterator[Client]:
-        """Give the active clients, or some of them, first to be served first."""
+        Returns those whose filters block all that was free.
+        """
         roles = self._ledger.roles
+        refused: list[Client] = []
+        whole = True
         for name in self._ledger.role_sorter.sort(among):
             role = roles[name]
             clients = role.clients
             for framework_id in role.sorter.sort(None if among is None else among[name]):
-                yield clients[FrameworkId(framework_id)]
+                client = clients[framework_id]
+                view = agent.view(client)
+                reason = verdict.of_pair(client, agent, view)
+                if reason is _ELIGIBLE:
+                    allocations.append(self._offer(now, agent, client, view))
+                    if not agent.free:
+                        return refused
+                    whole = False
+                elif reason is _FILTERED:
+                    if whole:
+                        refused.append(client)
+                elif reason is _RESERVED:
+                    break
+        return refused
+
+    def _offer(self, now: float, agent: Agent, client: Client, view: View) -> Allocation:
+        """Give a client what it sees of an agent."""
+        resources = view.resources
+        self._ledger.hold(agent, client, resources, view.scalars)
+        agent.last = client
+        agent.last_at = now
+        if not agent.plain and resources.shared():
+            agent.lent = LENT
+        return Allocation(client.framework.id, client.role.name, agent.id, resources)
 
     # What happened, and why.
 

@@ -21,6 +21,7 @@ class Ledger:
     """
     The accounts of an allocator.
 
+    @ivar actives: the clients that are to be offered resources.
     @ivar free: the agents with anything free, offerable or not.
     """
 
@@ -38,6 +39,7 @@ class Ledger:
         self.agents: dict[AgentId, Agent] = {}
         self.frameworks: dict[FrameworkId, Framework] = {}
         self.roles: dict[str, Role] = {}
+        self.actives: dict[Client, None] = {}
         self.free: dict[Agent, None] = {}
 
     # Frameworks and their clients.
@@ -97,11 +99,13 @@ class Ledger:
         client.active = active
         role = client.role
         if active:
+            self.actives[client] = None
             role.sorter.activate(client.framework.id)
             role.actives += 1
             if role.actives == 1:
                 self.role_sorter.activate(role.name)
         else:
+            del self.actives[client]
             role.sorter.deactivate(client.framework.id)
             role.actives -= 1
             if not role.actives:
@@ -216,6 +220,7 @@ class Ledger:
         """Set what an agent has."""
         if total != agent.total:
             agent.total = total
+            agent.refusing.clear()
             amounts = scalars(total)
             if amounts != agent.totals:
                 self.pool.subtract(agent.totals)

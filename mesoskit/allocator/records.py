@@ -78,6 +78,8 @@ class Agent:
     @ivar window: until when what tasks free is gathered; L{None} while it is not.
     @ivar due: such a gathering has ended, and no pass has looked at the agent since.
     @ivar lent: L{LENT} once a pass has offered what is shared to somebody, else 0.
+    @ivar refusing: clients whose filters block whatever is free, as long as that is contained in
+        C{refused}: passes need not ask them one by one.
     @ivar last: who was offered it last, and C{last_at} when.
     """
 
@@ -98,6 +100,8 @@ class Agent:
         "options",
         "picky",
         "plain",
+        "refused",
+        "refusing",
         "remote",
         "simple",
         "total",
@@ -108,7 +112,8 @@ class Agent:
     def __init__(self, agent_id: AgentId, options: AgentOptions) -> None:
         self.id = agent_id
         self.options = options
-        self.total = self.free = Resources.EMPTY
+        self.total = self.free = self.refused = Resources.EMPTY
+        self.refusing: dict[Client, None] = {}
         self.totals: Mapping[str, int] = {}
         self.held: dict[Client, tuple[Resources, dict[str, int]]] = {}
         self.active = self.listed = self.offerable = self.plain = self.simple = True

@@ -109,11 +109,13 @@ def audit(options: Options, ledger: Ledger) -> list[str]:
             totals[name] = totals.get(name, 0) + amount
     if totals != ledger.pool.totals:
         wrong.append(f"the pool has {ledger.pool.totals}, all agents {totals}")
+    if any(not client.active for client in ledger.actives):
+        wrong.append("a client that is not active is among the active")
     for role in ledger.roles.values():
         actives = 0
         for client in role.clients.values():
             name = f"framework {client.framework.id} in role {role.name}"
-            actives += client.active
+            actives += client in ledger.actives
             if client.active is not (verdict.of_client(client, options.roles) is Reason.ELIGIBLE):
                 wrong.append(f"{name} is active: {client.active}")
             if client.active is not (
@@ -138,6 +140,11 @@ def _audit_agent(agent: Agent) -> list[str]:
         wrong.append(f"agent {agent.id} has {total}, of which {held} are held and {free} free")
     if agent.free.shared() != agent.total.shared():
         wrong.append(f"agent {agent.id} shares {agent.free.shared()}, not {agent.total.shared()}")
+    for client in agent.refusing if agent.refused.contains(agent.free) else ():
+        view = agent.view(client).resources
+        filter_ = client.filters.get(agent)
+        if view and (filter_ is None or not filter_.blocks(view)):
+            wrong.append(f"{client.framework.id} does not refuse {view} on {agent.id}")
     for client, (resources, amounts) in agent.held.items():
         if not resources or scalars(resources) != amounts:
             wrong.append(f"{client.framework.id} holds {resources} on {agent.id}, or {amounts}")

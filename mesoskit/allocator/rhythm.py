@@ -99,12 +99,17 @@ class Rhythm:
 
     def deadline(self) -> float | None:
         """Return when L{take} may next give anything; L{None}: not before something happens."""
-        moments = [self._wanted, self.filters.next()]
+        first = self._wanted
+        ends = self.filters.next()
+        if ends is not None and (first is None or ends < first):
+            first = ends
         if self._freed:
-            moments.append(self._freed[0].window)
-        if self._later:
-            moments.append(self._later_at)
-        return min((moment for moment in moments if moment is not None), default=None)
+            window = self._freed[0].window
+            if window is not None and (first is None or window < first):
+                first = window
+        if self._later and (first is None or self._later_at < first):
+            first = self._later_at
+        return first
 
     def take(self, now: float, free: Collection[Agent]) -> list[tuple[Agent, Among]] | None:
         """

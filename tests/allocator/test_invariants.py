@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from mesoskit.allocator import hierarchical
 from mesoskit.allocator.hierarchical import HierarchicalAllocator
 from mesoskit.allocator.interface import Allocation
 from mesoskit.allocator.options import AgentOptions, FrameworkOptions, Options
@@ -292,8 +293,15 @@ class InvariantTests(SynchronousTestCase):
     """Safety, liveness, fairness and determinism."""
 
     def test_whatever_happens(self):
+        self.run_machine()
+
+    def test_whatever_happens_where_those_who_refuse_are_not_asked_again(self):
+        self.patch(hierarchical, "_FEW_REFUSE", 0)
+        self.run_machine()
+
+    def run_machine(self) -> None:
         run_state_machine_as_test(
-            Machine, settings=settings(max_examples=200, stateful_step_count=50, deadline=None)
+            Machine, settings=settings(max_examples=100, stateful_step_count=50, deadline=None)
         )
 
 
