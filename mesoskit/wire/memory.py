@@ -13,7 +13,8 @@ from google.protobuf.message import Message
 
 from mesoskit.wire.counters import Counters
 from mesoskit.wire.link import Hello
-from mesoskit.wire.session import Receivers, Session, SessionPlan
+from mesoskit.wire.plan import Receivers, SessionPlan
+from mesoskit.wire.session import Session
 from mesoskit.wire.settings import StreamSettings
 
 #: As for sockets, except that a stalled link is congested at once.

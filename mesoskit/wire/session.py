@@ -5,9 +5,8 @@ write: no transport, no clock and no reactor in here. C{docs/wire.md} is its des
 for those who implement the other side.
 """
 
-from collections.abc import Callable, Iterable
 from math import ceil
-from typing import Final, Protocol, cast
+from typing import Final
 
 from google.protobuf.message import DecodeError, Message
 from twisted.internet.defer import Deferred, fail
@@ -16,9 +15,7 @@ from twisted.logger import Logger
 from mesoskit.messages.codec import Malformed, decode, encode
 from mesoskit.messages.names import UnknownMessage, wire_name
 from mesoskit.messages.stream_pb2 import Frame, Item, Role
-from mesoskit.messages.stream_pb2 import Hello as WireHello
-from mesoskit.wire import framing
-from mesoskit.wire.counters import Counters
+from mesoskit.wire import framing, hellos
 from mesoskit.wire.link import (
     CallID,
     CallRefused,
@@ -32,14 +29,11 @@ from mesoskit.wire.link import (
     TooManyCalls,
 )
 from mesoskit.wire.outbox import ITEM_OVERHEAD, Outbox
-from mesoskit.wire.settings import StreamSettings
-
-#: The version of the native stream that is spoken here.
-VERSION: Final = 1
+from mesoskit.wire.plan import Carrier, SessionPlan, Settling
 
 _HEARTBEAT: Final = framing.encode(b"")
 
-# What a peer may say of itself or of an error, in characters; the rest is cut off.
+# Of what is said in refusals and errors, in characters; the rest is cut off.
 _LONGEST_TEXT: Final = 4096
 _LONGEST_ERROR: Final = 1024
 
@@ -47,102 +41,6 @@ _LONGEST_ERROR: Final = 1024
 _GREETING, _SETTLING, _OPEN, _CLOSING, _LOST = range(5)
 
 _NOBODY: Final = Hello(role=Role.UNKNOWN)
-
-_ROLES: Final[dict[int, str]] = {number: name.lower() for name, number in Role.items()}
-
-
-def role_name(role: int) -> str:
-    """Return how a role is called in texts for people."""
-    return _ROLES.get(role, f"role {role}")
-
-
-class Carrier(Protocol):
-    """What a session needs from below. None of it may call the session's C{closed} at once."""
-
-    def write(self, data: bytes) -> None:
-        """Take these bytes, in order."""
-        ...
-
-    def close(self) -> None:
-        """End the connection when what was written has been taken; call C{closed} then."""
-        ...
-
-    def abort(self) -> None:
-        """Cut the connection; call C{closed} then."""
-        ...
-
-    def flush_later(self) -> None:
-        """Call C{flush} at the end of the turn."""
-        ...
-
-    def opened(self) -> None:
-        """The peer is settled and the receiver knows it."""
-        ...
-
-
-class Settling(Protocol):
-    """
-    The layer between hello and C{connected}, where peers must prove who they are.
-
-    It is made for one session, may send there, and ends with L{Session.settled} or with
-    L{Session.lose}; C{hello_timeout} goes on while it works.
-    """
-
-    def received(self, message: Message) -> None:
-        """A message came before the peer was settled."""
-        ...
-
-
-Receivers = Receiver | Callable[[], Receiver]
-"""One receiver for all links, or what makes one for each (a class, a function)."""
-
-
-class SessionPlan:
-    """
-    What all sessions of a factory share.
-
-    @ivar receiver: makes the receiver of a link when its peer is settled.
-    @ivar hello: what this side says of itself; may be replaced, later links say the new one.
-    @ivar accept: the roles a peer may have, numbers of L{Role}; L{None} for any known one.
-    @ivar settings: limits and times.
-    @ivar counters: where everything is counted.
-    @ivar settle: what settles a peer's principal; L{None} where nobody is asked.
-    @ivar dials: whether this side dials, and so says hello first. The other side answers
-        with its own when it has accepted the first, or with an error: so a link that is
-        open to who dialled is one that was not refused.
-    """
-
-    __slots__ = (
-        "accept",
-        "counters",
-        "dials",
-        "hello",
-        "receiver",
-        "settings",
-        "settle",
-        "span",
-    )
-
-    def __init__(
-        self,
-        receiver: Receivers,
-        hello: Hello,
-        accept: Iterable[int] | None,
-        settings: StreamSettings,
-        counters: Counters,
-        settle: "Callable[[Session], Settling] | None",
-        dials: bool,
-    ) -> None:
-        self.receiver = _maker(receiver)
-        self.hello = hello
-        self.accept = None if accept is None else frozenset(accept)
-        self.settings = settings
-        self.counters = counters
-        self.settle = settle
-        self.dials = dials
-        # Who visits a session: one visit finds that nothing was sent since the last, the
-        # next one sends, so two visits make a heartbeat.
-        self.span = settings.heartbeat / 2
 
 
 class Session:
@@ -388,64 +286,33 @@ class Session:
     # Hello
 
     def _say_hello(self) -> None:
-        ours = self._plan.hello
-        hello = WireHello(
-            version=VERSION,
-            role=ours.role,  # type: ignore[arg-type]
-            software=ours.software,
-            epoch=ours.epoch,
-            heartbeat_ms=max(1, int(self._plan.settings.heartbeat * 1000)),
-            token=ours.token,
-            instance=ours.instance,
-        )
+        hello = hellos.to_wire(self._plan.hello, self._plan.settings.heartbeat)
         self._write(framing.encode(Frame(hello=hello).SerializeToString()))
 
     def _greet(self, frame: Frame) -> None:
-        if not frame.HasField("hello"):
-            self._fail("no-hello", "the first frame must be a hello")
-        elif frame.items:
-            self._fail("no-hello", "a hello comes in a frame of its own")
-        else:
-            wrong = self._wrong_with(frame.hello)
-            if wrong is not None:
-                self._fail(*wrong)
-                return
-            if not self._plan.dials:
-                self._say_hello()
-            if self._plan.settle is None:
-                self.settled(None)
-            else:
-                self._state = _SETTLING
-                try:
-                    self._settling = self._plan.settle(self)
-                except Exception:
-                    self._broken("settle")
-
-    def _wrong_with(self, hello: WireHello) -> tuple[str, str] | None:
-        """Take a hello, or return the kind of error and what is wrong with it."""
-        if hello.version != VERSION:
-            return "version", f"version {hello.version} is not spoken here, only {VERSION}"
-        accept = self._plan.accept
-        role = int(hello.role)
-        if role == Role.UNKNOWN:
-            return "role", "the hello names no role that is known here"
-        if accept is not None and role not in accept:
-            wanted = ", ".join(map(role_name, sorted(accept)))
-            return "role", f"role {role_name(role)} is not accepted here, only: {wanted}"
-        longest = self._plan.settings.longest_heartbeat
-        span = hello.heartbeat_ms / 1000
-        if not 0 < span <= longest:
-            return "heartbeat", f"heartbeats every {span:g} s; over 0, up to {longest:g} will do"
-        token = hello.token if hello.HasField("token") else None
-        for text in (hello.software, hello.instance, token or ""):
-            # What is not UTF-8 comes out of protobuf as bytes.
-            if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
-                return "hello", f"a string in the hello is no text of up to {_LONGEST_TEXT} letters"
-        self._hello = Hello(role, hello.software, hello.epoch, token, hello.instance)
+        plan = self._plan
+        try:
+            if not frame.HasField("hello"):
+                raise hellos.HelloRefused("no-hello", "the first frame must be a hello")
+            if frame.items:
+                raise hellos.HelloRefused("no-hello", "a hello comes in a frame of its own")
+            longest = plan.settings.longest_heartbeat
+            self._hello, span = hellos.from_wire(frame.hello, plan.accept, longest)
+        except hellos.HelloRefused as refused:
+            self._fail(refused.kind, refused.why)
+            return
         # The first of the visits that hear nothing may come at once, hence one more.
-        silence = span * self._plan.settings.missed_heartbeats
-        self._patience = ceil(silence / self._plan.span) + 1
-        return None
+        self._patience = ceil(span * plan.settings.missed_heartbeats / plan.span) + 1
+        if not plan.dials:
+            self._say_hello()
+        if plan.settle is None:
+            self.settled(None)
+            return
+        self._state = _SETTLING
+        try:
+            self._settling = plan.settle(self)
+        except Exception:
+            self._broken("settle")
 
     def settled(self, principal: str | None) -> None:
         """The peer has proved to be C{principal}, or need not prove anything."""
@@ -467,7 +334,7 @@ class Session:
         self.log.info(
             "{peer} is here as {role}, {software}",
             peer=self._peer,
-            role=role_name(self._hello.role),
+            role=hellos.role_name(self._hello.role),
             software=self._hello.software,
         )
         try:
@@ -636,14 +503,6 @@ class Session:
     def _raised(self, where: str) -> None:
         self._plan.counters.error("internal")
         self.log.failure("{where} failed for {peer}", where=where, peer=self._peer)
-
-
-def _maker(receiver: Receivers) -> Callable[[], Receiver]:
-    # A class has the attribute too.
-    if isinstance(receiver, type) or not hasattr(receiver, "received"):
-        return cast(Callable[[], Receiver], receiver)
-    one = cast(Receiver, receiver)
-    return lambda: one
 
 
 def _text(value: str | bytes, longest: int) -> str:

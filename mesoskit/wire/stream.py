@@ -4,7 +4,7 @@ The session itself is L{mesoskit.wire.session}; here are the connections under i
 the timers that it asks for.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from twisted.internet.abstract import FileDescriptor
@@ -28,8 +28,9 @@ from zope.interface import implementer
 from mesoskit.wire.counters import Counters
 from mesoskit.wire.endpoints import address_text, client_endpoint
 from mesoskit.wire.link import Hello, Link
+from mesoskit.wire.plan import Receivers, SessionPlan, Settle
 from mesoskit.wire.pulse import Pulse
-from mesoskit.wire.session import Receivers, Session, SessionPlan, Settling
+from mesoskit.wire.session import Session
 from mesoskit.wire.settings import StreamSettings
 
 _DEFAULTS: Final = StreamSettings()
@@ -50,7 +51,7 @@ class DialFailed(Exception):
 @implementer(IProtocol, IPushProducer)
 class StreamProtocol:
     """
-    A connection under a native session: the session's L{mesoskit.wire.session.Carrier}.
+    A connection under a native session: the session's L{mesoskit.wire.plan.Carrier}.
 
     @ivar session: the link.
     """
@@ -196,7 +197,7 @@ class StreamFactory:
         accept: Iterable[int] | None = None,
         settings: StreamSettings | None = None,
         counters: Counters | None = None,
-        settle: Callable[[Session], Settling] | None = None,
+        settle: Settle | None = None,
         pulse: Pulse | None = None,
     ) -> None:
         """
@@ -359,7 +360,7 @@ def dial(
     accept: Iterable[int] | None = None,
     settings: StreamSettings | None = None,
     counters: Counters | None = None,
-    settle: Callable[[Session], Settling] | None = None,
+    settle: Settle | None = None,
     pulse: Pulse | None = None,
 ) -> Deferred[Link]:
     """

@@ -1,0 +1,116 @@
+"""What stands around a native session: what it needs from below, and what sessions share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol, cast
+
+from google.protobuf.message import Message
+
+from mesoskit.wire.counters import Counters
+from mesoskit.wire.link import Hello, Receiver
+from mesoskit.wire.settings import StreamSettings
+
+if TYPE_CHECKING:
+    from mesoskit.wire.session import Session
+
+
+class Carrier(Protocol):
+    """What a session needs from below. None of it may call the session's C{closed} at once."""
+
+    def write(self, data: bytes) -> None:
+        """Take these bytes, in order."""
+        ...
+
+    def close(self) -> None:
+        """End the connection when what was written has been taken; call C{closed} then."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection; call C{closed} then."""
+        ...
+
+    def flush_later(self) -> None:
+        """Call C{flush} at the end of the turn."""
+        ...
+
+    def opened(self) -> None:
+        """The peer is settled and the receiver knows it."""
+        ...
+
+
+class Settling(Protocol):
+    """
+    The layer between hello and C{connected}, where peers must prove who they are.
+
+    It is made for one session, may send there, and ends with L{Session.settled} or with
+    L{Session.lose}; C{hello_timeout} goes on while it works.
+    """
+
+    def received(self, message: Message) -> None:
+        """A message came before the peer was settled."""
+        ...
+
+
+Receivers = Receiver | Callable[[], Receiver]
+"""One receiver for all links, or what makes one for each (a class, a function)."""
+
+
+Settle = Callable[["Session"], Settling]
+"""Makes the settling layer of a session whose peer has said a hello that is in order."""
+
+
+class SessionPlan:
+    """
+    What all sessions of a factory share.
+
+    @ivar receiver: makes the receiver of a link when its peer is settled.
+    @ivar hello: what this side says of itself; may be replaced, later links say the new one.
+    @ivar accept: the roles a peer may have, numbers of L{Role}; L{None} for any known one.
+    @ivar settings: limits and times.
+    @ivar counters: where everything is counted.
+    @ivar settle: what settles a peer's principal; L{None} where nobody is asked.
+    @ivar dials: whether this side dials, and so says hello first. The other side answers
+        with its own when it has accepted the first, or with an error: so a link that is
+        open to who dialled is one that was not refused.
+    """
+
+    __slots__ = (
+        "accept",
+        "counters",
+        "dials",
+        "hello",
+        "receiver",
+        "settings",
+        "settle",
+        "span",
+    )
+
+    def __init__(
+        self,
+        receiver: Receivers,
+        hello: Hello,
+        accept: Iterable[int] | None,
+        settings: StreamSettings,
+        counters: Counters,
+        settle: Settle | None,
+        dials: bool,
+    ) -> None:
+        self.receiver = _maker(receiver)
+        self.hello = hello
+        self.accept = None if accept is None else frozenset(accept)
+        self.settings = settings
+        self.counters = counters
+        self.settle = settle
+        self.dials = dials
+        # Who visits a session: one visit finds that nothing was sent since the last, the
+        # next one sends, so two visits make a heartbeat.
+        self.span = settings.heartbeat / 2
+
+
+def _maker(receiver: Receivers) -> Callable[[], Receiver]:
+    # A class has the attribute too.
+    if isinstance(receiver, type) or not hasattr(receiver, "received"):
+        return cast(Callable[[], Receiver], receiver)
+    one = cast(Receiver, receiver)
+    return lambda: one
