@@ -41,6 +41,8 @@ class AgentOptions:
     @ivar disk_watch_interval: between two looks at the disk.
     @ivar usage_interval: between two readings of what containers use.
     @ivar registration_backoff_factor: the first wait between two attempts to register.
+    @ivar fetcher_stall_timeout: a download that brings too little for so long is given up.
+    @ivar frameworks_home: where relative paths to fetch begin.
     @ivar recover: C{cleanup}.
     @ivar reconfiguration_policy: which changes of the flags a restarted agent keeps its
         id with: C{equal}, C{additive} (C{src/slave/compatibility.cpp}) or C{any}.
@@ -65,6 +67,8 @@ class AgentOptions:
     disk_watch_interval: float = 60.0
     usage_interval: float = 15.0
     registration_backoff_factor: float = 1.0
+    fetcher_stall_timeout: float = 60.0
+    frameworks_home: str | None = None
     recover: str = CLEANUP
     reconfiguration_policy: str = "equal"
     max_completed_frameworks: int = 50

@@ -59,7 +59,8 @@ AWARE = FrameworkInfo.Capability.PARTITION_AWARE
 
 def framework(*capabilities: int, **fields: Any) -> FrameworkInfo:
     """Return a FrameworkInfo with an id."""
-    info = FrameworkInfo(user="alice", name="test", **fields)
+    given: dict[str, Any] = {"user": "alice", "name": "test", **fields}
+    info = FrameworkInfo(**given)
     info.id.value = FRAMEWORK_ID
     for capability in capabilities:
         info.capabilities.add(type=capability)

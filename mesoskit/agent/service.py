@@ -1,0 +1,306 @@
+"""The agent as a Twisted service: links, hands, clock, store and HTTP round its state.
+
+Nothing is decided here. Links become numbers, what comes over them becomes events
+(L{mesoskit.cluster.turns.Turns} gives them to the state and keeps the order of change,
+store, send), and effects are carried out by their class.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from secrets import token_bytes
+from typing import Any, cast
+
+from google.protobuf.message import Message
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
+from twisted.logger import Logger
+from twisted.web.server import Site
+
+from mesoskit import __version__
+from mesoskit.agent.container import Destroy, Forget, Launch, Remove, Signal
+from mesoskit.agent.door import Door
+from mesoskit.agent.events import ShutDown
+from mesoskit.agent.hands import Hands
+from mesoskit.agent.http import AgentResource
+from mesoskit.agent.masters import Detector, MasterDialer, StandaloneMaster
+from mesoskit.agent.options import AgentOptions
+from mesoskit.agent.state import AgentState
+from mesoskit.cluster.store import IStore
+from mesoskit.cluster.turns import Turns
+from mesoskit.messages.stream_pb2 import Role
+from mesoskit.model.events import (
+    Answer,
+    Congestion,
+    Connected,
+    Drop,
+    Lost,
+    Note,
+    PeerKind,
+    Received,
+    Send,
+    Stop,
+)
+from mesoskit.model.ids import PeerId
+from mesoskit.wire.endpoints import server_endpoint
+from mesoskit.wire.link import CallID, Hello, Link, Refused, Taken
+from mesoskit.wire.settings import StreamSettings
+
+_TAKEN = Taken()
+
+MakeHands = Callable[[Any, AgentOptions, Callable[[Any], None]], Hands]
+"""Makes hands of a reactor, the options and what is told of every event."""
+
+
+def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], None]) -> Hands:
+    """Return hands over a launcher process, sandboxes in the work directory and a fetcher."""
+    from mesoskit.agent.containers.launched import LaunchedContainers
+    from mesoskit.agent.fetcher import Fetcher
+    from mesoskit.agent.sandboxes import Sandboxes
+    from mesoskit.agent.users import Users, in_thread_of
+
+    in_thread = in_thread_of(reactor)
+    users = Users(reactor, in_thread)
+    sandboxes = Sandboxes(options.work_dir, in_thread)
+    fetcher = Fetcher(
+        reactor,
+        stall=options.fetcher_stall_timeout,
+        frameworks_home=options.frameworks_home,
+    )
+    hands = Hands(users, sandboxes, fetcher, tell)
+    directory = Path(options.runtime_dir, "launcher")
+    directory.mkdir(mode=0o700, exist_ok=True)
+    hands.containers = LaunchedContainers(reactor, str(directory), users, in_thread, hands.exited)
+    return hands
+
+
+class AgentService(Service):
+    """
+    An agent.
+
+    @param reactor: the clock, and what endpoints listen and dial on.
+    @param options: the agent's flags; C{work_dir} and C{runtime_dir} exist. Where C{port} is
+        0, what was listened on is told.
+    @param store: where checkpoints are kept; the service opens and closes it.
+    @param master: where the master is: C{"host:port"}, or what detects it.
+    @param endpoints: where HTTP listens, as L{mesoskit.wire.endpoints.server_endpoint} reads it.
+    @param make_hands: makes what runs containers.
+    @param settings: limits and times of native links.
+    @param stopped: called once, with a reason and an exit status, where the agent ends by
+        itself: a master has shut it down, or its checkpoints do not fit.
+    @param seed: 16 bytes that all of its ids follow from; random where not given.
+
+    @ivar state: what it knows.
+    @ivar resource: the root of its HTTP.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        options: AgentOptions,
+        store: IStore,
+        master: str | Detector,
+        endpoints: Sequence[str] = (),
+        *,
+        make_hands: MakeHands = launcher_hands,
+        settings: StreamSettings | None = None,
+        stopped: Callable[[str, int], None] | None = None,
+        seed: bytes | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._clock = cast(IReactorTime, reactor)
+        # Sandboxes are walked without following links: the directory's own name must have none.
+        options = replace(options, work_dir=os.path.realpath(options.work_dir))
+        self._options = options
+        self._store = store
+        self._endpoints = tuple(endpoints)
+        self._stopped = stopped
+        self._seed = token_bytes(16) if seed is None else seed
+        self._numbers = count(1)
+        self._links: dict[PeerId, Link] = {}
+        self._peers: dict[Link, PeerId] = {}
+        self._polls: dict[str, IDelayedCall] = {}
+        self.ports: list[IListeningPort] = []
+        self.resource = AgentResource(self)
+        hello = Hello(Role.AGENT, f"mesoskit/{__version__}", instance=token_bytes(8).hex())
+        self.door = Door(reactor, options.executor_socket, self, hello, settings)
+        detector = StandaloneMaster(master) if isinstance(master, str) else master
+        pulse = self.door.factory.pulse
+        self._dialer = MasterDialer(reactor, detector, self, hello, settings=settings, pulse=pulse)
+        self.hands = make_hands(reactor, options, self._tell)
+        perform = self.hands.perform
+        self._perform: dict[type, Callable[[Any], None]] = {
+            Send: self._send,
+            Answer: self._answer,
+            Drop: self._drop,
+            Note: self._note,
+            Launch: perform,
+            Signal: perform,
+            Destroy: perform,
+            Forget: perform,
+            Remove: perform,
+        }
+        self._start_state(options)
+
+    def _start_state(self, options: AgentOptions) -> None:
+        """Make the state, whose PID tells the port."""
+        self.state = AgentState(options, self._seed)
+        self.turns = Turns(
+            self._clock,
+            self.state.handle,
+            self.state.deadline,
+            self._carry_out,
+            self._store,
+            stopped=self._ended,
+            flush=self.door.factory.flush,
+            isolate=True,
+        )
+
+    # The service.
+
+    def startService(self) -> "Deferred[None]":
+        """
+        Listen, read the checkpoints, find the launcher and look for the master; the Deferred
+        fires when the agent knows what it had and registers.
+
+        Fails with L{mesoskit.wire.endpoints.EndpointError},
+        L{twisted.internet.error.CannotListenError}, L{mesoskit.cluster.store.StoreError} or
+        L{mesoskit.agent.containers.ContainerError}.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        await self.door.open()
+        site = Site(self.resource, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
+        for text in self._endpoints:
+            self.ports.append(await server_endpoint(self._reactor, text).listen(site))
+        if self._options.port == 0 and self.ports:
+            port = getattr(self.ports[0].getHost(), "port", 0)
+            self._start_state(replace(self._options, port=port))
+        self._dialer.start()
+        await self.turns.start()
+        if self.running:
+            await self.hands.start()
+        if self.running:
+            self._poll("disk", self._options.disk_watch_interval, self.hands.read_disk)
+            self._poll("usage", self._options.usage_interval, self._read_usage)
+
+    def stopService(self) -> "Deferred[None]":
+        """
+        Stop listening, end every link, let go of the launcher and close the store; fires when
+        all is done. Containers live on.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        self.turns.stop()
+        self._dialer.stop()
+        for poll in self._polls.values():
+            poll.cancel()
+        self._polls.clear()
+        why = "The agent is shutting down"
+        for link in list(self._peers):
+            link.lose(why)
+        closing: list[Deferred[Any]] = [self.door.close(why), self.hands.stop()]
+        for port in self.ports:
+            stopping = port.stopListening()
+            closing.append(stopping if isinstance(stopping, Deferred) else succeed(None))
+        self.ports = []
+        closing.append(self._store.close())
+        return gatherResults(closing, consumeErrors=True).addCallback(lambda _: None)
+
+    def shut_down(self, why: str) -> None:
+        """Leave the cluster for good: unregister, end all, forget the id, and end (SIGUSR1)."""
+        self.turns.put(ShutDown(why))
+
+    def _ended(self, stop: Stop) -> None:
+        """The state asked to end."""
+        self._dialer.stop()
+        for link in list(self._peers):
+            link.lose(stop.why)
+        if self._stopped is not None:
+            self._stopped(stop.why, stop.status)
+
+    def metrics(self) -> dict[str, float]:
+        """Return what C{/metrics/snapshot} shows of this agent."""
+        shown = self.state.metrics()
+        shown["mesoskit/turns"] = float(self.turns.turns)
+        shown["mesoskit/events"] = float(self.turns.events)
+        shown["mesoskit/store_queue"] = float(self.turns.waiting)
+        return shown
+
+    # What is looked at from time to time.
+
+    def _poll(self, name: str, interval: float, look: Callable[[], object]) -> None:
+        def again() -> None:
+            self._polls[name] = self._clock.callLater(interval, again)
+            look()
+
+        again()
+
+    def _read_usage(self) -> None:
+        if self.state.containers:
+            self.hands.read_usage()
+
+    # What links say (mesoskit.wire.link.Receiver), and hands.
+
+    def _tell(self, event: Any) -> None:
+        self.turns.put(event)
+
+    def connected(self, link: Link) -> None:
+        """A peer is there and settled."""
+        peer = PeerId(next(self._numbers))
+        self._links[peer] = link
+        self._peers[link] = peer
+        hello = link.hello
+        kind = PeerKind(hello.role)
+        self.turns.put(Connected(peer, kind, link.peer, link.principal, hello.token, hello.epoch))
+
+    def received(self, link: Link, message: Message, call: CallID | None) -> None:
+        """A message came."""
+        peer = self._peers.get(link)
+        if peer is not None:
+            self.turns.put(Received(peer, message, call))
+
+    def congestion(self, link: Link, congested: bool) -> None:
+        """A link is full, or drains again."""
+        peer = self._peers.get(link)
+        if peer is not None:
+            self.turns.put(Congestion(peer, congested))
+
+    def lost(self, link: Link, why: str) -> None:
+        """A link is gone."""
+        peer = self._peers.pop(link, None)
+        if peer is not None:
+            self._links.pop(peer, None)
+            self.turns.put(Lost(peer, why))
+        self._dialer.lost(link)
+
+    # What the state wants done.
+
+    def _carry_out(self, effect: Any) -> None:
+        self._perform[effect.__class__](effect)
+
+    def _send(self, effect: Send) -> None:
+        link = self._links.get(effect.peer)
+        if link is not None:
+            link.send(effect.message)
+
+    def _answer(self, effect: Answer) -> None:
+        link = self._links.get(effect.peer)
+        if link is not None:
+            taken = effect.status == 202
+            link.answer(effect.call, _TAKEN if taken else Refused(effect.status, effect.why))
+
+    def _drop(self, effect: Drop) -> None:
+        link = self._links.pop(effect.peer, None)
+        if link is not None:
+            del self._peers[link]
+            link.lose(effect.why)
+
+    def _note(self, effect: Note) -> None:
+        getattr(self.log, effect.level)("{text}", text=effect.text)
