@@ -426,6 +426,8 @@ class Session:
         self._state = _CLOSING
         self._why = "the peer said: " + _text(error, _LONGEST_ERROR)
         self.log.warn("{peer} closes: {why}", peer=self._peer, why=self._why)
+        # It reads no more.
+        self._outbox.clear()
         self._carrier.close()
 
     # What goes out
