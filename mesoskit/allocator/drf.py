@@ -77,11 +77,11 @@ class DRFSorter(ClientTree):
             node = node.parent
 
     def share(self, path: str) -> float:
-        """Return the dominant share over weight of a client or inner node."""
-        node = self._find(path)
+        """Return the dominant share over weight of a client, or of a node above clients."""
+        node = self._clients.get(path) or self._find(path)
         if node is None:
             raise SorterError(f"{path!r} is neither a client nor above one")
-        return self._pool.share(node.allocation) / self._weights.get(path, 1.0)
+        return self._pool.share(node.allocation) / self._weights.get(node.path, 1.0)
 
     def _moved(self, node: Node) -> None:
         node.touch()

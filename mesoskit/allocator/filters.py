@@ -60,6 +60,7 @@ class Filters:
     at together. What was cleared stays in that order until its end comes or until it is more
     than half of all.
 
+    @ivar _dead: about how many of those in the order were cleared, which C{_size} counts too.
     @ivar tick: seconds; more than 0.
     """
 
@@ -127,10 +128,8 @@ class Filters:
                 if _stands(ended):
                     _unlink(ended)
                     yield ended
-                else:
+                elif self._dead:
                     self._dead -= 1
-        if not self._size:
-            self._dead = 0
 
     def _joined(self, new: Filter, standing: Filter) -> bool:
         """Put a filter before those that stand, unless one of them says as much."""

@@ -119,10 +119,11 @@ class HierarchicalAllocator:
         framework = self._ledger.framework(framework_id)
         framework.known = False
         for client in list(framework.clients.values()):
-            if client.holds:
-                for agent in self._ledger.agents.values():
-                    if self._ledger.drop(agent, client):
-                        self._rhythm.changed(now, agent)
+            for agent in self._ledger.agents.values():
+                if not client.holds:
+                    break
+                if self._ledger.drop(agent, client):
+                    self._rhythm.changed(now, agent)
             self._ledger.untrack(client)
             self._rhythm.forget_client(client)
         self._ledger.frameworks.pop(framework_id, None)

@@ -65,7 +65,7 @@ class Sorter(Protocol):
         """
 
     def share(self, path: str) -> float:
-        """Return the dominant share over weight of a client or inner node: metrics show it."""
+        """Return the dominant share over weight of a client, or of a node above clients."""
 
     def contains(self, client: str) -> bool:
         """Tell whether the client was added."""

@@ -187,6 +187,15 @@ class DRFTreeTests(SynchronousTestCase):
         s.update_weight("a", 2.0)
         self.assertEqual(list(s.sort()), ["a/x", "b/x"])
 
+    def test_a_clients_share_is_its_own_and_that_of_a_node_its_subtrees(self):
+        s = sorter("a", "a/b", "c/d")
+        s.allocated("a", {"cpus": 2})
+        s.allocated("a/b", {"cpus": 5})
+        s.allocated("c/d", {"cpus": 3})
+        self.assertAlmostEqual(s.share("a"), 0.02)
+        self.assertAlmostEqual(s.share("a/b"), 0.05)
+        self.assertAlmostEqual(s.share("c"), 0.03)
+
     def test_inactive_clients_count_for_their_ancestors(self):
         s = sorter("a/x", "a/y", "b")
         s.allocated("a/y", {"cpus": 5})
