@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from google.protobuf.message import Message
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
 from twisted.logger import Logger
@@ -15,7 +14,7 @@ from twisted.python.failure import Failure
 
 from mesoskit.driver import calls, identity, launching
 from mesoskit.driver.alarms import Alarms
-from mesoskit.driver.connection import Connection, Dial
+from mesoskit.driver.connection import Dial
 from mesoskit.driver.errors import (
     DriverError,
     FrameworkError,
@@ -30,6 +29,7 @@ from mesoskit.driver.receipts import Receipt, Receipts
 from mesoskit.driver.reconciliation import Reconciler
 from mesoskit.driver.scheduler import Scheduler
 from mesoskit.driver.settings import DriverSettings
+from mesoskit.driver.subscription import Subscription
 from mesoskit.driver.tasks import Tasks
 from mesoskit.driver.verbs import Verbs
 from mesoskit.driver.waiting import Waiting
@@ -41,12 +41,9 @@ from mesoskit.messages.mesos_pb2 import (
     TaskStatus,
 )
 from mesoskit.messages.scheduler_pb2 import Call, Event, OfferConstraints
-from mesoskit.wire.link import CallRefused, Link, LinkLost
+from mesoskit.wire.link import Link, LinkLost
 
 _DEFAULTS: Final = DriverSettings()
-
-# Refusals of a subscription that another master, or the same one later, may not repeat.
-_TRY_AGAIN: Final = frozenset({429, 500, 502, 503, 504})
 
 
 class Framework(Verbs, Service):
@@ -58,9 +55,6 @@ class Framework(Verbs, Service):
     C{IScheduler}, and what is launched with L{accept} is followed through
     L{TaskHandle<mesoskit.driver.handles.TaskHandle>}s. Every Deferred given out may be cancelled.
 
-    @ivar id: the framework's id, C{""} before the first subscription.
-    @ivar info: what is said of it, complete.
-    @ivar master_info: the master it is subscribed to, or L{None}.
     @ivar keeps_id: whether it means to come back under its id: see C{failover}.
     """
 
@@ -104,51 +98,58 @@ class Framework(Verbs, Service):
         """
         self._clock = reactor
         self._settings = settings
-        self._id_file = None if id_file is None else Path(id_file)
-        self.keeps_id = identity.keeps_id(info, self._id_file, failover)
-        self.info = identity.complete(info, settings, self.keeps_id, capabilities)
-        self.master_info: MasterInfo | None = None
+        kept_in = None if id_file is None else Path(id_file)
+        self.keeps_id = identity.keeps_id(info, kept_in, failover)
+        self._own_id = bool(info.id.value)
+        self._capabilities = capabilities
         self._scheduler = Scheduler() if scheduler is None else scheduler
-        self._own_offers = scheduler is not None
+        self._decides = scheduler is not None
         self._acknowledge = acknowledge
-        self._suppressed = tuple(suppressed_roles)
-        self._constraints = offer_constraints
         self._receipts = Receipts(settings.remembered_updates)
         self._alarms = alarms = Alarms(reactor)
-        self._connection = Connection(
+        self._subscription = Subscription(
             self,
-            dialler(reactor, master) if dial is None else dial,
+            identity.complete(info, settings, self.keeps_id, capabilities),
+            kept_in,
+            settings,
             alarms,
-            settings.backoff,
+            dialler(reactor, master) if dial is None else dial,
             chance,
         )
+        self._subscription.suppressed = tuple(suppressed_roles)
+        self._subscription.constraints = offer_constraints
         self._offers = OfferBook(
             alarms, self._send_decline, self._send_revive, settings.offer_backlog
         )
         patience = settings.unreachable_patience
-        if patience is None and scheduler is None:
+        if patience is None and not self._decides:
             patience = 0.0
-        self._tasks = Tasks(alarms, settings, self._send_kill, patience, bury=scheduler is None)
+        self._tasks = Tasks(alarms, settings, self._send_kill, patience, bury=not self._decides)
         self._reconciler = Reconciler(alarms, settings, self._ask, self._tasks.pairs, chance)
         self._subscribed: Waiting[str] = Waiting()
         self._over: Waiting[None] = Waiting()
         self._error: FrameworkError | None = None
-        # The link over which the master has said SUBSCRIBED.
-        self._link: Link | None = None
         self._first = True
-        self._unheard = ""
-        self._silent = 0
-        self._interval = 15.0
 
     @property
     def id(self) -> str:
         """The framework's id, C{""} before the first subscription."""
-        return self.info.id.value
+        return self._subscription.id
+
+    @property
+    def info(self) -> FrameworkInfo:
+        """What is said of the framework, complete. Not to be changed: see L{update}."""
+        return self._subscription.info
+
+    @property
+    def master_info(self) -> MasterInfo | None:
+        """The master that knows the framework, or knew it last."""
+        return self._subscription.master
 
     @property
     def subscribed(self) -> bool:
         """Whether a master knows the framework now."""
-        return self._link is not None
+        return self._subscription.link is not None
 
     @property
     def tasks(self) -> dict[str, TaskHandle]:
@@ -166,11 +167,7 @@ class Framework(Verbs, Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._first = True
         self._offers.begin()
-        if self._id_file is not None and not self.id:
-            kept = identity.read_id(self._id_file)
-            if kept:
-                self.info.id.value = kept
-        self._connection.start()
+        self._subscription.start()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -182,7 +179,7 @@ class Framework(Verbs, Service):
         """
         if not self.running:
             return succeed(None)
-        if self.keeps_id or self._link is None or self._error is not None:
+        if self.keeps_id or not self.subscribed:
             return self._stop()
         return self.teardown()
 
@@ -193,10 +190,9 @@ class Framework(Verbs, Service):
         The Deferred fires when the link is closed. It fails with L{NotSubscribed} where there is
         no master to tell.
         """
-        link = self._link
-        if link is None:
+        if not self.subscribed:
             return fail(NotSubscribed("there is no master that could end the framework now"))
-        done = self._call(link, Call(type=Call.TEARDOWN))
+        done = self.call(Call(type=Call.TEARDOWN))
         done.addTimeout(self._settings.teardown_timeout, self._clock)
         done.addErrback(self._not_torn_down)
         return done.addCallback(lambda _: self._stop())
@@ -207,21 +203,25 @@ class Framework(Verbs, Service):
     def _stop(self) -> Deferred[None]:
         if self.running:
             super().stopService()  # type: ignore[no-untyped-call]
-        if not self.keeps_id:
+        gone = self._subscription.stop()
+        if not self.keeps_id and not self._own_id:
+            # It was torn down: started again it is another framework.
             self.info.ClearField("id")
-        gone = self._connection.stop()
-        self._unsubscribe("the framework was stopped")
         self._alarms.clear()
-        self._tasks.end_all(lambda: FrameworkStopped("the framework was stopped"))
-        self._subscribed.fail(lambda: FrameworkStopped("the framework was stopped"))
-        self._offers.end(StopAsyncIteration)
+        self._end(lambda: FrameworkStopped("the framework was stopped"), StopAsyncIteration)
         return gone.addCallback(lambda _: self._over.fire(None))
+
+    def _end(self, why: Callable[[], Exception], loops: Callable[[], Exception]) -> None:
+        """Tell everybody who waits that nothing comes."""
+        self._tasks.end_all(why)
+        self._subscribed.fail(why)
+        self._offers.end(loops)
 
     def when_subscribed(self) -> Deferred[str]:
         """Return the framework's id, as soon as a master knows it."""
         if self._error is not None:
             return fail(self._error)
-        if self._link is not None:
+        if self.subscribed:
             return succeed(self.id)
         return self._subscribed.wait()
 
@@ -253,7 +253,7 @@ class Framework(Verbs, Service):
 
         Raises L{DriverError} where a scheduler was given, which gets them all.
         """
-        if self._own_offers:
+        if self._decides:
             raise DriverError("the offers of this framework go to its IScheduler")
         if self._error is None:
             self.startService()
@@ -279,7 +279,7 @@ class Framework(Verbs, Service):
             L{mesoskit.driver.builders}.
         @param refuse_seconds: how long what is left of the offers is not offered again.
         """
-        link = self._link
+        link = self._subscription.link
         if link is None:
             return fail(self._not_subscribed())
         given = [offers] if isinstance(offers, Offer) else list(offers)
@@ -312,7 +312,7 @@ class Framework(Verbs, Service):
             return reason
         for handle in handles:
             self._tasks.discard(handle)
-        if link is self._link:
+        if link is self._subscription.link:
             self._offers.restore(offers)
         return reason
 
@@ -324,15 +324,14 @@ class Framework(Verbs, Service):
 
         Fires when the master has taken it; fails with L{OfferGone}.
         """
-        link = self._link
-        if link is None:
+        if not self.subscribed:
             return fail(self._not_subscribed())
         given = [offers] if isinstance(offers, Offer) else list(offers)
         try:
             used = self._offers.use(given, "it was declined")
         except OfferGone as error:
             return fail(error)
-        return self._call(link, calls.decline([offer.id for offer in used], refuse_seconds))
+        return self.call(calls.decline([offer.id for offer in used], refuse_seconds))
 
     def adopt(self, task_id: str, agent_id: str = "") -> TaskHandle:
         """
@@ -343,7 +342,7 @@ class Framework(Verbs, Service):
         handle = self._tasks.live.get(task_id)
         if handle is None:
             handle = self._tasks.add(task_id, agent_id, None)
-            if self._link is not None:
+            if self.subscribed:
                 self._reconciler.begin()
         return handle
 
@@ -374,7 +373,7 @@ class Framework(Verbs, Service):
         """Say that an operation's status was dealt with; as L{acknowledge}."""
         if status.HasField("uuid"):
             self._receipts.done(status.uuid.value)
-            self._send(calls.acknowledge_operation(self.id, status))
+            self._subscription.send(calls.acknowledge_operation(self.id, status))
 
     def update(
         self,
@@ -390,9 +389,12 @@ class Framework(Verbs, Service):
 
         @param suppressed_roles: L{None} leaves them as they are.
         """
-        full = identity.complete(info, self._settings, self.keeps_id, capabilities=False)
+        full = identity.complete(info, self._settings, self.keeps_id, self._capabilities)
         full.id.value = self.id
-        suppressed = self._suppressed if suppressed_roles is None else tuple(suppressed_roles)
+        subscription = self._subscription
+        suppressed = (
+            subscription.suppressed if suppressed_roles is None else tuple(suppressed_roles)
+        )
         call = Call(type=Call.UPDATE_FRAMEWORK)
         call.update_framework.framework_info.CopyFrom(full)
         call.update_framework.suppressed_roles.extend(suppressed)
@@ -400,162 +402,78 @@ class Framework(Verbs, Service):
             call.update_framework.offer_constraints.CopyFrom(offer_constraints)
 
         def taken(_: None) -> None:
-            self.info = full
-            self._suppressed = suppressed
-            self._constraints = offer_constraints
+            subscription.info = full
+            subscription.suppressed = suppressed
+            subscription.constraints = offer_constraints
 
         return self.call(call).addCallback(taken)
 
     def call(self, call: Call) -> Deferred[None]:
         """Make any other call; see L{Verbs}."""
-        link = self._link
-        return fail(self._not_subscribed()) if link is None else self._call(link, call)
+        if self._error is not None:
+            return fail(self._error)
+        return self._subscription.call(call)
 
     # What leaves
 
     def _not_subscribed(self) -> DriverError:
         return self._error or NotSubscribed("no master knows the framework at the moment")
 
-    def _call(self, link: Link, call: Call) -> Deferred[None]:
-        call.framework_id.value = self.id
-        return link.call(call)
-
-    def _send(self, call: Call) -> None:
-        """Say what is said again if it is lost."""
-        link = self._link
-        if link is not None:
-            call.framework_id.value = self.id
-            link.send(call)
-
     def _send_acknowledgement(self, status: TaskStatus) -> None:
-        link = self._link
+        link = self._subscription.link
         if link is not None:
             link.send(calls.acknowledge(self.id, status))
 
     def _send_decline(self, offer_ids: list[str], refuse_seconds: float | None) -> None:
-        self._send(calls.decline(offer_ids, refuse_seconds))
+        self._subscription.send(calls.decline(offer_ids, refuse_seconds))
 
     def _send_revive(self) -> None:
-        self._send(calls.roles_call(Call.REVIVE, ()))
+        self._subscription.send(calls.roles_call(Call.REVIVE, ()))
 
     def _send_kill(self, task_id: str, agent_id: str, grace: float | None) -> None:
-        self._send(calls.kill(task_id, agent_id, grace))
+        self._subscription.send(calls.kill(task_id, agent_id, grace))
 
     def _ask(self, tasks: list[tuple[str, str]]) -> None:
-        self._send(calls.reconcile(tasks))
+        self._subscription.send(calls.reconcile(tasks))
 
-    # The link: what L{Connection} tells
+    # What the subscription tells
 
-    def linked(self, link: Link) -> None:
-        """A master is there: subscribe."""
-        timeout = self._settings.subscribe_timeout
-        self._alarms.set(
-            "subscribe",
-            timeout,
-            lambda: self._connection.again(f"no answer to SUBSCRIBE within {timeout:g} s"),
-        )
-        call = calls.subscribe(self.info, self._suppressed, self._constraints)
-        link.call(call).addErrback(self._refused, link)
-
-    def _refused(self, reason: Failure, link: Link) -> None:
-        if link is not self._connection.link or isinstance(reason.value, LinkLost):
-            return
-        why = reason.getErrorMessage()
-        refusal = reason.value
-        if isinstance(refusal, CallRefused) and refusal.status in _TRY_AGAIN:
-            self._connection.again(f"the master does not subscribe anybody: {why}")
-        else:
-            self._fail(f"the subscription was refused: {why}")
-
-    def unlinked(self, why: str) -> None:
-        """The master is gone; the connection dials again by itself."""
-        self._unsubscribe(why)
-
-    def unreachable(self, why: str) -> None:
-        """No master was reached; say so once, not at every attempt."""
-        if why != self._unheard:
-            self._unheard = why
-            self.log.warn("no master: {why}", why=why)
-
-    def heard(self, message: Message) -> None:
-        """The master said something."""
-        self._silent = 0
-        if message.__class__ is Event:
-            handler = _EVENTS.get(message.type)
-            if handler is not None:
-                handler(self, message)
-        else:
-            name = message.DESCRIPTOR.full_name
-            self.log.warn("a master said {name}, which is no event", name=name)
-
-    def _unsubscribe(self, why: str) -> None:
-        link, self._link = self._link, None
-        self._alarms.drop("subscribe")
-        self._alarms.drop("heartbeat")
-        self._reconciler.pause()
-        self._offers.rescind_all(f"its master is gone: {why}")
-        if link is not None:
-            self.log.info("framework {id} lost its master: {why}", id=self.id, why=why)
-            self._tell("disconnected", why)
-
-    def _fail(self, why: str) -> None:
-        """The master has ended the framework: tell everybody who waits."""
-        self._error = error = FrameworkError(why)
-        self._connection.stop()
-        self._unsubscribe(why)
-        self._alarms.clear()
-        self._tasks.end_all(lambda: FrameworkError(why))
-        self._offers.end(lambda: FrameworkError(why))
-        self._subscribed.fail(lambda: FrameworkError(why))
-        self._over.fail(lambda: FrameworkError(why))
-        self._tell("error", error)
-
-    # What the master says
-
-    def _on_subscribed(self, event: Event) -> None:
-        subscribed = event.subscribed
-        known = self.id
-        self.info.id.value = subscribed.framework_id.value
-        self.master_info = subscribed.master_info
-        self._interval = subscribed.heartbeat_interval_seconds or 15.0
-        self._link = self._connection.link
-        self._connection.settled()
-        self._unheard = ""
-        self._alarms.drop("subscribe")
-        self._keep_id(known)
-        self.log.info("framework {id} is subscribed", id=self.id)
+    def is_subscribed(self, again: bool) -> None:
+        """A master knows the framework."""
         self._tasks.resume()
-        if self._first and known:
+        if self._first and again:
             # Tasks of a former life are known to the master alone.
-            self._send(calls.reconcile(()))
+            self._ask([])
         self._first = False
         self._reconciler.begin()
         self._subscribed.fire(self.id)
         self._tell("subscribed")
 
-    def _keep_id(self, known: str) -> None:
-        if self._id_file is not None and known != self.id:
-            try:
-                identity.write_id(self._id_file, self.id)
-            except OSError as error:
-                self.log.error("the framework's id cannot be kept: {error}", error=error)
+    def is_unsubscribed(self, why: str, told: bool) -> None:
+        """The master is gone, and its offers with it."""
+        self._reconciler.pause()
+        self._offers.rescind_all(f"its master is gone: {why}")
+        if told:
+            self._tell("disconnected", why)
 
-    def _on_heartbeat(self, event: Event) -> None:
-        """Hold a master that sends these to its word; on native links the wire itself listens."""
-        if "heartbeat" not in self._alarms:
-            self._listen()
+    def is_refused(self, why: str) -> None:
+        """The master has ended the framework."""
+        self._error = error = FrameworkError(why)
+        self.log.error("framework {id} was ended by its master: {why}", id=self.id, why=why)
+        self._alarms.clear()
+        self._end(lambda: FrameworkError(why), lambda: FrameworkError(why))
+        self._over.fail(lambda: FrameworkError(why))
+        self._tell("error", error)
 
-    def _listen(self) -> None:
-        missed = self._settings.missed_heartbeats
-        if self._silent > missed:
-            self._connection.again(f"{missed} heartbeats did not come")
-            return
-        self._silent += 1
-        self._alarms.set("heartbeat", self._interval, self._listen)
+    def event(self, event: Event) -> None:
+        """The master said something."""
+        handler = _EVENTS.get(event.type)
+        if handler is not None:
+            handler(self, event)
 
     def _on_offers(self, event: Event) -> None:
         offers = self._offers.make(event.offers.offers)
-        if self._own_offers:
+        if self._decides:
             self._tell("resource_offers", offers)
         else:
             self._offers.hand_out(offers)
@@ -580,7 +498,7 @@ class Framework(Verbs, Service):
         task_id = status.task_id.value
         self._tasks.take(task_id, status)
         self._reconciler.answered(task_id)
-        if self._own_offers:
+        if self._decides:
             self._deal("status_update", status, uuid, self.acknowledge)
         elif uuid and self._acknowledge:
             self._receipts.done(uuid)
@@ -634,9 +552,6 @@ class Framework(Verbs, Service):
         else:
             self._tell("agent_lost", agent_id)
 
-    def _on_error(self, event: Event) -> None:
-        self._fail(event.error.message)
-
     def _tell(self, name: str, *arguments: object) -> None:
         """Call the scheduler back; what it raises is its own affair."""
         try:
@@ -646,8 +561,6 @@ class Framework(Verbs, Service):
 
 
 _EVENTS: Final[dict[int, Callable[[Framework, Event], None]]] = {
-    Event.SUBSCRIBED: Framework._on_subscribed,
-    Event.HEARTBEAT: Framework._on_heartbeat,
     Event.OFFERS: Framework._on_offers,
     Event.RESCIND: Framework._on_rescind,
     Event.INVERSE_OFFERS: Framework._on_inverse_offers,
@@ -655,5 +568,4 @@ _EVENTS: Final[dict[int, Callable[[Framework, Event], None]]] = {
     Event.UPDATE_OPERATION_STATUS: Framework._on_operation,
     Event.MESSAGE: Framework._on_message,
     Event.FAILURE: Framework._on_failure,
-    Event.ERROR: Framework._on_error,
 }
