@@ -47,8 +47,8 @@ def register(state: "MasterState", peer: Peer, message: RegisterSlaveMessage) ->
         state.send(peer, _registered(state, peer.agent))
         return None
     pid = agent_pid(peer, message.slave)
-    for other in list(state.agents.values()):
-        if other.pid == pid and not other.connected:
+    for other in list(state.disconnected.values()):
+        if other.pid == pid:
             cause = "a new agent registered at the same address"
             state.counters.slave_removals_reason_registered += 1
             leave(state, other, cause)
@@ -219,6 +219,7 @@ def lost(state: "MasterState", agent: Agent, why: str) -> None:
     has missed so many pings that it counts as unreachable.
     """
     agent.peer = None
+    state.disconnected[agent.id] = agent
     deactivate(state, agent)
     state.past.add((state.now, "agent disconnected", agent.id, why))
     hostname = agent.info.hostname
@@ -267,6 +268,7 @@ def remove(
     state.counters.slave_removals += 1
     state.deadlines.drop(("ping", agent.id))
     del state.agents[agent.id]
+    state.disconnected.pop(agent.id, None)
     state.allocator.remove_agent(state.now, agent.id)
     if agent.peer is not None:
         agent.peer.agent = None

@@ -24,6 +24,8 @@ def validate(state: "MasterState") -> None:
         _framework(state, framework)
     for agent in state.agents.values():
         _agent(state, agent)
+    quiet = {agent.id for agent in state.agents.values() if not agent.connected}
+    assert quiet == state.disconnected.keys(), quiet ^ state.disconnected.keys()
     _offers(state)
     _gone(state)
     for framework in state.completed:

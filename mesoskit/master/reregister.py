@@ -134,6 +134,7 @@ def _relink(state: "MasterState", agent: Agent, peer: Peer, pid: str) -> None:
         before.agent = None
         state.drop(before, f"Agent {agent.id} has registered again over another connection")
     agent.peer = peer
+    state.disconnected.pop(agent.id, None)
     agent.pid = pid
     peer.agent = agent
 

@@ -71,6 +71,7 @@ class MasterState:
     @ivar peers: every link that stands and was not dropped.
     @ivar frameworks: all that are not completed.
     @ivar agents: the registered ones, connected or not.
+    @ivar disconnected: those of them whose link is broken.
     @ivar recovered: agents read from the registry that have not come back yet.
     @ivar unreachable: when (nanoseconds since 1970) each became unreachable.
     @ivar gone: when each was marked gone.
@@ -86,6 +87,7 @@ class MasterState:
         "completed",
         "counters",
         "deadlines",
+        "disconnected",
         "effects",
         "frameworks",
         "gone",
@@ -124,6 +126,7 @@ class MasterState:
         self.frameworks: dict[FrameworkId, Framework] = {}
         self.completed = Completed(options.max_completed_frameworks)
         self.agents: dict[AgentId, Agent] = {}
+        self.disconnected: dict[AgentId, Agent] = {}
         self.recovered: dict[AgentId, AgentInfo] = {}
         self.recovered_count = 0
         self.unreachable: dict[AgentId, int] = {}
