@@ -161,6 +161,7 @@ class MasterDialer:
     def _failed(self, reason: Failure, leader: str) -> None:
         if not self._running or isinstance(reason.value, CancelledError):
             return
+        self._attempt = None
         why = reason.value.why if isinstance(reason.value, DialFailed) else reason.getErrorMessage()
         if why != self._complained:
             # The same trouble again and again is one line in the log.
