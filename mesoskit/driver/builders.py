@@ -160,6 +160,7 @@ def executor_info(
     *,
     cpus: float = 0.1,
     mem: float = 32.0,
+    disk: float | None = None,
     amounts: Amounts | None = None,
     name: str = "",
     data: bytes | None = None,
@@ -172,7 +173,8 @@ def executor_info(
     agent and runs groups of them.
 
     @param command: how the program is started; L{None} for the agent's own.
-    @param amounts: resources in place of C{cpus} and C{mem}.
+    @param disk: megabytes; 32 for the agent's own, which must have some, else none.
+    @param amounts: resources in place of C{cpus}, C{mem} and C{disk}.
     @param shutdown_grace: seconds that it has to end by itself when it is shut down.
     """
     info = ExecutorInfo()
@@ -186,9 +188,12 @@ def executor_info(
         info.command.CopyFrom(command)
     if name:
         info.name = name
-    info.resources.extend(
-        as_resources(Resources.of(cpus=cpus, mem=mem) if amounts is None else amounts)
-    )
+    if amounts is None:
+        if disk is None:
+            disk = 32.0 if command is None else 0.0
+        given = {"cpus": cpus, "mem": mem, "disk": disk}
+        amounts = Resources.of(**{key: value for key, value in given.items() if value})
+    info.resources.extend(as_resources(amounts))
     if data is not None:
         info.data = data
     if shutdown_grace is not None:

@@ -244,6 +244,12 @@ class ExecutorDriver:
         self._alarms.clear()
         self._connection.stop().addCallback(lambda _: self._over.fire(None))
 
+    def abandon(self) -> None:
+        """Vanish without a word, as a process that is killed; for tests."""
+        self._stopping = self._stopped = True
+        self._alarms.clear()
+        self._connection.stop()
+
     # The link: what L{Connection} tells
 
     def linked(self, link: Link) -> None:

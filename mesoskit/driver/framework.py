@@ -96,7 +96,7 @@ class Framework(Verbs, Service):
         @param dial: dials the master in place of C{master}; for tests.
         @param chance: gives random numbers in [0, 1).
         """
-        self._clock = reactor
+        self.reactor = reactor
         self._settings = settings
         kept_in = None if id_file is None else Path(id_file)
         self.keeps_id = identity.keeps_id(info, kept_in, failover)
@@ -193,7 +193,7 @@ class Framework(Verbs, Service):
         if not self.subscribed:
             return fail(NotSubscribed("there is no master that could end the framework now"))
         done = self.call(Call(type=Call.TEARDOWN))
-        done.addTimeout(self._settings.teardown_timeout, self._clock)
+        done.addTimeout(self._settings.teardown_timeout, self.reactor)
         done.addErrback(self._not_torn_down)
         return done.addCallback(lambda _: self._stop())
 

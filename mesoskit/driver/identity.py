@@ -38,10 +38,10 @@ def complete(
 ) -> FrameworkInfo:
     """
     Return a copy with what was left open filled in: user and host name as Mesos' driver does,
-    C{failover_timeout}, and the driver's own capabilities.
+    C{failover_timeout}, C{checkpoint}, and the driver's own capabilities.
 
-    A C{failover_timeout} of 0, with which Mesos kills every task when the link breaks, is sent
-    only where it was set.
+    Mesos' defaults kill every task when a link breaks: the framework's (C{failover_timeout}
+    of 0) or the agent's (C{checkpoint} not set). They hold here only where they were asked for.
 
     @param capabilities: whether to add L{CAPABILITIES} to a framework that has none.
     """
@@ -51,6 +51,8 @@ def complete(
         full.user = getpass.getuser()
     if not full.hostname:
         full.hostname = socket.gethostname()
+    if not full.HasField("checkpoint"):
+        full.checkpoint = True
     if not full.HasField("failover_timeout"):
         full.failover_timeout = settings.failover_timeout if keeps else settings.blip_timeout
     if capabilities and not full.capabilities:

@@ -1,1 +1,1 @@
-"""Doubles for authors of frameworks: real states behind links that stay in the process."""
+"""For the tests of framework authors: a cluster without a cluster, and doubles of its parts."""

@@ -1,0 +1,1 @@
+"""mesoskit.driver: frameworks and executors, against scripted peers and the real states."""

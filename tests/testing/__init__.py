@@ -1,0 +1,1 @@
+"""mesoskit.testing: the network, and the cluster that frameworks are tested on."""
