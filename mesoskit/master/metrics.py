@@ -63,7 +63,7 @@ def metrics(state: "MasterState") -> dict[str, float]:
     shown.update(_operations(state))
     for framework in state.frameworks.values():
         shown.update(_framework(framework))
-    shown.update(state.allocator.metrics())
+    shown.update((name, float(value)) for name, value in state.allocator.metrics().items())
     return shown
 
 
