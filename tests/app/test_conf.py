@@ -1,0 +1,35 @@
+"""The sample configuration is read by the flags that it is for, as it stands."""
+
+from pathlib import Path
+
+from mesoskit.app import agent, master
+from tests.base import SynchronousTestCase
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = sorted(CONF.rglob("*.env"))
+
+
+def variables(path):
+    """Return what systemd would take an environment file to say."""
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+class ConfTests(SynchronousTestCase):
+    """Every file below conf/."""
+
+    def test_every_sample_is_understood_to_the_last_variable(self):
+        self.assertEqual(len(FILES), 6)
+        for path in FILES:
+            flags = master.FLAGS if "master" in path.stem else agent.FLAGS
+            given = flags.parse([], variables(path)).given
+            said = {name.removeprefix("MESOS_").lower() for name in variables(path)}
+            self.assertEqual(set(given), said, path.name)
+
+    def test_units_name_the_plugins_and_the_files_that_exist(self):
+        for unit in (CONF / "systemd").glob("*.service"):
+            daemon = unit.stem
+            text = unit.read_text()
+            self.assertIn(f"twistd --nodaemon --pidfile= {daemon}\n", text)
+            self.assertIn(f"EnvironmentFile=/etc/mesoskit/{daemon}.env", text)
+            self.assertTrue((CONF / f"{daemon}.env").exists())

@@ -1,0 +1,112 @@
+"""The flags of master and agent, and what they become."""
+
+import os
+from pathlib import Path
+
+from twisted.internet.task import Clock
+
+from mesoskit.app import agent, daemon, master
+from mesoskit.flags import FlagError
+from mesoskit.model.resources import Resources
+from tests.base import SynchronousTestCase
+
+
+class MasterFlagsTests(SynchronousTestCase):
+    """C{twistd mesos-master}."""
+
+    def parse(self, *arguments):
+        return master.FLAGS.parse([f"--work_dir={self.mktemp()}", *arguments], {})
+
+    def refused(self, *arguments):
+        return str(self.assertRaises(FlagError, self.parse, *arguments))
+
+    def test_defaults_are_mesos_own(self):
+        values = self.parse()
+        self.assertEqual(values.port, 5050)
+        self.assertEqual(values.agent_ping_timeout, 15.0)
+        self.assertEqual(values.max_agent_ping_timeouts, 5)
+        self.assertEqual(values.agent_reregister_timeout, 600.0)
+        self.assertEqual(values.allocation_interval, 1.0)
+
+    def test_bad_values_are_named(self):
+        for argument, part in (
+            ("--weights=a", "--weights: cannot use 'a'"),
+            ("--weights=a=0", "must be greater than 0"),
+            ("--roles=a,..", "--roles: cannot use 'a,..'"),
+            ("--role_sorter=fair", "expected one of drf, random"),
+            ("--recovery_agent_removal_limit=120%", "from 0% to 100%"),
+            ("--min_allocatable_resources=cpus", "--min_allocatable_resources"),
+        ):
+            self.assertIn(part, self.refused(argument))
+
+    def test_weights_and_roles(self):
+        values = self.parse("--weights=a=2,b/c=0.5", "--roles=a,b/c")
+        self.assertEqual(values.weights, {"a": 2.0, "b/c": 0.5})
+        self.assertEqual(values.roles, frozenset({"a", "b/c"}))
+
+    def test_master_is_made_of_its_flags(self):
+        made = master.make_master(Clock(), self.parse("--port=5999", "--ip=127.0.0.1"))
+        self.assertEqual(made.state.options.port, 5999)
+        self.assertEqual(made.state.options.ip, "127.0.0.1")
+
+    def test_work_dir_that_cannot_be_made_is_named(self):
+        values = master.FLAGS.parse(["--work_dir=/proc/nowhere"], {})
+        error = self.assertRaises(daemon.StartError, master.make_master, Clock(), values)
+        self.assertIn("--work_dir: cannot make /proc/nowhere", str(error))
+
+    def test_endpoint_strings_take_the_place_of_ip_and_port(self):
+        values = self.parse("--listen=tcp:5050 unix:/run/x.sock")
+        self.assertEqual(daemon.endpoints(values), ["tcp:5050", "unix:/run/x.sock"])
+
+
+class AgentFlagsTests(SynchronousTestCase):
+    """C{twistd mesos-agent}."""
+
+    def parse(self, *arguments):
+        return agent.FLAGS.parse(
+            [f"--work_dir={self.mktemp()}", "--master=127.0.0.1:5050", *arguments], {}
+        )
+
+    def make(self, *arguments):
+        runtime = Path(self.mktemp())
+        return agent.make_agent(
+            Clock(), self.parse(f"--runtime_dir={runtime}", "--ip=127.0.0.1", *arguments)
+        )
+
+    def test_what_is_not_named_is_measured(self):
+        values = self.parse("--resources=cpus:3;mem:100")
+        found = agent.resources(values, os.getcwd())
+        self.assertEqual(found.scalar("cpus"), 3000)
+        self.assertEqual(found.scalar("mem"), 100_000)
+        self.assertGreater(found.scalar("disk"), 0)
+        self.assertEqual(found.with_name("ports"), Resources.parse("ports:[31000-32000]"))
+
+    def test_default_role_is_given_to_what_is_measured_too(self):
+        found = agent.resources(self.parse("--default_role=web"), os.getcwd())
+        self.assertEqual(list(found.reserved()), ["web"])
+
+    def test_bad_resources_are_named(self):
+        error = self.assertRaises(daemon.StartError, self.make, "--resources=cpus:many")
+        self.assertIn("--resources:", str(error))
+        self.assertIn("many", str(error))
+
+    def test_bad_master_address_is_named(self):
+        error = self.assertRaises(daemon.StartError, self.make, "--master=nowhere")
+        self.assertIn("--master:", str(error))
+        self.assertIn("'nowhere'", str(error))
+
+    def test_bad_environment_is_named(self):
+        error = self.assertRaises(FlagError, self.parse, "--executor_environment_variables=[1]")
+        self.assertIn("--executor_environment_variables", str(error))
+
+    def test_runtime_directory_is_short_and_always_the_same(self):
+        long = Path("/var/lib") / ("x" * 200)
+        self.assertEqual(agent.runtime_path(long), agent.runtime_path(long))
+        self.assertLess(len(agent.runtime_path(long)), 60)
+
+    def test_runtime_directory_that_others_may_write_is_refused(self):
+        runtime = Path(self.mktemp())
+        runtime.mkdir()
+        runtime.chmod(0o777)
+        error = self.assertRaises(daemon.StartError, self.make, f"--runtime_dir={runtime}")
+        self.assertIn("writable by no other", str(error))
