@@ -258,18 +258,6 @@ class Group:
         self.abandoned = False
 
 
-def command_executor_name(info: TaskInfo) -> str:
-    """Return the name that Mesos gives the executor of a command task."""
-    command = info.command
-    if command.shell:
-        text = command.value if len(command.value) <= 15 else f"{command.value[:12]}..."
-        text = f"sh -c '{text}'"
-    else:
-        text = ", ".join((command.value, *command.arguments))
-        text = f"[{text}]" if len(text) <= 15 else f"[{text[:12]}...]"
-    return f"Command Executor (Task: {info.task_id.value}) (Command: {text})"
-
-
 def kill_grace_of(info: TaskInfo) -> float:
     """Return the seconds between SIGTERM and SIGKILL that a task asks for, 3 by default."""
     if info.kill_policy.HasField("grace_period"):

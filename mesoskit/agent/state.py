@@ -190,6 +190,8 @@ class AgentState:
 
 def _received(state: AgentState, event: Received) -> None:
     if event.peer == state.master:
+        if not state.recovery.done:
+            return  # It was not asked for anything yet.
         handler = _FROM_MASTER.get(event.message.__class__)
         if handler is not None:
             handler(state, event.message)
