@@ -89,7 +89,8 @@ class StoreContract(_Case):
         @given(GROUPS)
         def holds(groups: Sequence[Sequence[Change]]) -> None:
             store = self.open()
-            expected: dict[str, bytes] = dict(self.successResultOf(store.load()))
+            held: dict[str, bytes] = self.successResultOf(store.load())
+            expected = dict(held)
             for group in groups:
                 self.apply(store, *group)
                 for key, value in group:
