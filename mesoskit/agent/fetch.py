@@ -16,11 +16,13 @@ file names is that of Mesos (C{src/launcher/fetcher.cpp}); archives are unpacked
 one with a member that would leave the sandbox is refused. The standard library alone.
 """
 
+import codecs
 import json
 import os
 import stat
 import sys
 import time
+from collections.abc import Callable
 from typing import IO, Any, NoReturn, Protocol
 
 if __name__ == "__main__":  # an isolated interpreter knows no path but the standard library's
@@ -30,6 +32,7 @@ from mesoskit.agent.launcher_spawn import open_directory, open_log
 
 CHUNK = 1 << 18
 TAR_ENDINGS = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
+ENDINGS = (*TAR_ENDINGS, ".zip", ".gz")
 MAX_LINK = 4096
 
 
@@ -356,6 +359,8 @@ def unpack_gzip(path: str, budget: Budget) -> None:
 
 def unpack(path: str, budget: Budget) -> bool:
     """Unpack what has the name of an archive; return whether it had."""
+    if not path.endswith(ENDINGS):
+        return False
     import lzma
     import zlib
 
@@ -364,10 +369,8 @@ def unpack(path: str, budget: Budget) -> bool:
             unpack_tar(path, budget)
         elif path.endswith(".zip"):
             unpack_zip(path, budget)
-        elif path.endswith(".gz"):
-            unpack_gzip(path, budget)
         else:
-            return False
+            unpack_gzip(path, budget)
     except (zlib.error, lzma.LZMAError, UnicodeError, ValueError) as error:
         raise FetchFailed(f"bad archive: {error}") from error
     return True
@@ -389,7 +392,9 @@ def output_path(wanted: str) -> str:
     return path
 
 
-def fetch(item: dict[str, Any], request: dict[str, Any], budget: Budget, log: IO[str]) -> None:
+def fetch(
+    item: dict[str, Any], request: dict[str, Any], budget: Budget, log: Callable[[str], None]
+) -> None:
     """Fetch one URI. Raises L{FetchFailed}, L{OSError}."""
     uri = item["value"].lstrip()
     name = name_of(uri)
@@ -407,12 +412,36 @@ def fetch(item: dict[str, Any], request: dict[str, Any], budget: Budget, log: IO
     if item["executable"]:
         os.chmod(path, 0o755)
     elif item["extract"] and not unpack(path, budget):
-        log.write(f"Not extracted, as its name is not that of an archive: '{uri}'\n")
-    log.write(f"Fetched '{uri}' to '{path}'\n")
+        log(f"Not extracted, as its name is not that of an archive: '{uri}'")
+    log(f"Fetched '{uri}' to '{path}'")
+
+
+def load(uris: list[dict[str, Any]]) -> None:
+    """
+    Import what these URIs need: where Python is installed, the user may have no access.
+
+    What they do not need is left out; all of it takes longer than the rest of a start.
+    """
+    codecs.lookup("latin-1")
+    for uri in uris:
+        names = (uri["value"], uri["output_file"] or uri["value"])
+        if names[0].lstrip().startswith(("http://", "https://")):
+            import urllib.request  # noqa: F401
+
+            codecs.lookup("idna")
+        if not uri["executable"] and uri["extract"] and names[1].endswith(ENDINGS):
+            import bz2  # noqa: F401
+            import gzip  # noqa: F401
+            import lzma  # noqa: F401
+            import tarfile  # noqa: F401
+            import zipfile  # noqa: F401
+
+            codecs.lookup("cp437")
 
 
 def run(request: dict[str, Any]) -> str | None:
     """Do what is asked for; return what went wrong."""
+    load(request["uris"])
     directory = open_directory(request["sandbox"])
     os.fchdir(directory)
     credentials = request["credentials"]
@@ -423,18 +452,21 @@ def run(request: dict[str, Any]) -> str | None:
         os.setresuid(user, user, user)
     os.umask(0o022)
     budget = Budget(request["max_bytes"], request["max_files"])
-    with open(open_log("stderr", directory), "w", errors="replace") as log:
-        for item in request["uris"]:
-            try:
-                fetch(item, request, budget, log)
-            except (FetchFailed, OSError, ValueError, UnicodeError) as error:
-                why = f"cannot fetch {item['value']!r}: {_text(error)}"
-                try:
-                    log.write(why + "\n")
-                    log.flush()
-                except OSError:
-                    pass
-                return why
+    descriptor = open_log("stderr", directory)
+
+    def log(line: str) -> None:
+        try:
+            os.write(descriptor, line.encode(errors="replace") + b"\n")
+        except OSError:  # the disk is full: what cannot be fetched will say so
+            pass
+
+    for item in request["uris"]:
+        try:
+            fetch(item, request, budget, log)
+        except (FetchFailed, OSError, ValueError) as error:
+            why = f"cannot fetch {item['value']!r}: {_text(error)}"
+            log(why)
+            return why
     return None
 
 

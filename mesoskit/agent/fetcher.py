@@ -84,7 +84,7 @@ class Fetcher:
         request = orjson.dumps(
             {
                 "sandbox": sandbox,
-                "credentials": credentials,
+                "credentials": None if credentials is None else tuple(credentials),
                 "uris": [
                     {
                         "value": uri.value,

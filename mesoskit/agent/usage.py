@@ -72,6 +72,7 @@ def _owner(
     at: Process | None = process
     while at is not None and at.pid not in owners:
         way.append(at.pid)
+        owners[at.pid] = None  # a table that took time to read might hold a ring
         at = table.get(at.parent)
     owner = owners[at.pid] if at is not None else None
     for pid in way:
