@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from functools import cache
@@ -189,7 +190,7 @@ class UNIXContractTests(SocketContract, SynchronousTestCase):
 
     def listening(self, sockets: Sockets, native: StreamFactory) -> IStreamClientEndpoint:
         # Trial's own directories are too deep for a socket's path.
-        path = f"/tmp/mesoskit-{os.getpid()}-{id(sockets):x}"
+        path = f"{tempfile.gettempdir()}/mesoskit-{os.getpid()}-{id(sockets):x}"
         where = sockets.listen(f"unix:{path}", native)
         self.assertEqual(where, f"unix:{path}")
         self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
