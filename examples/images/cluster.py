@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,14 @@ class Cluster:
     A master and its agents.
 
     @param resources: what each agent offers.
+
+    @ivar stopping: whether it is on its way down.
     """
 
     def __init__(self, reactor: Any, agents: int, resources: str) -> None:
         self._reactor = reactor
         self._resources = resources
+        self.stopping = False
         # The path of a UNIX socket has room for 107 bytes.
         base = None if len(tempfile.gettempdir()) < LONGEST_SOCKET else "/tmp"
         self.folder = Path(tempfile.mkdtemp(prefix="mesoskit-demo-", dir=base))
@@ -148,7 +152,8 @@ class Cluster:
             error.subFailure.raiseException()
 
     async def stop(self) -> None:
-        """Stop everything, and remove what it left."""
+        """Stop everything, and remove what it left. Not to be cancelled."""
+        self.stopping = True
         stops = [Deferred.fromCoroutine(agent.stop()) for agent in self.agents]
         await DeferredList(stops)
         await self.master.stop()
@@ -207,4 +212,14 @@ def end_all_below(folder: Path) -> None:
             process.kill()
         except psutil.Error:
             pass
-    psutil.wait_procs(left, timeout=STOP_TIMEOUT)
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while any(lives(process) for process in left) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Tell whether a process still does anything; a zombie only waits to be noticed."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False

@@ -18,23 +18,23 @@ from cluster import CannotStart, Cluster
 from contact_sheet import contact_sheet
 from framework import Job, invert, report, show_progress
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 
 PHOTOGRAPHS = Path(__file__).with_name("photographs")
 RESOURCES = "cpus:1.5;mem:512"
 
 
-async def demo(reactor: Any, agents: int, images: list[Path], pictures: Path) -> bool:
+async def demo(reactor: Any, cluster: Cluster, images: list[Path], pictures: Path) -> bool:
     """Run it all; tells whether every image has been inverted."""
     began = time.monotonic()
-    cluster = Cluster(reactor, agents, RESOURCES)
+    agents = count(len(cluster.agents), "agent")
     try:
-        print(f"Starting a master and {agents} agents, each a twistd process ...", flush=True)
+        print(f"Starting a master and {agents}, each a twistd process ...", flush=True)
         await cluster.start()
         print(f"Up after {time.monotonic() - began:.1f} s: master at {cluster.address}")
         for agent in cluster.agents:
             print(f"  {agent.name} at 127.0.0.1:{agent.port} offers {RESOURCES}")
-        print(f"Inverting {len(images)} images, one task each:", flush=True)
+        print(f"Inverting {count(len(images), 'image')}, one task each:", flush=True)
         started = time.monotonic()
         jobs = await invert(reactor, cluster.address, images, pictures, show_progress)
         seconds = time.monotonic() - started
@@ -42,12 +42,18 @@ async def demo(reactor: Any, agents: int, images: list[Path], pictures: Path) ->
         await cluster.stop()
     report(jobs)
     good = [job for job in jobs if job.good]
+    hosts = count(len({job.hostname for job in good}), "agent")
     print(
-        f"{len(good)} of {len(jobs)} images inverted on {len({job.hostname for job in good})}"
-        f" agents in {seconds:.1f} s; all in all {time.monotonic() - began:.1f} s"
+        f"{len(good)} of {count(len(jobs), 'image')} inverted on {hosts} in {seconds:.1f} s;"
+        f" all in all {time.monotonic() - began:.1f} s"
     )
     show(good, pictures)
     return len(good) == len(jobs)
+
+
+def count(number: int, what: str) -> str:
+    """Return C{1 agent}, C{2 agents}."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def show(jobs: list[Job], pictures: Path) -> None:
@@ -56,7 +62,7 @@ def show(jobs: list[Job], pictures: Path) -> None:
         sheet = pictures / "before-and-after.png"
         contact_sheet([(job.image, job.result) for job in jobs]).save(sheet)
         print(f"Before and after: {sheet}")
-        print(f"All pictures:     {pictures}{'/'}")
+        print(f"All pictures:     {pictures}/")
 
 
 async def main(reactor: Any, *arguments: str) -> None:
@@ -71,7 +77,10 @@ async def main(reactor: Any, *arguments: str) -> None:
     if missing or given.agents < 1:
         parser.error(f"no such file: {missing[0]}" if missing else "--agents must be 1 or more")
 
-    work = Deferred.fromCoroutine(demo(reactor, given.agents, images, given.pictures.absolute()))
+    # From here on the reactor takes signals, and nothing that was started can be forgotten.
+    await deferLater(reactor, 0)
+    cluster = Cluster(reactor, given.agents, RESOURCES)
+    work = Deferred.fromCoroutine(demo(reactor, cluster, images, given.pictures.absolute()))
     done: Deferred[None] = Deferred()
 
     def interrupt() -> Deferred[None] | None:
@@ -80,7 +89,8 @@ async def main(reactor: Any, *arguments: str) -> None:
             return None
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("\nInterrupted: stopping the cluster ...", flush=True)
-        work.cancel()
+        if not cluster.stopping:
+            work.cancel()
         return done
 
     reactor.addSystemEventTrigger("before", "shutdown", interrupt)

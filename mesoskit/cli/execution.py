@@ -44,7 +44,7 @@ class Execution(Scheduler):
         self._agent_id = ""
         self._ended: dict[str, int] = {}
         self._timers: list[IDelayedCall] = []
-        self._interrupted = False
+        self._interrupted: int | None = None
         self.framework: Framework | None = None
         self.done: Deferred[int] = Deferred()
 
@@ -56,7 +56,7 @@ class Execution(Scheduler):
 
     def interrupt(self, status: int) -> None:
         """Kill what runs, and be done with this exit status when it has ended."""
-        self._interrupted = True
+        self._interrupted = status
         live = [task for task in self._ids if task not in self._ended]
         if not self._agent_id or not live:
             self._finish(status)
@@ -75,12 +75,13 @@ class Execution(Scheduler):
 
     def disconnected(self, framework: Framework, why: str) -> None:
         """The driver comes back by itself."""
-        self._hint(f"Disconnected from the master: {why}; trying again")
+        if not self.done.called:
+            self._hint(f"Disconnected from the master: {why}; trying again")
 
     def resource_offers(self, framework: Framework, offers: list[Offer]) -> None:
         """Launch on the first offer that is large enough, decline the others."""
         for offer in offers:
-            if self._agent_id or self._interrupted or not self._fits(offer):
+            if self._agent_id or self._interrupted is not None or not self._fits(offer):
                 framework.decline(offer).addErrback(_ignore)
             else:
                 self._launch(framework, offer)
@@ -96,7 +97,7 @@ class Execution(Scheduler):
             self._ended[task_id] = status.state
             if len(self._ended) == len(self._ids):
                 good = all(end == TaskState.TASK_FINISHED for end in self._ended.values())
-                self._finish(0 if good else 1)
+                self._finish(self._interrupted or (0 if good else 1))
 
     def error(self, framework: Framework, error: FrameworkError) -> None:
         """The master wants nothing of us."""
