@@ -90,8 +90,10 @@ def agent_pid(peer: Peer, info: AgentInfo) -> str:
     """Return where an agent is, as libprocess would write it."""
     if "@" in peer.address:
         return peer.address
-    ip = peer.address.rpartition(":")[0].strip("[]")
-    return f"slave(1)@{ip or info.hostname}:{info.port}"
+    host = peer.address.rpartition(":")[0].strip("[]")
+    # A peer on a UNIX socket has no address that others could use.
+    known = host and not host.startswith(("unix", "/"))
+    return f"slave(1)@{host if known else info.hostname}:{info.port}"
 
 
 def take_over(

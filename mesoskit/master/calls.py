@@ -51,8 +51,11 @@ def receive(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
     framework = peer.framework
     if framework is None or framework.id != call.framework_id.value:
         return _not_subscribed(state, peer, FrameworkId(call.framework_id.value))
+    handler = CALLS.get(kind)
+    if handler is None:
+        return 501, "Not Implemented"
     framework.calls[kind] += 1
-    return CALLS[kind](state, framework, call)
+    return handler(state, framework, call)
 
 
 def _not_subscribed(state: "MasterState", peer: Peer, framework_id: FrameworkId) -> "Refusal":

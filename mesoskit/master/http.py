@@ -101,7 +101,7 @@ def teardown(service: "MasterService", request: Request) -> "Reply | Deferred[Re
         return Reply(405, headers={"Allow": "POST"})
     framework_id = _form(request).get("frameworkId")
     if framework_id is None:
-        return text(400, "Missing 'frameworkId' query parameter")
+        return text(400, "Missing 'frameworkId' query parameter in the request body")
 
     def replied(result: Replied) -> Reply:
         return Reply() if result.status == 200 else text(result.status, result.why)

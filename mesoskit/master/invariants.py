@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 _UNREACHABLE = TaskState.TASK_UNREACHABLE
 
 
-def validate(state: "MasterState") -> None:
-    """Raise L{AssertionError}, naming the record, for the first thing that is wrong."""
+def validate(state: "MasterState", honest: bool) -> None:
+    """
+    Raise L{AssertionError}, naming the record, for the first thing that is wrong.
+
+    @param honest: also hold agents to having what they say that their tasks use.
+    """
     _peers(state)
     for framework in state.frameworks.values():
         _framework(state, framework)
     for agent in state.agents.values():
         _agent(state, agent)
+        assert not honest or _fits(agent), f"{agent} holds more than {agent.total}"
     quiet = {agent.id for agent in state.agents.values() if not agent.connected}
     assert quiet == state.disconnected.keys(), quiet ^ state.disconnected.keys()
     _offers(state)
@@ -96,10 +101,13 @@ def _agent(state: "MasterState", agent: Agent) -> None:
         assert executor.framework_id in state.frameworks, (agent, executor.id)
     for framework_id, task_id in agent.killed:
         assert task_id in state.frameworks[framework_id].tasks, (agent, task_id)
+
+
+def _fits(agent: Agent) -> bool:
+    """Tell whether what is used and offered of an agent is there."""
     taken = [held for roles in agent.used().values() for held in roles.values()]
     taken += [offer.resources for offer in agent.offers.values()]
-    both = Resources.sum(taken).non_shared()
-    assert agent.total.contains(both), f"{agent}: {both} is more than {agent.total}"
+    return agent.total.contains(Resources.sum(taken).non_shared())
 
 
 def _offers(state: "MasterState") -> None:

@@ -86,11 +86,13 @@ def offer_template(agent: Agent) -> mesos_pb2.Offer:
     template.agent_id.value = agent.id
     process, _, address = agent.pid.partition("@")
     ip, _, port = address.rpartition(":")
+    # A port that cannot be one is a peer's nonsense, not a reason to go down.
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else info.port
     url = template.url
     url.scheme = "http"
     url.address.hostname = info.hostname
     url.address.ip = ip
-    url.address.port = int(port)
+    url.address.port = number
     url.path = "/" + process
     template.attributes.MergeFrom(info.attributes)
     if info.HasField("domain"):

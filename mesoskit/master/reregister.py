@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mesoskit.master.state import MasterState, Refusal
 
 _TERMINAL = frozenset(int(state) for state in TERMINAL)
+_THE_MASTER_S = (int(TaskState.TASK_UNREACHABLE), int(TaskState.TASK_UNKNOWN))
 _LINK_CAME_BACK = "Disconnected agent reregistered"
 
 
@@ -48,7 +49,11 @@ def reregister(
     agent_id = AgentId(message.slave.id.value)
     if agent_id in state.gone:
         return _shut_down(state, peer, agent_id, "Agent has been marked gone")
-    error = validate_reregister_agent(message) or agents.version_error(message.version)
+    error = (
+        validate_reregister_agent(message)
+        or agents.version_error(message.version)
+        or _impossible_task(message)
+    )
     if error is None and not agent_id:
         error = "Expecting 'slave.id' to be present"
     if error is None and peer.agent is not None and peer.agent.id != agent_id:
@@ -62,6 +67,15 @@ def reregister(
     if known is not None:
         return _back(state, peer, message, known, info)
     return _returned(state, peer, message, info)
+
+
+def _impossible_task(message: ReregisterSlaveMessage) -> str | None:
+    """Say which task is in a state that only a master gives a task."""
+    for task in message.tasks:
+        if int(task.state) in _THE_MASTER_S:
+            name = TaskState(task.state).name
+            return f"Task {task.task_id.value} cannot be {name} on its own agent"
+    return None
 
 
 def _shut_down(state: "MasterState", peer: Peer, agent_id: AgentId, why: str) -> "Refusal":

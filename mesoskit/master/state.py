@@ -185,9 +185,13 @@ class MasterState:
         """Return gauges and counters by Mesos' names, C{master/...} and C{allocator/...}."""
         return metrics.metrics(self)
 
-    def validate_state(self) -> None:
-        """Raise L{AssertionError} where the records contradict each other; for tests."""
-        invariants.validate(self)
+    def validate_state(self, honest: bool = True) -> None:
+        """
+        Raise L{AssertionError} where the records contradict each other; for tests.
+
+        @param honest: no agent has lied about what it has.
+        """
+        invariants.validate(self, honest)
 
     # Effects.
 

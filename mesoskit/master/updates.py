@@ -17,12 +17,13 @@ from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.messages.scheduler_pb2 import Call, Event
 from mesoskit.model.events import Send
 from mesoskit.model.ids import AgentId, FrameworkId, TaskId
-from mesoskit.model.tasks import TERMINAL, after_update
+from mesoskit.model.tasks import TERMINAL, TaskState, after_update
 
 if TYPE_CHECKING:
     from mesoskit.master.state import MasterState
 
 _UPDATE = Event.UPDATE
+_UNREACHABLE = int(TaskState.TASK_UNREACHABLE)
 _TERMINAL = frozenset(int(state) for state in TERMINAL)
 _UUID_LENGTH = 16
 
@@ -70,7 +71,8 @@ def status_update(state: "MasterState", peer: Peer, message: StatusUpdateMessage
     _remember(task, status)
     latest = update.latest_state if update.HasField("latest_state") else None
     after = after_update(task.state, status.state, latest)
-    if after != task.state:
+    if after != task.state and after != _UNREACHABLE:
+        # Whether an agent can be reached is not for the agent to say.
         transition(
             state, task, after, status.source, status.reason if status.HasField("reason") else None
         )

@@ -63,6 +63,7 @@ class Bench:
 
     @ivar now: seconds.
     @ivar events: what was given to the state and when, for a replay.
+    @ivar honest: no agent lies about what it has.
     @ivar stored: what the registry would hold if every store had worked.
     """
 
@@ -81,6 +82,7 @@ class Bench:
         self.events: list[tuple[float, Any]] = []
         self.stored: dict[str, bytes] = dict(snapshot or {})
         self.dropped: set[PeerId] = set()
+        self.honest = True
         self._peers = 0
         self._calls = 0
         self.give(Recovered(dict(snapshot or {})))
@@ -97,7 +99,7 @@ class Bench:
         if isinstance(event, Received):
             assert event.message == kept.message, "the state changed what came in"
         if not stops(effects):
-            self.state.validate_state()
+            self.state.validate_state(self.honest)
             self._check_books()
         for effect in effects:
             if isinstance(effect, Send | Answer):

@@ -1,12 +1,12 @@
 """The master held to what a real one did: recorded sequences, played to the state.
 
 C{recorded.tsv} holds what went between a Mesos 1.12 master, an agent and v1 schedulers, in order:
-C{mesos-execute} (04), kills and grace periods (05, 06), task groups with the default executor (07), restarts of the agent (08)
-and failover of a framework (10). What came in is given to the state at its time; what goes
-out must be what went out, in the same order for each peer. Only offers may come at other
-moments: when one is answered, ours is compared with the recorded one, and its id put into
-the answer. Acknowledgements that came when the link of their framework had broken, and that
-the real master dropped, are left out of the file.
+C{mesos-execute} (04), kills and grace periods (05, 06), task groups with the default
+executor (07), restarts of the agent (08) and failover of a framework (10). What came in is
+given to the state at its time; what goes out must be what went out, in the same order for
+each peer. Only offers may come at other moments: when one is answered, ours is compared
+with the recorded one, and its id put into the answer. Acknowledgements that came when the link
+of their framework had broken, and that the real master dropped, are left out of the file.
 """
 
 from __future__ import annotations
