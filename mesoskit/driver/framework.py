@@ -129,6 +129,7 @@ class Framework(Verbs, Service):
         self._subscribed: Waiting[str] = Waiting()
         self._over: Waiting[None] = Waiting()
         self._error: FrameworkError | None = None
+        self._began = False
         self._first = True
 
     @property
@@ -165,7 +166,7 @@ class Framework(Verbs, Service):
         if self._error is not None:
             raise self._error
         super().startService()  # type: ignore[no-untyped-call]
-        self._first = True
+        self._began = self._first = True
         self._offers.begin()
         self._subscription.start()
 
@@ -249,13 +250,14 @@ class Framework(Verbs, Service):
 
     def offers(self) -> OfferStream:
         """
-        Return the offers, for C{async for}; starts the service where it does not run.
+        Return the offers, for C{async for}; starts the service where it has never run.
 
-        Raises L{DriverError} where a scheduler was given, which gets them all.
+        Of a framework that was stopped there are none: the loop ends at once. Raises
+        L{DriverError} where a scheduler was given, which gets them all.
         """
         if self._decides:
             raise DriverError("the offers of this framework go to its IScheduler")
-        if self._error is None:
+        if self._error is None and not self._began:
             self.startService()
         return self._offers.stream()
 

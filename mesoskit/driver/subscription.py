@@ -197,11 +197,11 @@ class Subscription:
     def _heartbeat(self) -> None:
         """Hold a master that sends these to its word; on native links the wire itself listens."""
         if "heartbeat" not in self._alarms:
-            self._listen()
+            self._alarms.set("heartbeat", self._interval, self._listen)
 
     def _listen(self) -> None:
         missed = self._settings.missed_heartbeats
-        if self._silent > missed:
+        if self._silent >= missed:
             self._connection.again(f"{missed} heartbeats did not come")
             return
         self._silent += 1
