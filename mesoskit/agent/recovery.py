@@ -87,12 +87,15 @@ def recovered(state: AgentState, event: Recovered) -> None:
 
 
 def incompatibility(state: AgentState, before: AgentInfo) -> str | None:
-    """Say what of the agent's info has changed in a way that the policy does not allow."""
+    """
+    Say what of the agent's info has changed in a way that the policy does not allow. The port
+    may change, other than in Mesos: no executor rests on it here.
+    """
     policy = state.options.reconfiguration_policy
     if policy == "any":
         return None
     now = registration.agent_info(state)
-    for name in ("hostname", "port", "domain"):
+    for name in ("hostname", "domain"):
         if getattr(before, name) != getattr(now, name):
             return f"{name} was {getattr(before, name)} and is {getattr(now, name)}"
     old, new = Resources.from_message(before.resources), state.options.resources
