@@ -366,6 +366,16 @@ class LinkContract(_Base):
 
     # congestion
 
+    def check_changes(self, ear: Ear, last: bool) -> None:
+        """
+        Congestion was told as it changed, beginning with C{True} and ending with this.
+
+        A kernel may find more room after a while, so there may be more than one change.
+        """
+        changes = ear.congestions
+        self.assertEqual(changes, [number % 2 == 0 for number in range(len(changes))])
+        self.assertEqual(changes[-1], last)
+
     def congest(self, pair: Pair, ear: Ear) -> int:
         """Send until the link is congested; returns how many messages that took."""
         chunk = text(b"x" * 60_000)
@@ -380,10 +390,10 @@ class LinkContract(_Base):
         pair, a, b = self.link()
         pair.stall(True)
         count = self.congest(pair, a)
-        self.assertEqual(a.congestions, [True])
+        self.check_changes(a, True)
         pair.stall(False)
         pair.spin(lambda: not a.link.congested and len(b.words) >= count)
-        self.assertEqual(a.congestions, [True, False])
+        self.check_changes(a, False)
         self.assertEqual(b.congestions, [])
 
     def test_what_was_sent_while_congested_arrives_in_order(self) -> None:
@@ -411,4 +421,4 @@ class LinkContract(_Base):
         pair.cut()
         pair.spin(lambda: bool(a.reasons))
         self.assertEqual(len(a.reasons), 1)
-        self.assertEqual(a.congestions, [True])
+        self.check_changes(a, True)
