@@ -30,6 +30,12 @@ def free_port() -> int:
     raise RuntimeError("no free port")
 
 
+def _profiled() -> list[str]:
+    """Return what lets twistd profile itself into the file that BENCH_PROFILE names."""
+    path = os.environ.get("BENCH_PROFILE")
+    return ["--profiler=cprofile", "--savestats", f"--profile={path}"] if path else []
+
+
 class Daemon:
     """
     A C{twistd} process with a work directory of its own.
@@ -47,6 +53,7 @@ class Daemon:
             "--nodaemon",
             "--pidfile=",
             f"--logfile={self.log}",
+            *_profiled(),
             plugin,
             f"--work_dir={self.home}/work",
             f"--runtime_dir={self.home}/run",

@@ -16,6 +16,8 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from mesoskit import __version__
+from mesoskit.app.late_tls import leave_tls_for_later
+from mesoskit.app.log import logs_as_twistd_does
 from mesoskit.flags import Flag, FlagError, Flags, Values, boolean, port, text
 
 log = Logger()
@@ -76,6 +78,13 @@ class DaemonOptions(usage.Options):
             self.given = self.flags.parse(arguments)
         except FlagError as error:
             refuse(self.flags.command, str(error))
+        if getattr(self, "parent", None) is not None:
+            self._prepare(self.parent)
+
+    def _prepare(self, twistd: Any) -> None:
+        """Let twistd go on to what will be a daemon and nothing else."""
+        leave_tls_for_later()
+        logs_as_twistd_does(twistd)
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help text."""

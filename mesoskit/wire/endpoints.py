@@ -140,6 +140,9 @@ def _check_unix(text: str) -> None:
 
 def _parsed(parse: Callable[[Any, str], Any], reactor: Any, description: str, text: str) -> Any:
     """Let Twisted parse it. What it raises for wrong text is of many kinds."""
+    if description.startswith(("ssl:", "tls:")):
+        # A daemon's reactor may have left TLS out until somebody asks for it.
+        import twisted.internet.ssl  # noqa: F401
     try:
         return parse(reactor, description)
     except TypeError as error:
