@@ -4,8 +4,7 @@ Turns try a group that failed event by event, so what comes here failed alone, a
 its event was to bring about was dropped with it (L{mesoskit.cluster.turns}, C{isolate}).
 A task whose record could not be stored was not launched, and fails. An update that could
 not be stored goes on from memory; a task of which an update other than the last could
-not be stored is ended, if the agent plays its executor; a custom executor is made to
-subscribe again, which brings both sides together. Everything else is stored again later.
+not be stored is ended, if the agent plays its executor. Everything else is stored again later.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from mesoskit.agent import checkpoint, executors, processes, registration, updat
 from mesoskit.agent.container import Destroy, Forget
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind
 from mesoskit.messages.internal_pb2 import StatusUpdateRecord
-from mesoskit.model.events import Drop, Store, StoreFailed
+from mesoskit.model.events import Store, StoreFailed
 from mesoskit.model.ids import ExecutorId, FrameworkId, TaskId
 from mesoskit.model.tasks import TERMINAL, Reason, Source, TaskState
 
@@ -111,11 +110,8 @@ def _go_on(state: AgentState, key: updates.Key, why: str) -> None:
     if task is None:
         return
     if task.executor.kind is Kind.CUSTOM:
-        peer = task.executor.peer
-        if peer is not None:
-            state.out.append(Drop(peer, why))
-            executors.lost(state, peer)
-    elif task.ended:
+        return  # Its call was refused as not stored: it says the same again, and is acknowledged.
+    if task.ended:
         assert task.container is not None
         state.out.append(Forget(task.container))
     elif task.state not in TERMINAL:

@@ -46,6 +46,9 @@ CAPABILITIES: Final = (
 )
 """What this agent can, as it tells the master."""
 
+ARCHIVED: Final = 1000
+"""How many completed tasks are told, the newest: a message must not outgrow its frame."""
+
 UNKNOWN_TASK: Final = "Reconciliation: task unknown to the agent"
 
 
@@ -113,7 +116,7 @@ def reregistration(state: AgentState) -> ReregisterSlaveMessage:
     """
     Return all that the agent has: tasks that are not completed, frameworks, and the executors
     that masters know of (those of command tasks they do not) and that are not gone;
-    and the history of frameworks that have nothing left here.
+    and the history of frameworks that have nothing left here, the latest first.
     """
     message = ReregisterSlaveMessage(slave=agent_info(state), version=state.options.version)
     for capability in CAPABILITIES:
@@ -128,11 +131,13 @@ def reregistration(state: AgentState) -> ReregisterSlaveMessage:
                 message.executor_infos.append(executor.info)
             for task in executor.tasks.values():
                 message.tasks.append(task.to_message())
-    for framework in state.completed_frameworks.values():
+    room = ARCHIVED
+    for framework in reversed(state.completed_frameworks.values()):
+        done = [task for executor in framework.completed for task in executor.completed or ()]
+        told = done[-room:] if room else []
+        room -= len(told)
         archived = message.completed_frameworks.add(framework_info=framework.info)
-        for executor in framework.completed:
-            for task in executor.completed or ():
-                archived.tasks.append(task.to_message())
+        archived.tasks.extend([task.to_message() for task in told])
     return message
 
 
