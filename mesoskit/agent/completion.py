@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import checkpoint
+from mesoskit.agent import checkpoint, shutdown
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Framework, Kind
 from mesoskit.model.events import Store
 from mesoskit.model.ids import FrameworkId
@@ -57,8 +57,6 @@ def remove_framework_if_idle(state: AgentState, framework: Framework) -> None:
     while len(history) > state.options.max_completed_frameworks:
         del history[next(iter(history))]
     if framework.terminating:
-        from mesoskit.agent import shutdown
-
         shutdown.framework_gone(state)
 
 

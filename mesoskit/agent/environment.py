@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from mesoskit.agent.container import Uri
 from mesoskit.agent.options import AgentOptions
-from mesoskit.messages.mesos_pb2 import CommandInfo, ContainerInfo, RLimitInfo
+from mesoskit.messages.mesos_pb2 import CommandInfo, ContainerInfo, FrameworkInfo, RLimitInfo
 from mesoskit.model.durations import format_duration
 
 EXECUTOR_SOCKET = "MESOSKIT_EXECUTOR_SOCKET"
@@ -96,6 +96,13 @@ def with_command(variables: dict[str, str], command: CommandInfo) -> Variables:
             else:
                 variables[variable.name] = variable.value
     return tuple(variables.items())
+
+
+def user_of(options: AgentOptions, framework: FrameworkInfo, command: CommandInfo) -> str | None:
+    """Return whom a command runs as; L{None}: as the agent."""
+    if not options.switch_user:
+        return None
+    return command.user if command.HasField("user") else framework.user
 
 
 def process_of(command: CommandInfo) -> tuple[tuple[str, ...], str | None]:

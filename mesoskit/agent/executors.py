@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, completion, gc, groups, updates
+from mesoskit.agent import checkpoint, completion, gc, groups, shutdown, updates
 from mesoskit.agent.container import ContainerSpec, Launch
 from mesoskit.agent.environment import (
     EXECUTOR_SOCKET,
@@ -18,13 +18,14 @@ from mesoskit.agent.environment import (
     process_of,
     rlimits_of,
     uris_of,
+    user_of,
     with_command,
 )
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group
 from mesoskit.agent.paths import latest_link
 from mesoskit.messages.executor_pb2 import Event
 from mesoskit.messages.internal_pb2 import FrameworkToExecutorMessage
-from mesoskit.messages.mesos_pb2 import CommandInfo, KillPolicy, TaskInfo
+from mesoskit.messages.mesos_pb2 import KillPolicy, TaskInfo
 from mesoskit.model.durations import format_duration
 from mesoskit.model.events import Connected, Drop, Send, Store
 from mesoskit.model.ids import ContainerId, ExecutorId, FrameworkId, PeerId
@@ -69,7 +70,7 @@ def launch(state: AgentState, executor: Executor) -> None:
         sandbox=executor.directory,
         environment=with_command(variables, command),
         file=file,
-        user=user_of(state, executor, command),
+        user=user_of(state.options, executor.framework.info, command),
         rlimits=rlimits_of(info.container) if info.HasField("container") else (),
         uris=uris_of(command),
         links=((latest_link(executor.directory), executor.directory),),
@@ -79,13 +80,6 @@ def launch(state: AgentState, executor: Executor) -> None:
     state.out.append(Launch(spec))
     _await_subscription(state, executor)
     state.remember("executor launched", executor.id, executor.container, executor.framework.id)
-
-
-def user_of(state: AgentState, executor: Executor, command: CommandInfo) -> str | None:
-    """Return whom a command runs as; L{None}: as the agent."""
-    if not state.options.switch_user:
-        return None
-    return command.user if command.HasField("user") else executor.framework.info.user
 
 
 def _await_subscription(state: AgentState, executor: Executor) -> None:
@@ -224,9 +218,7 @@ def _kill_queued(state: AgentState, executor: Executor, task: AgentTask) -> None
 def end_if_never_used(state: AgentState, executor: Executor) -> None:
     """Shut down an executor that has subscribed when the tasks it was for were all killed."""
     if executor.state is ExecutorState.RUNNING and not executor.sent_task and not executor.queued:
-        from mesoskit.agent.shutdown import shutdown_executor
-
-        shutdown_executor(state, executor)
+        shutdown.shutdown_executor(state, executor)
 
 
 def framework_message(state: AgentState, message: FrameworkToExecutorMessage) -> None:

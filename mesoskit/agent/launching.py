@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, completion, executors, groups, processes, updates
+from mesoskit.agent import (
+    checkpoint,
+    completion,
+    executors,
+    groups,
+    processes,
+    registration,
+    shutdown,
+    updates,
+)
 from mesoskit.agent.frameworks import (
     AgentTask,
     Executor,
@@ -155,10 +164,8 @@ def _refuse(
     reason: int,
     why: str,
 ) -> None:
-    from mesoskit.agent.registration import is_partition_aware
-
     framework_id = FrameworkId(framework_info.id.value)
-    dropped = as_lost(TaskState.TASK_DROPPED, is_partition_aware(framework_info))
+    dropped = as_lost(TaskState.TASK_DROPPED, registration.is_partition_aware(framework_info))
     state.note("warn", f"Dropping tasks of framework {framework_id}: {why}")
     for info in infos:
         status = make_status(
@@ -183,9 +190,7 @@ def _answer_for_executor(
 ) -> None:
     """The master counts on an executor that was not launched: tell it, or end the other one."""
     if executor is not None and executor.state is not ExecutorState.TERMINATED:
-        from mesoskit.agent.shutdown import shutdown_executor
-
-        shutdown_executor(state, executor)
+        shutdown.shutdown_executor(state, executor)
         return
     message = ExitedExecutorMessage(status=-1)
     message.slave_id.value = state.agent_id

@@ -16,8 +16,8 @@ from twisted.python.failure import Failure
 from mesoskit.messages.stream_pb2 import Role
 from mesoskit.wire.endpoints import EndpointError
 from mesoskit.wire.link import Hello, Link
-from mesoskit.wire.pulse import Pulse
 from mesoskit.wire.plan import Receivers
+from mesoskit.wire.pulse import Pulse
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.stream import DialFailed, dial
 

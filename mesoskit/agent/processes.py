@@ -27,6 +27,7 @@ from mesoskit.agent.environment import (
     process_of,
     rlimits_of,
     uris_of,
+    user_of,
     with_command,
 )
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState
@@ -114,7 +115,7 @@ def spec_of(
         sandbox=directory,
         environment=with_command(variables, command),
         file=file,
-        user=executors.user_of(state, executor, command),
+        user=user_of(state.options, executor.framework.info, command),
         rlimits=rlimits_of(info.container) if info.HasField("container") else (),
         uris=uris_of(command) if len(command.uris) else (),
         links=((latest_link(executor.directory), executor.directory), *links),
@@ -159,10 +160,12 @@ def started(state: AgentState, event: ContainerStarted) -> None:
 def failed(state: AgentState, event: ContainerFailed) -> None:
     """A container could not be started; nothing of it is left."""
     owner = state.containers.pop(event.container, None)
-    state.destroying.discard(event.container)
+    if event.container in state.destroying:
+        state.destroying.discard(event.container)
+    elif owner is not None:
+        state.counters["container_launch_errors"] += 1
     if owner is None:
         return
-    state.counters["container_launch_errors"] += 1
     why = LAUNCH_FAILED + event.why
     if isinstance(owner, Executor):
         ending = TaskState.TASK_FAILED, Reason.REASON_CONTAINER_LAUNCH_FAILED, why
