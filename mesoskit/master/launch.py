@@ -77,7 +77,9 @@ class Launcher:
             message.CopyFrom(template)
             info = message.task
             info.CopyFrom(original)
-            allocate(info.resources, role)
+            for resource in info.resources:
+                if not resource.HasField("allocation_info"):
+                    resource.allocation_info.role = role
             has_executor = info.HasField("executor")
             if has_executor:
                 allocate(info.executor.resources, role)

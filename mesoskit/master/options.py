@@ -11,7 +11,7 @@ from ipaddress import AddressValueError, IPv4Address
 
 from mesoskit.messages.mesos_pb2 import MasterInfo
 
-MESOS_VERSION = "1.11.0"
+MESOS_VERSION = "1.12.0"
 """The release of Apache Mesos whose protocol is spoken here, as C{MasterInfo.version} tells it."""
 
 HEARTBEAT_INTERVAL = 15.0

@@ -175,6 +175,18 @@ class Task:
 
 def task_detail(info: TaskInfo) -> bytes:
     """Return what of a C{TaskInfo} only views want, as a serialized C{Task}; mostly C{b""}."""
+    has = info.HasField
+    if not (
+        has("labels")
+        or has("discovery")
+        or has("container")
+        or has("health_check")
+        or has("kill_policy")
+        or len(info.limits)
+        or has("executor")
+        or info.command.HasField("user")
+    ):
+        return b""
     detail = mesos_pb2.Task()
     if info.HasField("labels"):
         detail.labels.CopyFrom(info.labels)

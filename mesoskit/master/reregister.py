@@ -100,7 +100,7 @@ def _back(
         return _shut_down(
             state, peer, agent.id, "Agent attempted to reregister with different IP / hostname"
         )
-    changed = info != agent.info
+    changed, total = info != agent.info, agent.total
     error = agents.take_over(agent, info, message)
     if error is not None:
         return _shut_down(state, peer, agent.id, error)
@@ -113,10 +113,12 @@ def _back(
     _take_in_frameworks(state, message)
     reported = {(task.framework_id.value, task.task_id.value) for task in message.tasks}
     _forget_executors(state, agent, message)
-    if _adopt_missing(state, agent, message):
-        # What it holds is not what the allocator was told bit by bit, so it is told anew.
+    adopted = _adopt_missing(state, agent, message)
+    if adopted or agent.total != total:
         for offer in list(agent.offers.values()):
             offers.rescind(state, offer)
+    if adopted:
+        # What it holds is not what the allocator was told bit by bit, so it is told anew.
         state.allocator.remove_agent(state.now, agent.id)
         state.allocator.add_agent(
             state.now, agent.id, agents.agent_options(agent), agent.total, agent.used()

@@ -14,7 +14,7 @@ from twisted.internet.testing import StringTransport
 from mesoskit.cluster.memory import MemoryStore
 from mesoskit.cluster.store import StoreError
 from mesoskit.master.operator import Teardown
-from mesoskit.master.options import MasterOptions
+from mesoskit.master.options import MESOS_VERSION, MasterOptions
 from mesoskit.master.service import MasterService, NotRunning
 from mesoskit.messages.internal_pb2 import (
     PingSlaveMessage,
@@ -246,7 +246,7 @@ class Http(ServiceTestCase):
     def test_version(self) -> None:
         status, headers, body = self.ask("GET /version")
         self.assertEqual((200, "application/json"), (status, headers["content-type"]))
-        self.assertEqual("1.11.0", json.loads(body)["version"])
+        self.assertEqual(MESOS_VERSION, json.loads(body)["version"])
 
     def test_metrics(self) -> None:
         self.register()
