@@ -94,9 +94,11 @@ ROOMS = [
     room("wire", "messages", "twisted zope.interface google.protobuf orjson automat"),
     room("cluster.zookeeper", "model messages", "twisted zope.interface google.protobuf kazoo"),
     room("cluster", "model messages", "twisted zope.interface google.protobuf orjson"),
+    # The whole of a program, as a daemon is: it sees to it that its start is a short one.
+    room("driver.running", "driver app.late_tls", "twisted"),
     room(
         "driver",
-        "wire cluster messages model",
+        "wire cluster messages model driver.running",
         "twisted zope.interface google.protobuf orjson treq",
     ),
     room("frameworks", "driver model", "twisted zope.interface klein treq orjson", apart=True),

@@ -23,12 +23,17 @@ def run_executor(executor: Any, environment: ExecutorEnvironment | None = None) 
     @param executor: an L{IExecutor<mesoskit.driver.executor.IExecutor>}.
     @param environment: who it is; read from the process' variables by default.
     """
+    given = ExecutorEnvironment.read() if environment is None else environment
+
+    from mesoskit.app.late_tls import leave_tls_for_later
+
+    # A sixth of an executor's start; who wants TLS gets it when it is first used.
+    leave_tls_for_later()
+
     from twisted.internet.task import react
     from twisted.logger import globalLogBeginner, textFileLogObserver
 
     from mesoskit.driver.executor_driver import ExecutorDriver
-
-    given = ExecutorEnvironment.read() if environment is None else environment
 
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
 

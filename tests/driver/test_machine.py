@@ -230,7 +230,7 @@ class MachineTests(SynchronousTestCase):
     """The machine, run."""
 
     def test_whatever_happens(self) -> None:
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             DriverMachine,
             settings=settings(
                 max_examples=100,

@@ -113,7 +113,7 @@ class MachineTests(SynchronousTestCase):
     """The machine, run."""
 
     def test_whatever_happens(self) -> None:
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             ClusterMachine,
             settings=settings(
                 max_examples=8,
