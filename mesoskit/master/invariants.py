@@ -84,7 +84,6 @@ def _framework(state: "MasterState", framework: Framework) -> None:
 
 def _agent(state: "MasterState", agent: Agent) -> None:
     peer = agent.peer
-    assert (agent.id in state.disconnected) is (peer is None), agent
     if peer is None:
         assert not agent.active, agent
     else:
@@ -126,8 +125,6 @@ def _offers(state: "MasterState") -> None:
 
 
 def _gone(state: "MasterState") -> None:
-    for agent_id, agent in state.disconnected.items():
-        assert state.agents.get(agent_id) is agent, agent_id
     for agent_id in state.recovered:
         assert agent_id not in state.unreachable, agent_id
         assert agent_id not in state.gone, agent_id

@@ -67,6 +67,28 @@ class MasterOptions:
     registry_max_agent_count: int = 102400
     story_length: int = 20000
 
+    def __post_init__(self) -> None:
+        """Raise L{ValueError} for what cannot work."""
+        for name in ("agent_ping_timeout", "agent_reregister_timeout", "registry_gc_interval"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be more than 0")
+        if self.offer_timeout is not None and not 0 < self.offer_timeout < float("inf"):
+            raise ValueError(f"offer_timeout is {self.offer_timeout!r}; it must be more than 0")
+        for name in (
+            "max_completed_frameworks",
+            "max_completed_tasks_per_framework",
+            "max_unreachable_tasks_per_framework",
+            "registry_max_agent_count",
+            "registry_max_agent_age",
+            "story_length",
+        ):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 0 or more")
+        if self.max_agent_ping_timeouts < 1:
+            raise ValueError(
+                f"max_agent_ping_timeouts is {self.max_agent_ping_timeouts}; it must be 1 or more"
+            )
+
     @property
     def total_ping_timeout(self) -> float:
         """How long an agent may hear nothing before it must take itself for cut off."""

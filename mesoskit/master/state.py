@@ -279,7 +279,11 @@ class MasterState:
             offers.allocate(self)
 
     def _recovered(self, event: Recovered) -> None:
-        read = registry.Registry(event.snapshot)
+        try:
+            read = registry.Registry(event.snapshot)
+        except registry.RegistryError as error:
+            self.effects.append(Stop(str(error), 1))
+            return
         self.started = self.now
         self.ready = True
         self.recovered = read.agents

@@ -479,7 +479,10 @@ class ClusterMachine(RuleBasedStateMachine):
         state = self.bench.state
         if not any(framework.active for framework in state.frameworks.values()):
             return
-        self.time_passes(10.0)
+        # Until the longest filter has ended, and past the moment in which offers time out.
+        self.time_passes(70.0)
+        if any(agent.active and not agent.offers for agent in state.agents.values()):
+            self.time_passes(2.0)
         for agent in state.agents.values():
             if agent.active and not agent.offers:
                 used = [held for roles in agent.used().values() for held in roles.values()]

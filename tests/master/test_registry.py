@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from mesoskit.allocator.hierarchical import HierarchicalAllocator
+from mesoskit.master.options import MasterOptions
 from mesoskit.master.registry import Registry, RegistryError
+from mesoskit.master.state import MasterState
 from mesoskit.messages.mesos_pb2 import MasterInfo
-from mesoskit.model.events import StoreFailed
-from mesoskit.model.ids import AgentId
+from mesoskit.model.events import Recovered, StoreFailed
+from mesoskit.model.ids import AgentId, Ids
 from tests.base import SynchronousTestCase
 from tests.master.bench import Bench, stops
 
@@ -43,6 +48,12 @@ class RegistryTests(SynchronousTestCase):
             Registry({"agents/S0": b"\xff\xff"})
         self.assertIn("'agents/S0'", str(raised.exception))
 
+    def test_master_does_not_start_on_a_broken_registry(self) -> None:
+        state = MasterState(MasterOptions(), Ids(bytes(16)), HierarchicalAllocator())
+        (stop,) = state.handle(0.0, Recovered({"gone/S0": b"\xff"}))
+        self.assertEqual(1, stop.status)
+        self.assertIn("'gone/S0' cannot be read", stop.why)
+
     def test_keys_of_others_are_left_alone(self) -> None:
         read = Registry({"quota/role": b"whatever", "gone/S1": b"\x08\x07"})
         self.assertEqual({AgentId("S1"): 7}, read.gone)
@@ -52,3 +63,19 @@ class RegistryTests(SynchronousTestCase):
         (stop,) = stops(bench.give(StoreFailed((("agents/S0", b"x"),), "disk full")))
         self.assertEqual(1, stop.status)
         self.assertEqual("The registry could not be written (agents/S0): disk full", stop.why)
+
+
+class OptionsTests(SynchronousTestCase):
+    """What cannot be set."""
+
+    def test_what_cannot_work_is_refused(self) -> None:
+        for name, value in (
+            ("agent_ping_timeout", 0.0),
+            ("max_agent_ping_timeouts", 0),
+            ("offer_timeout", 0.0),
+            ("max_completed_frameworks", -1),
+            ("registry_gc_interval", float("nan")),
+        ):
+            with self.assertRaises(ValueError) as raised:
+                replace(MasterOptions(), **{name: value})  # type: ignore[arg-type]
+            self.assertIn(name, str(raised.exception))
