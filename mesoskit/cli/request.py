@@ -61,16 +61,23 @@ def json_of(cls: type[M]) -> Callable[[str], M]:
             parsed = json.loads(value)
         except ValueError as error:
             raise ValueError(f"not JSON: {error}") from None
-        for task in parsed.get("tasks", [parsed]) if isinstance(parsed, dict) else ():
-            if cls is not RLimitInfo and isinstance(task, dict):
-                # Nobody knows the agent yet.
-                task.setdefault("agent_id", {"value": ""})
+        if cls is TaskInfo:
+            _leave_agents_open([parsed])
+        elif cls is TaskGroupInfo and isinstance(parsed, dict):
+            _leave_agents_open(parsed.get("tasks"))
         try:
             return from_dict(cls, parsed)
         except Malformed as error:
             raise ValueError(str(error)) from None
 
     return read
+
+
+def _leave_agents_open(tasks: object) -> None:
+    """Fill in the agents of tasks in JSON: the message wants them, and nobody knows them yet."""
+    for task in tasks if isinstance(tasks, list) else ():
+        if isinstance(task, dict):
+            task.setdefault("agent_id", {"value": ""})
 
 
 def environment(value: str) -> dict[str, str]:
