@@ -19,12 +19,12 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.trial.unittest import TestCase
 
 from mesoskit.messages.internal_pb2 import StatusUpdateRecord
-from tests.cluster import http, processes
+from tests.cluster import asking, processes
 from tests.cluster.ledger import Ledger
 from tests.cluster.waiting import PATIENCE, reactor, until, until_async
 
@@ -129,7 +129,7 @@ class Daemon:
             if not self.running:
                 raise AssertionError(f"{self.plugin} ended as it started:\n{self.log()}")
             try:
-                return (await http.get(self.port, "/health"))[0] == 200
+                return (await asking.get(self.port, "/health"))[0] == 200
             except Exception:
                 return False
 
@@ -268,7 +268,10 @@ class Cluster:
             for agent in self.agents.values():
                 if not agent.running and agents is None:
                     raise AssertionError(f"an agent ended:\n{agent.log()}")
-            known = await http.metrics(self.master.port)
+            try:
+                known = await asking.metrics(self.master.port)
+            except Exception:
+                return False  # the master is not there yet
             return bool(known["master/slaves_active"] == wanted)
 
         await until_async(f"{wanted} agents registered", active, seen=self.logs)
@@ -293,6 +296,11 @@ class Cluster:
             log = self.agents[name].runtime_dir / "launcher" / "log"
             with suppress(OSError):
                 parts.append(f"--- launcher of {name}\n" + log.read_text()[-4000:])
+        for file in self.directory.glob("*/w/slaves/*/frameworks/*/executors/*/runs/*/stderr"):
+            with suppress(OSError):
+                said = file.read_text(errors="replace")[-2000:]
+                if said and not file.parent.is_symlink():
+                    parts.append(f"--- {file}\n{said}")
         return "\n" + "\n".join(parts)
 
     async def acknowledged(self) -> None:
@@ -352,17 +360,25 @@ def _passed(test: TestCase) -> bool:
 
 
 class SharedCluster(ClusterTestCase):
-    """Tests that hurt nobody: they share a cluster of three agents, started for the first."""
+    """
+    Tests that hurt no daemon: they share a cluster, started for the first of them.
 
-    _shared: Cluster | None = None
+    @cvar agents: how many agents it has.
+    @cvar agent_flags: flags of the agents; classes with the same share one cluster.
+    """
+
+    agents = 3
+    agent_flags: Flags = {}
+    _clusters: ClassVar[dict[object, Cluster]] = {}
 
     async def shared(self) -> Cluster:
         """Return the cluster."""
-        cluster = SharedCluster._shared
+        key = self.agents, tuple(self.agent_flags.items())
+        cluster = self._clusters.get(key)
         if cluster is None:
-            cluster = SharedCluster._shared = Cluster()
+            cluster = self._clusters[key] = Cluster()
             # Trial tells nobody when the last test of a class has run; the reactor's end is near.
             reactor.addSystemEventTrigger("after", "shutdown", cluster.close)
-            await cluster.start(3)
+            await cluster.start(self.agents, agent=self.agent_flags)
         self._use(cluster)
         return cluster
