@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         DriverError,
         FrameworkError,
         FrameworkStopped,
+        NotEnough,
         NotSubscribed,
         OfferGone,
         TaskDropped,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     )
     from mesoskit.driver.executor import Executor, IExecutor
     from mesoskit.driver.executor_driver import ExecutorDriver
+    from mesoskit.driver.executor_service import ExecutorService
     from mesoskit.driver.framework import Framework
     from mesoskit.driver.handles import TaskHandle
     from mesoskit.driver.offers import Offer, OfferStream
@@ -69,12 +71,13 @@ _HOMES = {
     "mesoskit.driver.builders": "command_info command_task create destroy executor_info labels"
     " launch_group new_task_id reserve resources task unreserve variables",
     "mesoskit.driver.connection": "Backoff",
-    "mesoskit.driver.errors": "DriverError FrameworkError FrameworkStopped NotSubscribed OfferGone"
-    " TaskDropped TaskEnded TaskFailed TaskGone TaskIdInUse TaskInvalid TaskKilled TaskLost"
-    " TaskUnreachable",
+    "mesoskit.driver.errors": "DriverError FrameworkError FrameworkStopped NotEnough"
+    " NotSubscribed OfferGone TaskDropped TaskEnded TaskFailed TaskGone TaskIdInUse"
+    " TaskInvalid TaskKilled TaskLost TaskUnreachable",
     "mesoskit.driver.environment": "ExecutorEnvironment NoAgent",
     "mesoskit.driver.executor": "Executor IExecutor",
     "mesoskit.driver.executor_driver": "ExecutorDriver",
+    "mesoskit.driver.executor_service": "ExecutorService",
     "mesoskit.driver.framework": "Framework",
     "mesoskit.driver.running": "run_executor",
     "mesoskit.driver.handles": "TaskHandle",
@@ -100,6 +103,7 @@ __all__ = [
     "ExecutorDriver",
     "ExecutorEnvironment",
     "ExecutorInfo",
+    "ExecutorService",
     "Framework",
     "FrameworkError",
     "FrameworkInfo",
@@ -109,6 +113,7 @@ __all__ = [
     "IScheduler",
     "LinkLost",
     "NoAgent",
+    "NotEnough",
     "NotSubscribed",
     "Offer",
     "OfferGone",

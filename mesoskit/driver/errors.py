@@ -37,6 +37,18 @@ class OfferGone(DriverError):
         self.offer_id = offer_id
 
 
+class NotEnough(DriverError):
+    """
+    There is less in the offer than is wanted.
+
+    @ivar name: of the resource.
+    """
+
+    def __init__(self, name: str, wanted: float, there: float) -> None:
+        super().__init__(f"{wanted:g} {name} are wanted, and {there:g} are left in the offer")
+        self.name = name
+
+
 class TaskIdInUse(DriverError):
     """A task with this id was launched before and has not ended; each needs an id of its own."""
 

@@ -121,11 +121,15 @@ class ExecutorDriver:
         """Whether the agent knows the executor now."""
         return self._link is not None
 
-    def run(self) -> Deferred[None]:
-        """Subscribe, and fire when the process is to end. Cancelling it shuts down."""
+    def start(self) -> None:
+        """Look for the agent, and subscribe."""
         if not self._stopping:
             self._alarms.set("agent", FIRST_SUBSCRIPTION, lambda: self._alone("no agent was found"))
             self._connection.start()
+
+    def run(self) -> Deferred[None]:
+        """L{start}, and fire when the process is to end. Cancelling it shuts down."""
+        self.start()
         return self.when_over()
 
     def when_over(self) -> Deferred[None]:

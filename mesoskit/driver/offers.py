@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from mesoskit.driver.alarms import Alarms
 from mesoskit.driver.errors import OfferGone
+from mesoskit.driver.packing import take
 from mesoskit.messages.mesos_pb2 import Offer as OfferMessage
 from mesoskit.model.attributes import Attributes
 from mesoskit.model.resources import Resources
@@ -30,6 +31,9 @@ class Offer:
     """
     Resources of one agent that the framework may use.
 
+    L{take} cuts pieces for tasks out of it, so that many fit into one offer:
+    C{task("t", amounts=offer.take(cpus=1, mem=64, ports=2))}.
+
     An offer that the program has lost hold of without accepting or declining it is declined
     within a second or so, so that forgetting one costs the cluster nothing.
 
@@ -44,6 +48,7 @@ class Offer:
         "__weakref__",
         "_attributes",
         "_book",
+        "_remaining",
         "_resources",
         "agent_id",
         "fate",
@@ -61,6 +66,7 @@ class Offer:
         self._book = book
         self._resources: Resources | None = None
         self._attributes: Attributes | None = None
+        self._remaining: Resources | None = None
 
     def __del__(self) -> None:
         if self.fate is HELD:
@@ -82,6 +88,27 @@ class Offer:
         if resources is None:
             resources = self._resources = Resources.from_message(self.message.resources)
         return resources
+
+    @property
+    def remaining(self) -> Resources:
+        """What L{take} has not taken yet."""
+        return self.resources if self._remaining is None else self._remaining
+
+    def take(self, ports: int = 0, **amounts: float) -> Resources:
+        """
+        Take so much out of what remains, for a task: reserved resources first.
+
+        Volumes, whole disks, and what is revocable or shared are not taken by amounts. What is
+        taken is only set aside here; it is L{Framework.accept
+        <mesoskit.driver.framework.Framework.accept>} that uses the offer. Raises
+        L{NotEnough<mesoskit.driver.errors.NotEnough>}, and takes nothing then.
+
+        @param ports: how many ports.
+        @param amounts: scalars by name: C{cpus=0.5, mem=64, disk=100, gpus=1}.
+        """
+        taken = take(self.remaining, ports, **amounts)
+        self._remaining = self.remaining - taken
+        return taken
 
     @property
     def attributes(self) -> Attributes:

@@ -288,7 +288,8 @@ class TestCluster:
         @param more: as L{Framework} takes it; C{user} and C{name}, among others, go to C{info}.
         """
         fields = {key: more.pop(key) for key in list(more) if key in _INFO_FIELDS}
-        given = FrameworkInfo(user="", name="test", **fields) if info is None else info
+        fields = {"user": "", "name": "test", **fields}
+        given = FrameworkInfo(**fields) if info is None else info
         host = self.network.host(f"framework{len(self._started)}.test")
         framework = Framework(host, MASTER, given, **more)
         self._started.append(framework)
