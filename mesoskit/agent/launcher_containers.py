@@ -37,7 +37,8 @@ class Container:
     A container that is known.
 
     @ivar pid: of its first process, whose session bears this number too; 0 where not known.
-    @ivar start: when that process started, in clock ticks since boot.
+    @ivar earliest: that process started no earlier, in clock ticks since boot; and no later than
+        C{latest}. (To ask /proc costs as much as the start: it waits until the exec is over.)
     @ivar mark: its number among those that are not over, 0 for none.
     @ivar running: whether the first process still runs, as far as was seen.
     @ivar over: whether nothing of it is left; C{status} is told from then on.
@@ -50,24 +51,26 @@ class Container:
 
     __slots__ = (
         "adopted",
+        "earliest",
         "ending",
+        "latest",
         "mark",
         "name",
         "over",
         "pid",
         "pidfd",
         "running",
-        "start",
         "status",
         "strays",
         "system",
         "user",
     )
 
-    def __init__(self, name: str, pid: int = 0, start: int = 0) -> None:
+    def __init__(self, name: str, pid: int = 0, earliest: int = 0, latest: int = 0) -> None:
         self.name = name
         self.pid = pid
-        self.start = start
+        self.earliest = earliest
+        self.latest = latest
         self.mark = 0
         self.running = True
         self.over = False
@@ -130,7 +133,8 @@ class Keeper:
         entries = self._journal.load()
         table = proc.processes() if entries else {}
         for name, entry in entries.items():
-            container = self.containers[name] = Container(name, entry.pid, entry.start)
+            container = Container(name, entry.pid, entry.earliest, entry.latest)
+            self.containers[name] = container
             container.adopted = True
             container.status = entry.status
             if entry.over:
@@ -178,17 +182,17 @@ class Keeper:
         self._journal.write([*self._unwritten, f"launch {order.name}"])
         self._unwritten.clear()
         self._take_mark(container)
+        container.earliest = proc.ticks_since_boot()
         try:
             container.pid = self._spawner.spawn(order)
         except BaseException:
             self._marks.pop(container.mark, None)
             self._write([f"failed {order.name}"])
             raise
-        found = proc.process(container.pid)
-        container.start = found.start if found else 0
+        container.latest = proc.ticks_since_boot()
         self.containers[order.name] = container
         self._sessions[container.pid] = container
-        self._write([f"started {order.name} {container.pid} {container.start}"])
+        self._write([_started(container)])
         return container.pid
 
     def signal(self, container: Container, number: int) -> None:
@@ -348,8 +352,9 @@ class Keeper:
         for found in table.values():
             if found.pid == found.session and found.alive:
                 if proc.first_variable(found.pid, MARK) == container.name:
-                    container.pid, container.start = found.pid, found.start
-                    self._write([f"started {container.name} {found.pid} {found.start}"])
+                    container.pid = found.pid
+                    container.earliest = container.latest = found.start
+                    self._write([_started(container)])
                     return
 
     def _watch(self, container: Container) -> None:
@@ -408,7 +413,10 @@ class Keeper:
             self._unwritten.clear()
 
     def _entries(self) -> dict[str, Entry]:
-        return {c.name: Entry(c.pid, c.start, c.over, c.status) for c in self.containers.values()}
+        return {
+            c.name: Entry(c.pid, c.earliest, c.latest, c.over, c.status)
+            for c in self.containers.values()
+        }
 
 
 def _gone(container: Container, now: float) -> bool:
@@ -427,7 +435,13 @@ def _due(container: Container, now: float) -> bool:
 def _is_there(container: Container) -> bool:
     """Whether its first process lives, and not another that was given the same pid."""
     found = proc.process(container.pid)
-    return found is not None and found.start == container.start and found.alive
+    if found is None or not found.alive:
+        return False
+    return container.earliest <= found.start <= container.latest
+
+
+def _started(container: Container) -> str:
+    return f"started {container.name} {container.pid} {container.earliest} {container.latest}"
 
 
 def _kill(how: Callable[[int, int], None], target: int) -> None:

@@ -5,7 +5,7 @@ C{kill -9} of the launcher, not the machine, with which all containers end anywa
 
     boot <boot id>                      first; another boot than ours: all of it is history
     launch <id>                         it will be started
-    started <id> <pid> <start ticks>    it was
+    started <id> <pid> <ticks> <ticks>  it was, no earlier and no later than that (since boot)
     failed <id>                         it was not
     exited <id> <wait status or ->      it is over; - where nobody knows the status
     forget <id>                         and need not be remembered
@@ -13,6 +13,7 @@ C{kill -9} of the launcher, not the machine, with which all containers end anywa
 The standard library alone.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 
@@ -25,18 +26,25 @@ class Entry:
     What is written of one container.
 
     @ivar pid: of its first process; 0 while that is not known to have been started.
-    @ivar start: when that process started, in clock ticks since boot.
+    @ivar earliest: that process started no earlier, in clock ticks since boot.
+    @ivar latest: and no later.
     @ivar over: whether its end is written.
     @ivar status: its wait status; L{None} where unknown.
     """
 
-    __slots__ = ("over", "pid", "start", "status")
+    __slots__ = ("earliest", "latest", "over", "pid", "status")
 
     def __init__(
-        self, pid: int = 0, start: int = 0, over: bool = False, status: int | None = None
+        self,
+        pid: int = 0,
+        earliest: int = 0,
+        latest: int = 0,
+        over: bool = False,
+        status: int | None = None,
     ) -> None:
         self.pid = pid
-        self.start = start
+        self.earliest = earliest
+        self.latest = latest
         self.over = over
         self.status = status
 
@@ -84,11 +92,11 @@ class Journal:
         end = os.lseek(self._descriptor, 0, os.SEEK_END)
         try:
             if os.write(self._descriptor, data) != len(data):
-                raise OSError(28, "no room for a whole line", self.path)
-        except OSError:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
             # Half a line would spoil the next one.
             os.ftruncate(self._descriptor, end)
-            raise
+            raise OSError(error.errno, error.strerror, self.path) from error
         self.lines += len(batch)
 
     def compact(self, count: int, entries: Callable[[], dict[str, Entry]]) -> None:
@@ -101,7 +109,7 @@ class Journal:
         lines = [f"boot {self.boot}"]
         for name, entry in entries.items():
             if entry.pid:
-                lines.append(f"started {name} {entry.pid} {entry.start}")
+                lines.append(f"started {name} {entry.pid} {entry.earliest} {entry.latest}")
             else:
                 lines.append(f"launch {name}")
             if entry.over:
@@ -130,7 +138,7 @@ def _replay(entries: dict[str, Entry], words: list[str]) -> None:
         if verb == "launch":
             entries.setdefault(name, Entry())
         elif verb == "started":
-            entries[name] = Entry(int(rest[0]), int(rest[1]))
+            entries[name] = Entry(int(rest[0]), int(rest[1]), int(rest[2]))
         elif verb in ("failed", "forget"):
             entries.pop(name, None)
         elif verb == "exited" and name in entries:

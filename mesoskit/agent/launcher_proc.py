@@ -5,8 +5,11 @@ the reading of usage (L{mesoskit.agent.usage}). The formats are those of proc(5)
 """
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Process(NamedTuple):
@@ -121,6 +124,11 @@ def timer_slack(pid: int) -> int | None:
     """Return the timer slack in nanoseconds; L{None} where we may not know (CAP_SYS_NICE)."""
     text = _read(f"/proc/{pid}/timerslack_ns", 32)
     return int(text) if text else None
+
+
+def ticks_since_boot() -> int:
+    """Return the time in the unit of L{Process.start}."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS // 1_000_000_000
 
 
 def boot_id() -> str:

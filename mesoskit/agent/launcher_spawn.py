@@ -2,25 +2,35 @@
 
 Two ways lead to the same process. Where it runs as the launcher's own user and without limits,
 C{posix_spawn} starts it without copying the launcher's memory. Otherwise the launcher forks, and
-the copy sets limits, drops to the user and opens the files itself, so that nothing of the
-container is ever touched with more rights than the container has. (An C{exec} of setpriv(1) and
-prlimit(1) takes longer than the fork and could not say what went wrong. Changing the launcher's
-own user for the moment of a C{posix_spawn} would be quickest, and would let a container of that
-user kill the launcher in that moment.)
+the copy sets limits and drops to the user. (An C{exec} of setpriv(1) and prlimit(1) takes longer
+than the fork and could not say what went wrong. Changing the launcher's own user for the moment
+of a C{posix_spawn} would be quickest, and would let a container of that user kill the launcher in
+that moment.)
+
+What lies in a sandbox is touched with the rights of the container's user and no more: for that
+the launcher changes its user I{for files} for a moment (setfsuid(2)), which, unlike a change of
+its effective user, lets nobody renice or bind it.
 
 The standard library alone, one thread.
 """
 
+import ctypes
+import errno
 import os
 import resource
 import signal
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
 MARK = "MESOSKIT_CONTAINER"
 """The variable, first in a container's environment, that names the container."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_libc = ctypes.CDLL(None)
+_libc.setfsuid.restype = _libc.setfsgid.restype = ctypes.c_uint
 
 NO_LIMIT = resource.RLIM_INFINITY
 
@@ -65,7 +75,7 @@ def open_directory(path: str) -> int:
     try:
         for name in path.split("/"):
             if name == "..":
-                raise OSError(22, "a path without '..' is wanted", path)
+                raise OSError(errno.EINVAL, "a path without '..' is wanted", path)
             if name and name != ".":
                 deeper = os.open(name, _OPEN_DIRECTORY, dir_fd=descriptor)
                 os.close(descriptor)
@@ -81,7 +91,7 @@ def open_log(name: str, directory: int) -> int:
     descriptor = os.open(name, _OPEN_LOG, 0o644, dir_fd=directory)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(22, "a regular file is wanted", name)
+        raise OSError(errno.EINVAL, "a regular file is wanted", name)
     os.set_blocking(descriptor, True)
     return descriptor
 
@@ -140,62 +150,57 @@ class Spawner:
         limits = [
             (limit_number(name), _bound(soft), _bound(hard)) for name, soft, hard in order.limits
         ]
+        opened: list[int] = []
         try:
-            sandbox = open_directory(order.sandbox)
-        except OSError as error:
-            raise SpawnError(f"sandbox {order.sandbox!r}: {error.strerror}") from error
-        try:
-            os.fchdir(sandbox)
+            with _rights_of(order.credentials, order.sandbox, opened):
+                _open_logs(order.sandbox, opened)
+                path = find(order.file, order.environment)
             if limits or order.credentials is not None:
-                return self._fork(order, sandbox, limits)
-            return self._spawn(order, sandbox)
+                return self._fork(order, path, opened, limits)
+            return self._spawn(order, path, opened)
         except OSError as error:
             raise SpawnError(f"cannot start {order.argv[0]!r}: {error.strerror}") from error
         except ValueError as error:  # a NUL in an argument, an "=" in a name
             raise SpawnError(f"cannot start {order.argv[0]!r}: {error}") from error
         finally:
             os.fchdir(self.home)
-            os.close(sandbox)
-
-    def _spawn(self, order: Order, sandbox: int) -> int:
-        opened: list[int] = []
-        try:
-            _open_logs(order.sandbox, sandbox, opened)
-            actions = [
-                (os.POSIX_SPAWN_DUP2, self._null, 0),
-                (os.POSIX_SPAWN_DUP2, opened[0], 1),
-                (os.POSIX_SPAWN_DUP2, opened[1], 2),
-            ]
-
-            def start(path: str, argv: list[str]) -> int:
-                return os.posix_spawn(
-                    path,
-                    argv,
-                    order.environment,
-                    file_actions=actions,
-                    setsid=True,
-                    setsigmask=(),
-                    setsigdef=self._ignored,
-                )
-
-            path = find(order.file, order.environment)
-            try:
-                return start(path, order.argv)
-            except OSError as error:
-                if error.errno == 8:  # ENOEXEC: a script without "#!", as execvp(3) takes it
-                    return start("/bin/sh", ["/bin/sh", path, *order.argv[1:]])
-                raise SpawnError(f"cannot execute {path!r}: {error.strerror}") from error
-        finally:
             for descriptor in opened:
                 os.close(descriptor)
 
-    def _fork(self, order: Order, sandbox: int, limits: list[tuple[int, int, int]]) -> int:
+    def _spawn(self, order: Order, path: str, opened: list[int]) -> int:
+        actions = [
+            (os.POSIX_SPAWN_DUP2, self._null, 0),
+            (os.POSIX_SPAWN_DUP2, opened[1], 1),
+            (os.POSIX_SPAWN_DUP2, opened[2], 2),
+        ]
+
+        def start(path: str, argv: list[str]) -> int:
+            return os.posix_spawn(
+                path,
+                argv,
+                order.environment,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=self._ignored,
+            )
+
+        try:
+            return start(path, order.argv)
+        except OSError as error:
+            if error.errno == errno.ENOEXEC:  # a script without "#!", as execvp(3) takes it
+                return start("/bin/sh", ["/bin/sh", path, *order.argv[1:]])
+            raise SpawnError(f"cannot execute {path!r}: {error.strerror}") from error
+
+    def _fork(
+        self, order: Order, path: str, opened: list[int], limits: list[tuple[int, int, int]]
+    ) -> int:
         report, told = os.pipe()
         with open(report, "rb", buffering=0) as pipe:
             try:
                 pid = os.fork()
                 if not pid:
-                    self._become(order, sandbox, limits, told)
+                    self._become(order, path, opened, limits, told)
             finally:
                 os.close(told)
             # Closed by the exec; a copy that failed says why first.
@@ -206,40 +211,44 @@ class Spawner:
         return pid
 
     def _become(
-        self, order: Order, sandbox: int, limits: list[tuple[int, int, int]], told: int
+        self,
+        order: Order,
+        path: str,
+        opened: list[int],
+        limits: list[tuple[int, int, int]],
+        told: int,
     ) -> NoReturn:
-        """In the copy: become the container's process, or say why not."""
+        """
+        In the copy: become the container's process, or say why not.
+
+        As little as possible is done here: every page of memory that is touched is copied.
+        """
         step = "a session of its own"
         try:
             os.setsid()
-            user, group, groups = order.credentials or (os.geteuid(), os.getegid(), None)
-            step = f"becoming user {user}, group {group}"
-            if groups is not None:
-                os.setgroups(groups)
-                os.setegid(group)
-                os.seteuid(user)
-            self._settle(order.sandbox, sandbox)
-            # Only who is still privileged may raise a limit; and a limit may forbid the opening.
-            os.seteuid(os.getuid())
+            os.dup2(self._null, 0)
+            os.dup2(opened[1], 1)
+            os.dup2(opened[2], 2)
+            for ignored in self._ignored:
+                signal.signal(ignored, signal.SIG_DFL)
             for number, soft, hard in limits:
                 step = f"resource limit {number} = {soft}:{hard}"
                 resource.setrlimit(number, (soft, hard))
-            if groups is not None:
+            if order.credentials is not None:
+                user, group, groups = order.credentials
                 step = f"becoming user {user}, group {group}"
+                os.setgroups(groups)
                 os.setresgid(group, group, group)
                 os.setresuid(user, user, user)
-            path = find(order.file, order.environment)
             step = f"cannot execute {path!r}"
             try:
                 os.execve(path, order.argv, order.environment)
             except OSError as error:
-                if error.errno != 8:
+                if error.errno != errno.ENOEXEC:
                     raise
                 os.execve("/bin/sh", ["/bin/sh", path, *order.argv[1:]], order.environment)
         except OSError as error:
             why = f"{step}: {error.strerror}"
-        except SpawnError as error:
-            why = str(error)
         except Exception as error:
             why = f"{step}: {error}"
         try:
@@ -247,26 +256,57 @@ class Spawner:
         finally:
             os._exit(127)
 
-    def _settle(self, path: str, sandbox: int) -> None:
-        """In the copy, as the container's user: go to the sandbox and open what is written to."""
+
+@contextmanager
+def _rights_of(
+    credentials: tuple[int, int, list[int]] | None, sandbox: str, opened: list[int]
+) -> Iterator[None]:
+    """Go to a sandbox, and have no more rights than its user in there. Raises L{SpawnError}."""
+    try:
+        opened.append(open_directory(sandbox))
+    except OSError as error:
+        raise SpawnError(f"sandbox {sandbox!r}: {error.strerror}") from error
+    if credentials is None:
+        _enter(sandbox, opened[0])
+        yield
+        return
+    own = os.geteuid(), os.getegid(), os.getgroups()
+    user, group, groups = credentials
+    try:
         try:
-            os.fchdir(sandbox)
-        except OSError as error:
-            raise SpawnError(f"sandbox {path!r}: {error.strerror}") from error
-        opened: list[int] = []
-        _open_logs(path, sandbox, opened)
-        for number, descriptor in enumerate((self._null, *opened)):
-            os.dup2(descriptor, number)
-        for number in self._ignored:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.setgroups(groups)
+            _become_for_files(user, group)
+        except (OSError, TypeError, OverflowError) as error:
+            raise SpawnError(f"becoming user {user}, group {group}: {error}") from error
+        _enter(sandbox, opened[0])
+        yield
+    finally:
+        _become_for_files(own[0], own[1])
+        os.setgroups(own[2])
 
 
-def _open_logs(path: str, directory: int, opened: list[int]) -> None:
+def _become_for_files(user: int, group: int) -> None:
+    """Change what the kernel goes by where files are concerned, in this thread."""
+    _libc.setfsgid(ctypes.c_uint(group))
+    _libc.setfsuid(ctypes.c_uint(user))
+    # They report no errors: what cannot be set tells what is set.
+    nothing = ctypes.c_uint(-1)
+    if _libc.setfsuid(nothing) != user or _libc.setfsgid(nothing) != group:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def _enter(path: str, directory: int) -> None:
+    try:
+        os.fchdir(directory)
+    except OSError as error:
+        raise SpawnError(f"sandbox {path!r}: {error.strerror}") from error
+
+
+def _open_logs(path: str, opened: list[int]) -> None:
     """Open both files that a container writes to. Raises L{SpawnError}."""
     for name in ("stdout", "stderr"):
         try:
-            opened.append(open_log(name, directory))
+            opened.append(open_log(name, opened[0]))
         except OSError as error:
             raise SpawnError(f"cannot open {path}/{name}: {error.strerror}") from error
 

@@ -16,7 +16,10 @@ from unittest import skipIf
 from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 
+from mesoskit.agent import launcher
 from mesoskit.agent.container import ContainerSpec, RecoveredContainers
+from mesoskit.agent.containers import ContainerError, launched
+from mesoskit.agent.containers.launched import LaunchedContainers
 from mesoskit.agent.containers.memory import MemoryContainers, MemoryLauncher
 from mesoskit.agent.launcher_proc import process, processes
 from mesoskit.model.ids import ContainerId
@@ -177,20 +180,20 @@ class ProcessTests(RealTestCase):
         agent, ends = await self.started()
         await agent.launch(self.spec("a", "exit 0"))
         await ends.wait(1)
-        launcher = self.launcher()
+        parent = self.launcher()
 
         def descriptors(pid: int) -> int:
             return len(os.listdir(f"/proc/{pid}/fd"))
 
-        before = descriptors(launcher), descriptors(os.getpid())
+        before = descriptors(parent), descriptors(os.getpid())
         for number in range(50):
             await agent.launch(self.spec(f"c{number}", "sleep 0 & exit 0"))
             await ContainersContract().refused(agent, self.spec("bad", "", user="nobody-at-all"))
             bad = self.spec("bad", "", rlimits=(("RLMT_NOFILE", 2, 1),))
             await ContainersContract().refused(agent, bad)
         await ends.wait(51)
-        self.assertEqual((descriptors(launcher), descriptors(os.getpid())), before)
-        left = [found for found in processes().values() if found.parent == launcher]
+        self.assertEqual((descriptors(parent), descriptors(os.getpid())), before)
+        left = [found for found in processes().values() if found.parent == parent]
         self.assertEqual(left, [])
 
 
@@ -449,20 +452,64 @@ class BreakTests(RealTestCase):
         agent, ends = await self.started()
         await agent.launch(self.spec("a", "exit 0"))
         await ends.wait(1)
-        launcher = self.launcher()
+        pid = self.launcher()
         agent.forget(A)
         await agent.usage()
         await agent.stop()
-        await until(lambda: not alive(launcher))
+        await until(lambda: not alive(pid))
         self.assertFalse(os.path.exists(os.path.join(self.runtime, "launcher.json")))
+
+    async def assert_does_not_start(self, agent: LaunchedContainers, why: str) -> None:
+        try:
+            await agent.start()
+        except ContainerError as error:
+            self.assertIn(why, str(error))
+        else:
+            self.fail("it has started")
 
     async def test_a_directory_open_to_others_is_refused(self):
         os.mkdir(self.runtime)
         os.chmod(self.runtime, 0o755)
+        await self.assert_does_not_start(self.agent(Ends()), "mode 0700")
+
+    async def test_a_launcher_of_another_version_is_refused(self):
+        await self.started()
+        self.patch(launcher, "VERSION", 99)
+        await self.assert_does_not_start(self.agent(Ends()), "speaks version 1, this agent 99")
+
+    async def test_why_there_is_no_launcher_is_told(self):
+        self.patch(launched, "CONNECT_TIMEOUT", 0.01)
+        self.runtime = os.path.join(self.directory, "file", "launcher")
+        Path(self.directory, "file").touch()
+        await self.assert_does_not_start(self.agent(Ends()), "Not a directory")
+
+    async def test_stopping_ends_the_search_for_a_launcher(self):
         agent = self.agent(Ends())
+        starting = agent.start()
+        launching = agent.launch(self.spec("a", "exit 0"))
+        await agent.stop()
+        for waiting in (starting, launching):
+            try:
+                await waiting
+            except ContainerError as error:
+                self.assertIn("stopping", str(error))
+            else:
+                self.fail("it was not told")
+
+    async def test_what_is_not_answered_is_given_up_and_does_not_run_later(self):
+        agent, ends = await self.started()
+        pid = self.launcher()
+        self.patch(launched, "TIMEOUT", 0.5)
+        os.kill(pid, signal.SIGSTOP)
         try:
-            await agent.start()
-        except Exception as error:
-            self.assertIn("mode 0700", str(error))
-        else:
-            self.fail("it was taken")
+            why = await ContainersContract().refused(agent, self.spec("b", "sleep 1000"))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        self.assertIn("has not answered", why)
+        self.patch(launched, "TIMEOUT", 60.0)
+        await agent.destroy(ContainerId("b"))
+        await agent.usage()
+        self.assertEqual(self.below(), [pid])
+        self.assertEqual(ends.told, [])
+        journal = Path(self.runtime, "journal")
+        await until(lambda: "forget b" in journal.read_text())

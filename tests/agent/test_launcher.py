@@ -226,7 +226,7 @@ class LauncherTests(SynchronousTestCase):
         client.ask("forget", "a")
         lines = Path(self.directory, "journal").read_text().splitlines()
         self.assertTrue(lines[0].startswith("boot "))
-        self.assertRegex(lines[2], rf"started a {pid} \d+")
+        self.assertRegex(lines[2], rf"started a {pid} \d+ \d+")
         self.assertEqual(
             [line for line in lines[1:] if not line.startswith("started")],
             ["launch a", "exited a 256", "launch b", "failed b", "forget a"],
@@ -273,51 +273,59 @@ class JournalTests(SynchronousTestCase):
     def journal(self, boot: str = "now") -> Journal:
         return Journal(self.path, boot)
 
-    def loaded(self, boot: str = "now") -> dict[str, tuple[int, int, bool, int | None]]:
+    def loaded(self, boot: str = "now") -> dict[str, tuple[int, int, int, bool, int | None]]:
         entries = self.journal(boot).load()
-        return {name: (e.pid, e.start, e.over, e.status) for name, e in entries.items()}
+        return {
+            name: (e.pid, e.earliest, e.latest, e.over, e.status) for name, e in entries.items()
+        }
 
     def test_containers_are_found_as_they_were_left(self):
         journal = self.journal()
         journal.load()
-        journal.write(["launch a", "started a 5 77", "launch b", "failed b", "launch c"])
-        journal.write(["exited a 256", "launch d", "started d 6 78", "exited d -"])
-        journal.write(["launch e", "started e 7 79", "exited e 0", "forget e"])
-        expected = {"a": (5, 77, True, 256), "c": (0, 0, False, None), "d": (6, 78, True, None)}
+        journal.write(["launch a", "started a 5 77 78", "launch b", "failed b", "launch c"])
+        journal.write(["exited a 256", "launch d", "started d 6 78 78", "exited d -"])
+        journal.write(["launch e", "started e 7 79 80", "exited e 0", "forget e"])
+        expected = {
+            "a": (5, 77, 78, True, 256),
+            "c": (0, 0, 0, False, None),
+            "d": (6, 78, 78, True, None),
+        }
         self.assertEqual(self.loaded(), expected)
         self.assertEqual(self.loaded(), expected)
 
     def test_after_a_boot_nothing_runs(self):
         journal = self.journal()
         journal.load()
-        journal.write(["launch a", "started a 5 77", "launch b", "started b 6 77", "exited b 3"])
-        expected = {"a": (5, 77, True, None), "b": (6, 77, True, 3)}
+        journal.write(
+            ["launch a", "started a 5 77 78", "launch b", "started b 6 77 77", "exited b 3"]
+        )
+        expected = {"a": (5, 77, 78, True, None), "b": (6, 77, 77, True, 3)}
         self.assertEqual(self.loaded("later"), expected)
         self.assertEqual(self.loaded("later"), expected)
 
     @given(st.integers(0, 60), st.binary(max_size=20))
     def test_a_torn_end_costs_the_torn_line_only(self, length, garbage):
         self.path = self.mktemp()
-        lines = ["launch a", "started a 5 77", "exited a 256", "launch b", "started b 6 78"]
+        lines = ["launch a", "started a 5 77 78", "exited a 256", "launch b", "started b 6 78 78"]
         text = "".join(f"{line}\n" for line in ["boot now", *lines]).encode()
         Path(self.path).write_bytes(text[:length] + garbage)
         entries = self.loaded()
         complete = text[:length].count(b"\n")
         if complete > 3 and b"\n" not in garbage:
-            self.assertEqual(entries["a"], (5, 77, True, 256))
+            self.assertEqual(entries["a"], (5, 77, 78, True, 256))
         if b"\n" not in garbage:
             self.assertLessEqual(set(entries), {"a", "b"})
 
     def test_it_does_not_grow_for_ever(self):
         journal = self.journal()
         journal.load()
-        kept = {"keep": Entry(1, 2)}
-        journal.write(["launch keep", "started keep 1 2"])
+        kept = {"keep": Entry(1, 2, 3)}
+        journal.write(["launch keep", "started keep 1 2 3"])
         for number in range(5000):
             journal.write([f"launch c{number}", f"failed c{number}"])
             journal.compact(1, lambda: kept)
         self.assertLess(os.path.getsize(self.path), 200_000)
-        self.assertEqual(self.loaded(), {"keep": (1, 2, False, None)})
+        self.assertEqual(self.loaded(), {"keep": (1, 2, 3, False, None)})
 
     def test_a_full_disk_leaves_whole_lines(self):
         journal = self.journal()
@@ -329,12 +337,12 @@ class JournalTests(SynchronousTestCase):
         ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(self.path) + 12, hard))
         try:
-            self.assertRaises(OSError, journal.write, ["started a 123456 7890123"])
+            self.assertRaises(OSError, journal.write, ["started a 123456 7890123 7890124"])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             signal.signal(signal.SIGXFSZ, ignored)
-        journal.write(["started a 5 6"])
-        self.assertEqual(self.loaded(), {"a": (5, 6, False, None)})
+        journal.write(["started a 5 6 7"])
+        self.assertEqual(self.loaded(), {"a": (5, 6, 7, False, None)})
 
 
 class ProcTests(SynchronousTestCase):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall
@@ -43,6 +43,8 @@ PAUSE = 5.0
 
 MAX_LINE = 256 << 20
 """Bytes of the longest line of a launcher: it lists all its containers in one."""
+
+STOPPING = "the agent is stopping"
 
 _HELLO = 1
 
@@ -229,7 +231,7 @@ class LaunchedContainers:
             if self._sweep is not None:
                 self._sweep.cancel()
                 self._sweep = None
-            self._give_up(ContainerError("the agent is stopping"))
+            self._give_up(ContainerError(STOPPING))
             if self._connection is not None:
                 self._connection.drop()
             else:
@@ -241,7 +243,7 @@ class LaunchedContainers:
     def _ask(self, *words: object) -> "Deferred[Any]":
         """Make a request, now or when there is a launcher."""
         if self._stopping is not None:
-            return fail(ContainerError("the agent is stopping"))
+            return fail(ContainerError(STOPPING))
         self._number += 1
         try:
             request = _Request((self._number, *words), self._reactor.seconds() + TIMEOUT)
@@ -270,18 +272,18 @@ class LaunchedContainers:
         """Give up what was asked too long ago. Requests are in order of their deadlines."""
         self._sweep = None
         now = self._reactor.seconds()
-        while self._requests:
-            number, request = next(iter(self._requests.items()))
+        for number, request in list(self._requests.items()):
             if request.deadline > now:
-                self._sweep = self._reactor.callLater(request.deadline - now, self._time_out)
-                return
+                break
             del self._requests[number]
             if request.verb == "launch":
                 # It may yet come to be started, and nobody would know it.
                 self._refuse(request.subject)
-            request.answer.errback(
-                ContainerError(f"the launcher has not answered for {TIMEOUT:.0f} seconds")
-            )
+            why = f"the launcher has not answered for {TIMEOUT:g} seconds"
+            request.answer.errback(ContainerError(why))
+        if self._requests and self._sweep is None:
+            first = next(iter(self._requests.values()))
+            self._sweep = self._reactor.callLater(first.deadline - now, self._time_out)
 
     def _refuse(self, container: ContainerId) -> None:
         """Get rid of a container that the agent does not know."""
@@ -351,6 +353,8 @@ class LaunchedContainers:
 
     def _dialled(self, result: Failure | None) -> None:
         self._dialling = None
+        if isinstance(result, Failure) and isinstance(result.value, CancelledError):
+            result = Failure(ContainerError(STOPPING))  # type: ignore[no-untyped-call]
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             if isinstance(result, Failure):
@@ -381,7 +385,7 @@ class LaunchedContainers:
         while True:
             try:
                 await self._connect()
-            except ContainerError:
+            except (ContainerError, CancelledError):
                 raise
             except Exception as error:  # there is none, or it does not answer
                 why = error
@@ -465,6 +469,8 @@ class LaunchedContainers:
                 sys.executable, arguments, environment, reactor=self._reactor
             )
             _, errors, status = await output.addTimeout(20.0, self._reactor)
+        except CancelledError:
+            raise
         except Exception as error:
             return error
         if status:
