@@ -44,8 +44,13 @@ class Daemon:
     @ivar started: seconds from exec to the first answer of /health.
     """
 
-    def __init__(self, plugin: str, *flags: str) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="bench-"))
+    def __init__(self, plugin: str, *flags: str, where: str | None = None) -> None:
+        """
+        Start it and wait until it answers.
+
+        @param where: a directory for its own; that for temporary files by default.
+        """
+        self.home = Path(tempfile.mkdtemp(prefix="bench-", dir=where))
         self.port = free_port()
         self.log = self.home / "log"
         command = [
@@ -87,6 +92,10 @@ class Daemon:
     def rss(self) -> int:
         """Return its resident bytes."""
         return int(self._measured.memory_info().rss)
+
+    def private(self) -> int:
+        """Return the bytes that are its alone."""
+        return int(self._measured.memory_full_info().uss)
 
     def __enter__(self) -> "Daemon":
         return self

@@ -19,7 +19,7 @@ from mesoskit.messages.stream_pb2 import Frame, Hello, Item, Role
 from mesoskit.wire import framing
 
 
-def hello(role: Role.ValueType) -> bytes:
+def hello(role: Role) -> bytes:
     """Return the hello of a peer that promises a frame a minute."""
     said = Hello(version=1, role=role, software="bench", heartbeat_ms=60_000)
     return framing.encode(Frame(hello=said).SerializeToString())
