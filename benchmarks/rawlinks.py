@@ -104,12 +104,22 @@ class RawLoop:
         """Turn until C{running} is false; end the program where that takes too long."""
         end = perf_counter() + seconds
         while self.running:
-            for key, _ in self._selector.select(0.5):
-                key.data.read()
-            for link in self._links if len(self._links) < 500 else ():
-                link.pump()
+            self._turn(0.5)
             if perf_counter() > end:
                 raise SystemExit(f"not done within {seconds:g} s")
+
+    def turn_for(self, seconds: float) -> None:
+        """Turn for so long."""
+        end = perf_counter() + seconds
+        while (left := end - perf_counter()) > 0:
+            self._turn(left)
+
+    def _turn(self, patience: float) -> None:
+        for key, _ in self._selector.select(patience):
+            link = key.data
+            link.read()
+            # What the kernel did not take goes with what is said next: here it always follows.
+            link.pump()
 
     def close(self) -> None:
         """Close all links."""
