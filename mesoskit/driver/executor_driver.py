@@ -51,14 +51,16 @@ class RunningTask:
     @ivar info: as launched.
     @ivar work: what C{launch} returned, if it was a coroutine or a Deferred.
     @ivar killed: whether its kill was asked for.
+    @ivar cancelled: whether its work was cancelled; a second time would cancel the cleaning up.
     """
 
-    __slots__ = ("info", "killed", "work")
+    __slots__ = ("cancelled", "info", "killed", "work")
 
     def __init__(self, info: TaskInfo) -> None:
         self.info = info
         self.work: Deferred[Any] | None = None
         self.killed = False
+        self.cancelled = False
 
 
 class ExecutorDriver:
@@ -111,7 +113,7 @@ class ExecutorDriver:
         self._link: Link | None = None
         # What was said in the SUBSCRIBE under way.
         self._told: set[bytes] = set()
-        self._stopping = False
+        self._stopping = self._shutting_down = False
         self._stopped = False
         self._deaf = False
         self._over: Waiting[None] = Waiting()
@@ -200,29 +202,31 @@ class ExecutorDriver:
             link.send(call)
 
     def cancel(self, task_id: str) -> None:
-        """Cancel what C{launch} returned for a task; it ends as C{TASK_KILLED}."""
+        """Cancel what C{launch} returned for a task, once; it ends as C{TASK_KILLED}."""
         task = self.tasks.get(task_id)
-        if task is not None and task.work is not None:
-            task.killed = True
+        if task is not None and task.work is not None and not task.cancelled:
+            task.killed = task.cancelled = True
             task.work.cancel()
 
     def stop(self) -> Deferred[None]:
         """
         End: fires when all updates were acknowledged, or the agent had a minute for that.
 
-        For an executor that knows by itself that there is nothing left to do.
+        For an executor that knows by itself that there is nothing left to do. Tasks that have
+        not ended are ended by the agent, with the process: see L{shut_down}.
         """
-        self._stopping = True
         over = self.when_over()
-        self._alarms.set("stop", LAST_ACKNOWLEDGEMENT, self._end)
+        if not self._stopping:
+            self._stopping = True
+            self._alarms.set("stop", LAST_ACKNOWLEDGEMENT, self._end)
         self._end_if_quiet()
         return over
 
     def shut_down(self, why: str) -> None:
         """End all tasks and go, within the grace period; as when the agent asks for it."""
-        if self._stopping:
+        if self._shutting_down or self._stopped:
             return
-        self._stopping = True
+        self._shutting_down = self._stopping = True
         self.log.info("shutting down: {why}", why=why)
         self._alarms.set("stop", self.environment.shutdown_grace, self._end)
         for task in self.tasks.values():

@@ -40,9 +40,11 @@ class ExecutorService(Service):
         self.driver.start()
 
     def stopService(self) -> Deferred[None]:
-        """Fires when all updates were acknowledged, or the agent had a minute for that."""
+        """End all tasks; fires when all is said, at the latest after the grace period."""
         super().stopService()  # type: ignore[no-untyped-call]
-        return self.driver.stop()
+        over = self.driver.when_over()
+        self.driver.shut_down("the service was stopped")
+        return over
 
     def over(self) -> Deferred[None]:
         """Fire when the agent wants the process to end, or is gone for good."""

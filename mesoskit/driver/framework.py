@@ -27,7 +27,7 @@ from mesoskit.driver.masters import Master, dialler
 from mesoskit.driver.offers import Offer, OfferBook, OfferStream
 from mesoskit.driver.receipts import Receipt, Receipts
 from mesoskit.driver.reconciliation import Reconciler
-from mesoskit.driver.scheduler import Scheduler
+from mesoskit.driver.scheduler import IScheduler, Scheduler
 from mesoskit.driver.settings import DriverSettings
 from mesoskit.driver.subscription import Subscription
 from mesoskit.driver.tasks import Tasks
@@ -55,6 +55,7 @@ class Framework(Verbs, Service):
     C{IScheduler}, and what is launched with L{accept} is followed through
     L{TaskHandle<mesoskit.driver.handles.TaskHandle>}s. Every Deferred given out may be cancelled.
 
+    @ivar reactor: as given.
     @ivar keeps_id: whether it means to come back under its id: see C{failover}.
     """
 
@@ -80,6 +81,9 @@ class Framework(Verbs, Service):
         """
         Prepare; nothing happens before the service starts, or L{offers} or L{run} is called.
 
+        Raises L{EndpointError<mesoskit.wire.endpoints.EndpointError>} where C{master} names
+        no place, and L{TypeError} where C{scheduler} provides no C{IScheduler}.
+
         @param master: where the master is; see L{mesoskit.driver.masters}.
         @param info: its name at least; what is left open is filled in.
         @param scheduler: an L{IScheduler<mesoskit.driver.scheduler.IScheduler>}; it gets all
@@ -102,6 +106,10 @@ class Framework(Verbs, Service):
         self.keeps_id = identity.keeps_id(info, kept_in, failover)
         self._own_id = bool(info.id.value)
         self._capabilities = capabilities
+        if scheduler is not None and not IScheduler.providedBy(scheduler):
+            raise TypeError(
+                f"{scheduler!r} does not provide IScheduler; a subclass of Scheduler would"
+            )
         self._scheduler = Scheduler() if scheduler is None else scheduler
         self._decides = scheduler is not None
         self._acknowledge = acknowledge

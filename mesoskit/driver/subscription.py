@@ -23,6 +23,9 @@ from mesoskit.wire.link import CallRefused, Link, LinkLost
 # Refusals of a subscription that another master, or the same one later, may not repeat.
 _TRY_AGAIN: Final = frozenset({429, 500, 502, 503, 504})
 
+# What Mesos' masters say to a framework whose failover_timeout is over, or that was torn down.
+_REMOVED: Final = "Framework has been removed"
+
 
 class Subscriber(Protocol):
     """Whose subscription it is."""
@@ -166,9 +169,14 @@ class Subscription:
         elif kind == Event.HEARTBEAT:
             self._heartbeat()
         elif kind == Event.ERROR:
-            self._end(message.error.message)
+            self._end(self._explained(message.error.message))
         else:
             self._owner.event(message)
+
+    def _explained(self, why: str) -> str:
+        if why == _REMOVED and self._id_file is not None:
+            return f"{why}; without {self._id_file}, where its id is kept, it is another one"
+        return why
 
     def _end(self, why: str) -> None:
         self._connection.stop()

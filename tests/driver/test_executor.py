@@ -6,7 +6,14 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from mesoskit.driver import Executor, ExecutorDriver, ExecutorEnvironment, NoAgent, TaskState
+from mesoskit.driver import (
+    Executor,
+    ExecutorDriver,
+    ExecutorEnvironment,
+    ExecutorService,
+    NoAgent,
+    TaskState,
+)
 from mesoskit.driver.environment import SOCKET, TOKEN
 from mesoskit.messages.executor_pb2 import Call, Event
 from mesoskit.messages.mesos_pb2 import TaskInfo, TaskStatus
@@ -269,6 +276,24 @@ class KillTests(ExecutorCase):
         cleaned.callback(None)
         self.assertEqual(self.states(), ["TASK_RUNNING", "TASK_KILLED"])
 
+    def test_second_kill_does_not_disturb_the_cleaning_up(self) -> None:
+        cleaned: Deferred[None] = Deferred()
+
+        async def work(driver: Any, task: Any) -> None:
+            try:
+                await Deferred()
+            except CancelledError:
+                await cleaned
+                raise
+
+        self.driver(Recorder(work))
+        self.launch()
+        self.kill("t")
+        self.kill("t")
+        self.assertEqual(self.states(), ["TASK_RUNNING"])
+        cleaned.callback(None)
+        self.assertEqual(self.states(), ["TASK_RUNNING", "TASK_KILLED"])
+
     def test_unknown_task(self) -> None:
         self.driver()
         self.kill("stranger")
@@ -518,6 +543,29 @@ class EndTests(ExecutorCase):
         stopped = driver.stop()
         self.advance(60)
         self.successResultOf(stopped)
+
+    def test_shutdown_while_stopping_keeps_its_own_time(self) -> None:
+        driver = self.driver()
+        self.launch()
+        driver.update("t", TaskState.TASK_FINISHED)
+        driver.stop()
+        self.shut_down()
+        self.advance(5)
+        self.successResultOf(self.over)
+
+    def test_service_ends_its_tasks(self) -> None:
+        environment = ExecutorEnvironment.read(VARIABLES)
+        service = ExecutorService(self.host, Recorder(lambda driver, task: Deferred()), environment)
+        service.startService()
+        self.advance()
+        self.launch()
+        over, stopped = service.over(), service.stopService()
+        self.assertEqual(self.states(), ["TASK_RUNNING", "TASK_KILLED"])
+        for each in self.statuses():
+            self.acknowledge(each)
+        self.advance()
+        self.successResultOf(stopped)
+        self.successResultOf(over)
 
     def test_cancelling_shuts_down(self) -> None:
         self.driver()

@@ -114,6 +114,10 @@ class SubscribeTests(FrameworkCase):
         with self.assertRaises(EndpointError):
             Framework(self.host, "nowhere", FrameworkInfo(user="", name="test"))
 
+    def test_scheduler_must_be_one(self) -> None:
+        with self.assertRaisesRegex(TypeError, "does not provide IScheduler"):
+            self.framework(scheduler=object())
+
     def test_several_addresses_are_tried_in_turn(self) -> None:
         from mesoskit.driver import Framework
 
@@ -369,6 +373,14 @@ class KeptIdTests(FrameworkCase):
         again = self.framework(id_file=self.file)
         self.assertEqual(again.id, FRAMEWORK_ID)
         self.assertEqual(self.master.said[-2].framework_id.value, FRAMEWORK_ID)
+
+    def test_id_that_is_no_good_any_more(self) -> None:
+        framework = self.framework(id_file=self.file)
+        waiting = framework.run()
+        event = Event(type=Event.ERROR)
+        event.error.message = "Framework has been removed"
+        self.master.send(event)
+        self.assertIn(str(self.file), self.failureResultOf(waiting).getErrorMessage())
 
     def test_all_tasks_are_asked_for_in_a_new_life(self) -> None:
         self.framework(fields={"id": {"value": "m-0007"}})
