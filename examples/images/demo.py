@@ -11,6 +11,7 @@ import argparse
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ async def main(reactor: Any, *arguments: str) -> None:
         if work.called:
             return None
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print("\nInterrupted: stopping the cluster ...", flush=True)
+        with suppress(OSError):  # the terminal may be gone
+            print("\nInterrupted: stopping the cluster ...", flush=True)
         if not cluster.stopping:
             work.cancel()
         return done
@@ -101,7 +103,8 @@ async def main(reactor: Any, *arguments: str) -> None:
     except CancelledError:
         status = 130
     except (CannotStart, OSError, ValueError) as error:
-        print(f"demo: {error}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"demo: {error}", file=sys.stderr)
         status = 1
     finally:
         done.callback(None)

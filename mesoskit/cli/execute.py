@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from mesoskit.cli import wrong
 from mesoskit.cli.request import FLAGS, Request, read
@@ -12,10 +13,17 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 
+EXIT_STATUS: Final = """
+
+Exit status: 0 where every task has ended as TASK_FINISHED, 1 for any other end and for mistakes,
+128 + N after signal N, which kills the tasks; a second signal ends the command at once.
+"""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
     if "--help" in arguments:
-        sys.stdout.write(FLAGS.usage() + "\n")
+        sys.stdout.write(FLAGS.usage() + EXIT_STATUS)
         return 0
     try:
         request = read(arguments)
@@ -50,11 +58,16 @@ async def execute(request: Request, reactor: Any, signalled: "Deferred[int]") ->
 
 def say(line: str) -> None:
     """Print a line of the report."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    _write(sys.stdout, line)
 
 
 def hint(line: str) -> None:
     """Print a line for whoever waits at the terminal."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    _write(sys.stderr, line)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    # A terminal that was closed must not keep the tasks from being killed.
+    with suppress(OSError):
+        stream.write(line + "\n")
+        stream.flush()

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from unittest import SkipTest
 
@@ -134,6 +135,33 @@ class DemoTests(ScriptCase):
             # Whoever is late meets a demo that has ended, or is about to.
             self.assertIn(status, (0, 130), demo.output)
             self.assert_nothing_left()
+
+    async def test_terminal_that_is_closed(self) -> None:
+        """Nothing can be printed any more; all is stopped nevertheless."""
+        ours, theirs = os.openpty()
+        os.set_blocking(ours, False)
+        process = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "images/demo.py")],
+            cwd=self.directory,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "TMPDIR": str(self.directory)},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        said = b""
+
+        def inverting() -> bool:
+            nonlocal said
+            with suppress(BlockingIOError):
+                said += os.read(ours, 4096)
+            return b"Inverting" in said
+
+        await until("it is at work", inverting, 30, seen=lambda: said)
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)
+        await until("its end", lambda: process.poll() is not None, 30)
+        self.assert_nothing_left()
 
     async def test_part_that_cannot_start_says_why(self) -> None:
         """An agent's resources that cannot be: it ends at once, and its last words are shown."""
