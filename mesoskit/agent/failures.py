@@ -79,7 +79,7 @@ def _record(state: AgentState, kind: str, path: list[str]) -> bytes | None:
     if kind == "agent":
         return registration.agent_info(state).SerializeToString()
     framework = state.frameworks.get(FrameworkId(path[0]))
-    if framework is None:
+    if framework is None or framework.terminating:
         return None
     if kind == "frameworks":
         return framework.info.SerializeToString()

@@ -76,11 +76,25 @@ def shutdown_framework(state: AgentState, framework: Framework) -> None:
     state.remember("framework shut down", framework.id)
     for key in [key for key in state.streams if key[0] == framework.id]:
         updates.discard(state, key)
+    state.out.append(Store(_deletions(framework)))
     for executor in list(framework.executors.values()):
         if executor.state is ExecutorState.TERMINATED:
             completion.remove_executor(state, executor)
         else:
             shutdown_executor(state, executor)
+
+
+def _deletions(framework: Framework) -> tuple[tuple[str, None], ...]:
+    """
+    Return the deletion of all that is stored of a framework: an agent that starts again destroys
+    what it has no record of, and tells nobody of it.
+    """
+    keys = [checkpoint.framework_key(framework.id)]
+    for executor in framework.executors.values():
+        if executor.kind is not Kind.COMMAND:
+            keys.append(checkpoint.executor_key(executor))
+        keys.extend(checkpoint.task_key(task) for task in executor.tasks.values())
+    return tuple((key, None) for key in keys)
 
 
 def shutdown_message(state: AgentState, message: ShutdownMessage) -> None:

@@ -54,6 +54,8 @@ from tests.agent.bench import (
 )
 from tests.base import SynchronousTestCase
 
+RARE = ("master", "ping", "executor", "framework", "disk", "restart")
+
 
 class AgentMachine(RuleBasedStateMachine):
     """An agent, and all that surrounds it."""
@@ -61,8 +63,9 @@ class AgentMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
-        self.state = AgentState(OPTIONS, SEED)
+        self.state = AgentState(OPTIONS, SEED[:-1] + b"\0")
         self.events: list[tuple[float, Any, str]] = []
+        self.lives: list[list[tuple[float, Any, str]]] = []
         self.store: dict[str, bytes] = {}
         self.full = False
         self.master: PeerId | None = None
@@ -188,7 +191,7 @@ class AgentMachine(RuleBasedStateMachine):
     def run_group(self, size: int, executor: str) -> None:
         assert self.master is not None
         infos = [task(self.name()) for _ in range(size)]
-        message = internal.RunTaskGroupMessage(framework=framework(), executor={"type": 1})  # type: ignore[dict-item]
+        message = internal.RunTaskGroupMessage(framework=framework(), executor={"type": 1})
         message.executor.executor_id.value = executor
         message.task_group.tasks.extend(infos)
         self.accept([info.task_id.value for info in infos])
@@ -216,7 +219,7 @@ class AgentMachine(RuleBasedStateMachine):
         assert self.master is not None
         message = internal.KillTaskMessage()
         message.framework_id.value = FRAMEWORK_ID
-        live = [key[1] for key in self.state.tasks] or ["unknown"]
+        live = [str(key[1]) for key in self.state.tasks] or ["unknown"]
         message.task_id.value = data.draw(st.sampled_from(live))
         if grace is not None:
             message.kill_policy.grace_period.nanoseconds = grace * 1_000_000_000
@@ -244,7 +247,7 @@ class AgentMachine(RuleBasedStateMachine):
         message = data.draw(st.sampled_from(self.unacknowledged))
         self.unacknowledged.remove(message)
         status = message.update.status
-        if status.state in TERMINAL:
+        if status.state in TERMINAL and status.task_id.value != "unknown":
             self.ended.add(status.task_id.value)
             self.accepted.discard(status.task_id.value)
         self.give(Received(self.master, acknowledgement(message.update)))
@@ -272,6 +275,10 @@ class AgentMachine(RuleBasedStateMachine):
     def executor_subscribes(self, data: Any) -> None:
         token = data.draw(st.sampled_from(sorted(self.state.tokens)))
         executor = self.state.tokens[token]
+        if executor.container in self.starting:
+            self.starting.remove(executor.container)
+            self.running.append(executor.container)
+            self.give(ContainerStarted(executor.container, 7))
         if executor.container not in self.running:
             return
         self.peers += 1
@@ -314,9 +321,9 @@ class AgentMachine(RuleBasedStateMachine):
         self.full = full
         self.give(DiskRead(1.0 if full else 0.2))
 
-    @rule(what=st.sampled_from(("master", "ping", "executor", "framework", "disk")), data=st.data())
+    @rule(what=st.sampled_from(RARE), data=st.data())
     def something_rare(self, what: str, data: Any) -> None:
-        if self.full:
+        if self.full and what == "disk":
             self.disk(False)
         elif self.master is None:
             self.master_comes()
@@ -324,6 +331,8 @@ class AgentMachine(RuleBasedStateMachine):
             self.master_answers()
         elif what == "master":
             self.master_goes()
+        elif what == "restart":
+            self.agent_restarts()
         elif what == "ping":
             self.ping(data.draw(st.booleans()))
         elif what == "executor":
@@ -333,6 +342,22 @@ class AgentMachine(RuleBasedStateMachine):
                 self.shutdown_framework()
         else:
             self.disk(True)
+
+    def agent_restarts(self) -> None:
+        """The agent is killed and starts again; what was being started then never was."""
+        if self.state.in_memory or self.state.unstored:
+            return  # What it knew in memory alone is gone, and nobody promised anything else.
+        self.lives.append(self.events)
+        self.events = []
+        self.state = AgentState(OPTIONS, self.seed())
+        self.master = None
+        self.executors.clear()
+        self.starting.clear()
+        self.give(Recovered(self.store.copy()))
+        self.give(RecoveredContainers(dict.fromkeys(self.running, 7)))
+
+    def seed(self) -> bytes:
+        return SEED[:-1] + bytes([len(self.lives)])
 
     @rule(ends=st.booleans())
     def containers_go_on(self, ends: bool) -> None:
@@ -420,9 +445,12 @@ class AgentMachine(RuleBasedStateMachine):
 
     def replay(self) -> None:
         """A recorded list of events gives the identical effects."""
-        again = AgentState(OPTIONS, SEED)
-        for now, event, effects in self.events:
-            assert repr(again.handle(now, event)) == effects
+        lives, self.lives = [*self.lives, self.events], []
+        for events in lives:
+            again = AgentState(OPTIONS, self.seed())
+            self.lives.append(events)
+            for now, event, effects in events:
+                assert repr(again.handle(now, event)) == effects
 
 
 AgentMachine.TestCase.settings = settings(
