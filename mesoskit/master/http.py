@@ -20,6 +20,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from mesoskit import __version__
+from mesoskit.master import views
 from mesoskit.master.operator import Replied, Teardown
 from mesoskit.master.options import MESOS_VERSION
 from mesoskit.model.ids import FrameworkId
@@ -89,6 +90,59 @@ def _system() -> dict[str, float]:
     }
 
 
+def state(service: "MasterService", request: Request) -> Reply:
+    """Show everything."""
+    return Reply(body=views.state_view(service.state, service.flags))
+
+
+def summary(service: "MasterService", request: Request) -> Reply:
+    """Show agents and frameworks, with numbers of tasks."""
+    return Reply(body=views.summary_view(service.state))
+
+
+def slaves(service: "MasterService", request: Request) -> Reply:
+    """Show the agents, or the one that C{slave_id} names."""
+    return Reply(body=views.agents_view(service.state, _parameter(request, "slave_id")))
+
+
+def frameworks(service: "MasterService", request: Request) -> Reply:
+    """Show the frameworks, or the one that C{framework_id} names."""
+    return Reply(body=views.frameworks_view(service.state, _parameter(request, "framework_id")))
+
+
+def tasks(service: "MasterService", request: Request) -> Reply:
+    """Show tasks: C{limit} of them from C{offset} on, the latest first unless C{order=asc}."""
+    return Reply(
+        body=views.tasks_view(
+            service.state,
+            limit=_number(request, "limit", 100),
+            offset=_number(request, "offset", 0),
+            ascending=_parameter(request, "order") == "asc",
+            framework_id=_parameter(request, "framework_id"),
+            task_id=_parameter(request, "task_id"),
+        )
+    )
+
+
+def roles(service: "MasterService", request: Request) -> Reply:
+    """Show the roles."""
+    return Reply(body=views.roles_view(service.state))
+
+
+def _parameter(request: Request, name: str) -> str | None:
+    arguments: dict[bytes, list[bytes]] = request.args or {}
+    values = arguments.get(name.encode())
+    return values[0].decode("utf-8", "replace") if values else None
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    """Return a parameter that is a whole number; what is none is ignored, as in Mesos."""
+    given = _parameter(request, name)
+    if given is None or not given.isascii() or not given.isdigit():
+        return default
+    return min(int(given[:9]), 10**8)
+
+
 def redirect(service: "MasterService", request: Request) -> Reply:
     """Send whoever asks to the leading master; the Location has no scheme."""
     info = service.state.info
@@ -138,6 +192,12 @@ ROUTES: tuple[Route, ...] = (
     Route("health", health),
     Route("version", version, under_master=False),
     Route("metrics/snapshot", metrics, under_master=False),
+    Route("state", state),
+    Route("state-summary", summary),
+    Route("slaves", slaves),
+    Route("frameworks", frameworks),
+    Route("tasks", tasks),
+    Route("roles", roles),
     Route("redirect", redirect),
     Route("teardown", teardown),
 )

@@ -5,7 +5,7 @@ Nothing is decided here. Links become numbers, what comes over them becomes even
 store, send), and effects are carried out by their class.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from secrets import token_bytes
@@ -67,6 +67,7 @@ class MasterService(Service):
     @param tls: provides C{IOpenSSLServerConnectionCreator}, where TLS is taken as well.
     @param stopped: called once, with a reason and an exit status, where the master ends by
         itself: it cannot write its registry, say.
+    @param flags: what C{/state} shows of the command line.
     @param seed: 16 bytes that all of the master's ids follow from; random where not given.
 
     @ivar state: what it knows.
@@ -88,6 +89,7 @@ class MasterService(Service):
         tls: Any = None,
         stopped: Callable[[str, int], None] | None = None,
         seed: bytes | None = None,
+        flags: Mapping[str, str] | None = None,
     ) -> None:
         self._reactor = reactor
         self._clock = cast(IReactorTime, reactor)
@@ -96,6 +98,7 @@ class MasterService(Service):
         self._endpoints = tuple(endpoints)
         self._allocator = allocator or HierarchicalAllocator(AllocatorOptions())
         self._stopped = stopped
+        self.flags = dict(flags or {})
         self._seed = token_bytes(16) if seed is None else seed
         self._numbers = count(1)
         self._links: dict[PeerId, Link] = {}

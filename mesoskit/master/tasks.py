@@ -110,8 +110,9 @@ def end_task(
     )
     if unreachable_nanoseconds is not None:
         status.unreachable_time.nanoseconds = unreachable_nanoseconds
+    # A task that has ended keeps its state, but what was said of it is kept (as in Mesos).
+    task.add_status(status.state, status.SerializeToString())
     if task.state != after and legal(task.state, after):
-        task.add_status(status.state, status.SerializeToString())
         transition(state, task, after, _MASTER, reason)
     remove_task(state, task)
     if told:

@@ -270,6 +270,18 @@ class Http(ServiceTestCase):
             self.assertEqual((404, b"404 Not Found."), (status, body), path)
             self.assertEqual("text/plain; charset=utf-8", headers["content-type"])
 
+    def test_state_and_its_kin(self) -> None:
+        self.register()
+        for path in ("state", "state-summary", "slaves", "frameworks", "tasks", "roles"):
+            for prefix in ("/", "/master/"):
+                status, headers, body = self.ask(f"GET {prefix}{path}")
+                self.assertEqual((200, "application/json"), (status, headers["content-type"]))
+                self.assertIsInstance(json.loads(body), dict)
+        _, _, body = self.ask("GET /tasks?limit=abc&order=asc&offset=-1")
+        self.assertEqual({"tasks": []}, json.loads(body))
+        _, _, body = self.ask("GET /slaves?slave_id=nobody")
+        self.assertEqual([], json.loads(body)["slaves"])
+
     def test_redirect_has_no_scheme(self) -> None:
         status, headers, _ = self.ask("GET /master/redirect")
         self.assertEqual((307, "//master.example:5050"), (status, headers["location"]))
