@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -9,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from unittest import SkipTest
 
@@ -153,7 +153,7 @@ class DemoTests(ScriptCase):
 
         def inverting() -> bool:
             nonlocal said
-            with suppress(BlockingIOError):
+            with contextlib.suppress(BlockingIOError):
                 said += os.read(ours, 4096)
             return b"Inverting" in said
 
