@@ -2,19 +2,25 @@
 
 A master that knows only this script runs in a process of its own and answers every launch with
 STARTING, RUNNING and FINISHED; the driver, over TCP on 127.0.0.1, accepts offers, acknowledges,
-and waits for the end of each task by its handle. Run as C{python benchmarks/driver.py [lives]}.
+and waits for the end of each task by its handle. Then executors are started, one after the other,
+by an agent of the same kind, and shut down as soon as they have subscribed. Run as
+C{python benchmarks/driver.py [lives]}.
 """
 
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from statistics import median
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 
 from mesoskit.driver import Framework, FrameworkInfo, Offer, Scheduler, command_task
+from mesoskit.messages import executor_pb2
 from mesoskit.messages.scheduler_pb2 import Call, Event
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.link import Hello, Link, Taken
@@ -178,6 +184,64 @@ def _cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+class FastAgent:
+    """Shuts every executor down that subscribes."""
+
+    def __init__(self) -> None:
+        self.subscribed: Deferred[None] = Deferred()
+
+    def connected(self, link: Link) -> None:
+        """An executor is here."""
+
+    def congestion(self, link: Link, congested: bool) -> None:
+        """Nothing to be done."""
+
+    def lost(self, link: Link, why: str) -> None:
+        """It has gone."""
+
+    def received(self, link: Link, call: Any, number: int | None) -> None:
+        """It has subscribed, or says something else."""
+        link.send(executor_pb2.Event(type=executor_pb2.Event.SHUTDOWN))
+        subscribed, self.subscribed = self.subscribed, Deferred()
+        subscribed.callback(None)
+
+
+EXECUTOR = "from mesoskit.driver import Executor, run_executor; run_executor(Executor())"
+
+
+async def executors(reactor: Any, how_many: int) -> None:
+    """Start so many executors, one after the other."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/socket"
+        agent = FastAgent()
+        factory = StreamFactory(agent, Hello(2), clock=reactor)
+        port = await server_endpoint(reactor, f"unix:{path}").listen(factory)
+        variables = {
+            **os.environ,
+            "MESOSKIT_EXECUTOR_SOCKET": path,
+            "MESOSKIT_EXECUTOR_TOKEN": "token",
+            "MESOS_FRAMEWORK_ID": "f",
+            "MESOS_EXECUTOR_ID": "e",
+        }
+        walls = []
+        for _ in range(how_many):
+            began, waiting = time.monotonic(), agent.subscribed
+            process = subprocess.Popen(
+                [sys.executable, "-c", EXECUTOR], env=variables, stderr=subprocess.DEVNULL
+            )
+            await waiting
+            walls.append(time.monotonic() - began)
+            while process.poll() is None:
+                await deferLater(reactor, 0.01)
+        await port.stopListening()
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = (children.ru_utime + children.ru_stime) / how_many
+        print(
+            f"executor: {median(walls) * 1e3:.0f} ms from its start to its subscription (best"
+            f" {min(walls) * 1e3:.0f}), {cpu * 1e3:.0f} ms of CPU for its whole life"
+        )
+
+
 def run_all(lives: int) -> None:
     """Run each measurement in a process of its own: a reactor runs once."""
     for kind in ("by_handles", "by_callbacks"):
@@ -189,6 +253,8 @@ if __name__ == "__main__":
     arguments = sys.argv[1:]
     if arguments[:1] == ["--master"]:
         master(int(arguments[1]))
+    elif arguments[:1] == ["executors"]:
+        react(executors, (int(arguments[1]),))
     elif arguments and arguments[0] in ("by_handles", "by_callbacks"):
         measure(globals()[arguments[0]], int(arguments[1]), int(arguments[2]))
     else:

@@ -28,26 +28,33 @@ _TLS: Final = ("twisted.internet.ssl", "twisted.protocols.tls")
 _FOOLED: Final = ("twisted.internet.posixbase", "twisted.internet.endpoints")
 
 
-def leave_tls_for_later() -> None:
+def leave_tls_for_later(endpoints: bool = True) -> None:
     """
     Import the reactor and the endpoints without TLS.
 
     To be called by a program of its own (C{twistd}), before anything has imported them; where
     something has, nothing is done.
+
+    @param endpoints: whether Twisted's endpoints are going to be used; a program without
+        them is spared them, too.
     """
     if any(name in sys.modules for name in (_OPENSSL, "twisted.internet.tcp", *_FOOLED)):
         return
     sys.modules[_OPENSSL] = None  # type: ignore[assignment]
     try:
-        import twisted.internet.endpoints
+        if endpoints:
+            import twisted.internet.endpoints
         import twisted.internet.reactor  # noqa: F401
     finally:
         del sys.modules[_OPENSSL]
-    sys.meta_path.insert(0, _Watch())
+    sys.meta_path.insert(0, _Watch([name for name in _FOOLED if name in sys.modules]))
 
 
 class _Watch(MetaPathFinder):
     """Sees that TLS is wanted, by what is imported."""
+
+    def __init__(self, fooled: Sequence[str]) -> None:
+        self._fooled = fooled
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -57,15 +64,16 @@ class _Watch(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Then(spec.loader)
+            spec.loader = _Then(spec.loader, self._fooled)
         return spec
 
 
 class _Then(Loader):
     """Loads a module by its own loader, then brings TLS back."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader, fooled: Sequence[str]) -> None:
         self._loader = loader
+        self._fooled = fooled
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Create it as its own loader does."""
@@ -79,10 +87,10 @@ class _Then(Loader):
         for name in _TLS:
             # Either comes back here when it is imported, and finds the other one there.
             importlib.import_module(name)
-        _restore()
+        _restore(self._fooled)
 
 
-def _restore() -> None:
+def _restore(fooled: Sequence[str]) -> None:
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Watch)]
     from twisted.internet import reactor
     from twisted.internet.interfaces import IReactorSSL
@@ -90,6 +98,6 @@ def _restore() -> None:
 
     if IReactorSSL.providedBy(reactor):
         return
-    for name in _FOOLED:
+    for name in fooled:
         importlib.reload(sys.modules[name])
     alsoProvides(reactor, IReactorSSL)

@@ -27,8 +27,8 @@ def run_executor(executor: Any, environment: ExecutorEnvironment | None = None) 
 
     from mesoskit.app.late_tls import leave_tls_for_later
 
-    # A sixth of an executor's start; who wants TLS gets it when it is first used.
-    leave_tls_for_later()
+    # A quarter of an executor's start; who wants TLS gets it when it is first used.
+    leave_tls_for_later(endpoints=False)
 
     from twisted.internet.task import react
     from twisted.logger import globalLogBeginner, textFileLogObserver

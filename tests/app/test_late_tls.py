@@ -91,6 +91,12 @@ class LateTLS(SynchronousTestCase):
         said = self.python(_ECHO, str(self.home), "nothing")
         self.assertEqual(said, "hello inside True\n")
 
+    def test_program_that_was_spared_the_endpoints_gets_them_with_tls(self) -> None:
+        code = _ECHO.replace("leave_tls_for_later()", "leave_tls_for_later(endpoints=False)")
+        for first in ("nothing", "twisted.internet.endpoints", "twisted.internet.ssl", "treq"):
+            said = self.python(code, str(self.home), first)
+            self.assertEqual(said, "hello inside True\n", first)
+
     def test_whatever_asks_first_brings_tls_back(self) -> None:
         for first in ("twisted.internet.ssl", "twisted.protocols.tls", "treq"):
             said = self.python(_ECHO, str(self.home), first)
