@@ -16,6 +16,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from mesoskit import __version__
+from mesoskit.app import garbage
 from mesoskit.app.late_tls import leave_tls_for_later
 from mesoskit.app.log import logs_as_twistd_does
 from mesoskit.flags import Flag, FlagError, Flags, Values, boolean, port, text
@@ -78,11 +79,12 @@ class DaemonOptions(usage.Options):
             self.given = self.flags.parse(arguments)
         except FlagError as error:
             refuse(self.flags.command, str(error))
-        if getattr(self, "parent", None) is not None:
+        if self.under_twistd:
             self._prepare(self.parent)
 
     def _prepare(self, twistd: Any) -> None:
         """Let twistd go on to what will be a daemon and nothing else."""
+        garbage.hold_off()
         leave_tls_for_later()
         logs_as_twistd_does(twistd)
 
@@ -95,6 +97,11 @@ class DaemonOptions(usage.Options):
         """The pid file that twistd writes, or L{None} where it writes none."""
         parent = getattr(self, "parent", None)
         return None if parent is None else parent.get("pidfile")
+
+    @property
+    def under_twistd(self) -> bool:
+        """Whether the process is twistd's, and so this daemon's alone."""
+        return getattr(self, "parent", None) is not None
 
     @property
     def daemonizes(self) -> bool:
@@ -131,6 +138,8 @@ class Daemon(Service):
     def startService(self) -> None:
         """Start; a failure at once is one line and exit status 1."""
         self.running = 1
+        if self._options is not None and self._options.under_twistd:
+            garbage.begin()
         started: Deferred[Any] = maybeDeferred(self.inner.startService)
         failures: list[Failure] = []
         started.addErrback(failures.append)
