@@ -44,6 +44,9 @@ from mesoskit.agent.launcher_spawn import MARK, Order, Spawner, SpawnError
 
 VERSION = 1
 
+LOOK = 30.0
+"""Seconds after which a launcher without client looks whether it can still be found."""
+
 
 class RequestError(Exception):
     """A request cannot be carried out; the message is the answer."""
@@ -54,13 +57,14 @@ class Launcher:
     Requests in, ends out.
 
     @ivar directory: where socket, record, journal and log are; of mode 0700.
-    @ivar linger: seconds without container and client after which C{run} returns.
+    @ivar linger: seconds without container and client after which C{run} returns. It returns
+        too where nothing runs any more and the directory is gone, so that nobody can ask.
     """
 
     def __init__(self, directory: str, linger: float) -> None:
         self.directory = directory
         self.linger = linger
-        home = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._home = home = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._server = Server(home, self._carry_out)
         self._keeper = Keeper(
             Journal(os.path.join(directory, "journal"), proc.boot_id()),
@@ -68,7 +72,8 @@ class Launcher:
             self._server.selector,
             lambda name, status: self._server.announce(0, "exited", name, status),
         )
-        self._idle_since = time.monotonic()
+        self._look = min(LOOK, max(linger, 0.05))
+        self._idle_since = self._looked = time.monotonic()
         self._verbs: dict[str, Callable[..., Any]] = {
             "hello": self._hello,
             "launch": self._launch,
@@ -104,25 +109,45 @@ class Launcher:
             except Exception:  # whatever it is, the containers' parent must live on
                 complain(traceback.format_exc())
                 time.sleep(0.05)
-        for name in ("launcher.json", "socket"):
-            try:
-                os.unlink(os.path.join(self.directory, name))
-            except FileNotFoundError:
-                pass
+        if self._recorded():
+            for name in ("socket", "launcher.json"):
+                try:
+                    os.unlink(name, dir_fd=self._home)
+                except FileNotFoundError:
+                    pass
 
     def _timeout(self) -> float | None:
-        if self._keeper.containers or self._server.clients:
-            return self._keeper.patience
+        patience = self._keeper.patience
+        if self._server.clients:
+            return patience
+        if self._keeper.containers:
+            return min(self._look, patience or LOOK)
         return max(0.0, self._idle_since + self.linger - time.monotonic())
 
     def _done(self) -> bool:
-        if self._keeper.containers or self._server.clients:
-            self._idle_since = time.monotonic()
-        elif time.monotonic() >= self._idle_since + self.linger:
+        now = time.monotonic()
+        if self._server.clients:
+            self._idle_since = now
+        elif self._keeper.containers:
+            self._idle_since = now
+            # Statuses are kept until somebody asks for them, unless nobody can.
+            if now >= self._looked + self._look:
+                self._looked = now
+                return not self._keeper.running and not self._recorded()
+        elif now >= self._idle_since + self.linger:
             if self._keeper.idle:
                 return True
-            self._idle_since = time.monotonic()
+            self._idle_since = now
         return False
+
+    def _recorded(self) -> bool:
+        """Whether we can be found: the directory may have been swept or removed."""
+        try:
+            descriptor = os.open("launcher.json", os.O_RDONLY, dir_fd=self._home)
+            with open(descriptor, "rb") as file:
+                return bool(json.load(file)["pid"] == os.getpid())
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     # Requests
 

@@ -155,6 +155,11 @@ class Keeper:
         return 1.0 if self._unwritten or unwatched else None
 
     @property
+    def running(self) -> bool:
+        """Whether any container is not over."""
+        return not all(container.over for container in self.containers.values())
+
+    @property
     def idle(self) -> bool:
         """Whether there is nothing to keep."""
         return not self.containers and not proc.children(self._pid)

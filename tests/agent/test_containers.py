@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -458,6 +459,22 @@ class BreakTests(RealTestCase):
         await agent.stop()
         await until(lambda: not alive(pid))
         self.assertFalse(os.path.exists(os.path.join(self.runtime, "launcher.json")))
+
+    async def test_a_launcher_that_nobody_can_find_ends_with_its_last_container(self):
+        agent, ends = await self.started()
+        await agent.launch(self.spec("a", "exit 0"))
+        pid = await agent.launch(self.spec("b", "sleep 1000"))
+        await ends.wait(1)
+        first = self.launcher()
+        await agent.stop()
+        shutil.rmtree(self.runtime)
+        other, _ = await self.started()
+        await until(lambda: self.launcher() != first)
+        self.assertTrue(alive(first))
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: not alive(first))
+        await other.usage()  # the other one was left alone
+        self.assertTrue(alive(self.launcher()))
 
     async def assert_does_not_start(self, agent: LaunchedContainers, why: str) -> None:
         try:
