@@ -71,7 +71,11 @@ def run_task_group(state: AgentState, message: RunTaskGroupMessage) -> None:
 
 
 def update_framework(state: AgentState, message: UpdateFrameworkMessage) -> None:
-    """A framework has changed what it says of itself, or another scheduler has taken it over."""
+    """
+    A framework has changed what it says of itself, another scheduler has taken it over, or it
+    is there again: what it may have missed is sent again at once (recording 10).
+    """
+    updates.send_again(state, FrameworkId(message.framework_id.value))
     framework = state.frameworks.get(FrameworkId(message.framework_id.value))
     if framework is not None and message.HasField("framework_info"):
         framework.update(message.framework_info)

@@ -160,6 +160,16 @@ def resume(state: AgentState) -> None:
         _push(state, key, stream)
 
 
+def send_again(state: AgentState, framework_id: FrameworkId) -> None:
+    """The scheduler of a framework is new, or back: it may have missed what was sent."""
+    if not state.registered:
+        return
+    for key, stream in state.streams.items():
+        if key[0] == framework_id:
+            stream.resume(state.now)
+            _push(state, key, stream)
+
+
 def drop(state: AgentState, key: Key) -> None:
     """Forget a stream and its deadline, not its records."""
     del state.streams[key]

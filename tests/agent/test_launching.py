@@ -96,6 +96,20 @@ class FrameworkTests(SynchronousTestCase):
         again.recover({bench.container_of(): 7})
         self.assertTrue(again.state.frameworks[FRAMEWORK_ID].killing_state)  # type: ignore[index]
 
+    def test_framework_that_is_back_hears_at_once_what_it_has_not_acknowledged(self) -> None:
+        bench = Bench().register()
+        bench.run(task())
+        bench.run(task("other"))
+        bench.clear()
+        message = internal.UpdateFrameworkMessage(framework_info=framework())
+        message.framework_id.value = FRAMEWORK_ID
+        bench.receive(message)
+        self.assertEqual(bench.updates(), [("t", "TASK_STARTING"), ("other", "TASK_STARTING")])
+        bench.acknowledge()
+        bench.clear()
+        bench.receive(message)
+        self.assertEqual(bench.updates(), [])
+
     def test_history_is_kept_within_limits_and_told_at_the_next_registration(self) -> None:
         bench = Bench().register()
         for number in range(200):
