@@ -104,7 +104,6 @@ class Framework(Verbs, Service):
         self._settings = settings
         kept_in = None if id_file is None else Path(id_file)
         self.keeps_id = identity.keeps_id(info, kept_in, failover)
-        self._own_id = bool(info.id.value)
         self._capabilities = capabilities
         if scheduler is not None and not IScheduler.providedBy(scheduler):
             raise TypeError(
@@ -194,7 +193,8 @@ class Framework(Verbs, Service):
 
     def teardown(self) -> Deferred[None]:
         """
-        End the framework: the cluster kills all its tasks and forgets it. Then stop.
+        End the framework: the cluster kills all its tasks and forgets it. Then stop. Started
+        again it is another framework.
 
         The Deferred fires when the link is closed. It fails with L{NotSubscribed} where there is
         no master to tell.
@@ -203,7 +203,7 @@ class Framework(Verbs, Service):
             return fail(NotSubscribed("there is no master that could end the framework now"))
         done = self.call(Call(type=Call.TEARDOWN))
         done.addTimeout(self._settings.teardown_timeout, self.reactor)
-        done.addErrback(self._not_torn_down)
+        done.addCallbacks(lambda _: self._subscription.forget_id(), self._not_torn_down)
         return done.addCallback(lambda _: self._stop())
 
     def _not_torn_down(self, reason: Failure) -> None:
@@ -213,9 +213,8 @@ class Framework(Verbs, Service):
         if self.running:
             super().stopService()  # type: ignore[no-untyped-call]
         gone = self._subscription.stop()
-        if not self.keeps_id and not self._own_id:
-            # It was torn down: started again it is another framework.
-            self.info.ClearField("id")
+        if not self.keeps_id:
+            self._subscription.forget_id()
         self._alarms.clear()
         self._end(lambda: FrameworkStopped("the framework was stopped"), StopAsyncIteration)
         return gone.addCallback(lambda _: self._over.fire(None))
@@ -304,7 +303,7 @@ class Framework(Verbs, Service):
         except Exception:
             self._offers.restore(used)
             return fail()
-        return link.call(call).addCallbacks(
+        return self._subscription.call(call).addCallbacks(
             lambda _: handles,
             self._not_accepted,
             errbackArgs=(used, handles, link),

@@ -14,6 +14,7 @@ class DriverSettings:
 
     @ivar backoff: between attempts to reach a master; each wait is a random part.
     @ivar subscribe_timeout: how long a master may take to answer a subscription.
+    @ivar call_timeout: a master that answers none of the calls that wait for so long is left.
     @ivar missed_heartbeats: a master that sends C{HEARTBEAT} events is left after so many of
         its intervals without any event.
     @ivar failover_timeout: how long the cluster keeps the tasks of a framework that keeps its
@@ -38,6 +39,7 @@ class DriverSettings:
 
     backoff: Backoff = field(default_factory=Backoff)
     subscribe_timeout: float = 30.0
+    call_timeout: float = 60.0
     missed_heartbeats: int = 5
     failover_timeout: float = WEEK
     blip_timeout: float = 600.0

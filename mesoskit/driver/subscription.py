@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from google.protobuf.message import Message
 from twisted.internet.defer import Deferred, fail
@@ -83,6 +83,11 @@ class Subscription:
         self._unheard = ""
         self._silent = 0
         self._interval = 15.0
+        # Calls that wait for their answers, answers that came, and those that had come when
+        # this was looked at last.
+        self._open = 0
+        self._answers = 0
+        self._seen = 0
 
     @property
     def id(self) -> str:
@@ -97,6 +102,12 @@ class Subscription:
                 self.info.id.value = kept
         self._connection.start()
 
+    def forget_id(self) -> None:
+        """Be another framework the next time: this one is no more."""
+        self.info.ClearField("id")
+        if self._id_file is not None:
+            self._id_file.unlink(missing_ok=True)
+
     def stop(self) -> Deferred[None]:
         """Leave the master; fires when the link is closed."""
         gone = self._connection.stop()
@@ -109,7 +120,29 @@ class Subscription:
         if link is None:
             return fail(NotSubscribed("no master knows the framework at the moment"))
         call.framework_id.value = self.id
-        return link.call(call)
+        self._open += 1
+        if "answers" not in self._alarms:
+            self._await_answers()
+        return link.call(call).addBoth(self._answered, link)
+
+    def _answered(self, result: Any, link: Link) -> Any:
+        if link is self.link:
+            self._open -= 1
+            if not isinstance(result, Failure) or isinstance(result.value, CallRefused):
+                self._answers += 1
+        return result
+
+    def _await_answers(self) -> None:
+        """See to it that somebody notices where none come, without a timer for each call."""
+        self._seen = self._answers
+        self._alarms.set("answers", self._settings.call_timeout, self._miss_answers)
+
+    def _miss_answers(self) -> None:
+        if self._open and self._answers == self._seen:
+            timeout = self._settings.call_timeout
+            self._connection.again(f"no answer to any call within {timeout:g} s")
+        elif self._open:
+            self._await_answers()
 
     def send(self, call: Call) -> None:
         """Say what is said again if it is lost; to nobody while there is no master."""
@@ -146,6 +179,8 @@ class Subscription:
         link, self.link = self.link, None
         self._alarms.drop("subscribe")
         self._alarms.drop("heartbeat")
+        self._alarms.drop("answers")
+        self._open = 0
         if link is not None:
             self.log.info("framework {id} lost its master: {why}", id=self.id, why=why)
         self._owner.is_unsubscribed(why, link is not None)

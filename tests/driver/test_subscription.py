@@ -20,7 +20,7 @@ from mesoskit.messages.mesos_pb2 import FrameworkInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event
 from mesoskit.testing.network import Network
 from mesoskit.wire.endpoints import EndpointError
-from mesoskit.wire.link import Refused
+from mesoskit.wire.link import LinkLost, Refused
 from tests.driver.peers import ADDRESS, FRAMEWORK_ID, FrameworkCase
 
 WEEK = 7 * 24 * 3600
@@ -199,6 +199,31 @@ class SubscribeTests(FrameworkCase):
         self.assertEqual(self.master.reasons, ["the peer said: no answer to SUBSCRIBE within 30 s"])
         self.assertTrue(framework.subscribed)
 
+    def test_master_that_answers_no_call_is_left(self) -> None:
+        framework = self.framework()
+        self.master.mute.add(Call.REVIVE)
+        done = framework.revive()
+        self.advance(59)
+        self.assertNoResult(done)
+        self.advance(2)
+        self.failureResultOf(done, LinkLost)
+        self.assertEqual(self.master.links, 2)
+
+    def test_master_that_is_slow_is_not_left(self) -> None:
+        framework = self.framework()
+        self.master.mute.add(Call.REVIVE)
+        framework.revive().addErrback(lambda _: None)
+        for _ in range(10):
+            self.advance(30)
+            self.successResultOf(self.done(framework))
+        self.assertEqual(self.master.links, 1)
+
+    def done(self, framework: Any) -> Any:
+        """Make a call that is answered."""
+        done = framework.suppress()
+        self.advance()
+        return done
+
     def test_missed_heartbeats_mean_another_link(self) -> None:
         framework = self.framework(settings=DriverSettings(missed_heartbeats=3))
         self.master.send(Event(type=Event.HEARTBEAT))
@@ -373,6 +398,13 @@ class KeptIdTests(FrameworkCase):
         again = self.framework(id_file=self.file)
         self.assertEqual(again.id, FRAMEWORK_ID)
         self.assertEqual(self.master.said[-2].framework_id.value, FRAMEWORK_ID)
+
+    def test_torn_down_framework_is_another_one_afterwards(self) -> None:
+        framework = self.framework(id_file=self.file)
+        framework.teardown()
+        self.advance()
+        self.assertFalse(self.file.exists())
+        self.assertEqual(framework.id, "")
 
     def test_id_that_is_no_good_any_more(self) -> None:
         framework = self.framework(id_file=self.file)
