@@ -7,6 +7,7 @@ there was anything to kill.
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import shutil
@@ -377,8 +378,9 @@ class SharedCluster(ClusterTestCase):
         cluster = self._clusters.get(key)
         if cluster is None:
             cluster = self._clusters[key] = Cluster()
-            # Trial tells nobody when the last test of a class has run; the reactor's end is near.
-            reactor.addSystemEventTrigger("after", "shutdown", cluster.close)
+            # Trial tells nobody when the last test of a class has run, and a worker of
+            # C{trial -j} lets the reactor announce its shutdown after every single test.
+            atexit.register(cluster.close)
             await cluster.start(self.agents, agent=self.agent_flags)
         self._use(cluster)
         return cluster

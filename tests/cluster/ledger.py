@@ -16,6 +16,7 @@ from mesoskit.driver import (
     FrameworkError,
     FrameworkInfo,
     Offer,
+    Reason,
     Scheduler,
     TaskHandle,
     TaskInfo,
@@ -51,7 +52,7 @@ class Ledger(Scheduler):
 
     @ivar framework: the driver.
     @ivar statuses: all statuses by task, in order, without answers to reconciliations.
-    @ivar answers: statuses that answer reconciliations (those without a uuid), by task.
+    @ivar answers: statuses that answer reconciliations, by task.
     @ivar messages: what executors have said: (agent, executor, data).
     @ivar lost_agents: agents that are gone.
     @ivar lost_executors: (agent, executor, wait status).
@@ -71,6 +72,7 @@ class Ledger(Scheduler):
         self.offers_seen: list[tuple[str, str]] = []
         self.uuids: set[bytes] = set()
         self._offers: dict[str, Offer] = {}
+        self._waiting = 0
         info = options.pop("info", None)
         if info is None:
             info = FrameworkInfo(user="", name=name)
@@ -100,8 +102,12 @@ class Ledger(Scheduler):
 
     def resource_offers(self, framework: Framework, offers: list[Offer]) -> None:
         for offer in offers:
-            self._offers[offer.id] = offer
             self.offers_seen.append((offer.agent_id, offer.hostname))
+        if self._waiting:
+            self._offers.update((offer.id, offer) for offer in offers)
+        else:
+            # What is not needed now is left to other frameworks.
+            framework.decline(offers, refuse_seconds=3600.0).addErrback(lambda failure: None)
 
     def offer_rescinded(self, framework: Framework, offer_id: str) -> None:
         self._offers.pop(offer_id, None)
@@ -110,7 +116,8 @@ class Ledger(Scheduler):
         if status.uuid:
             assert status.uuid not in self.uuids, "a status was delivered twice"
             self.uuids.add(status.uuid)
-        book = self.statuses if status.uuid else self.answers
+        answer = Reason(status.reason) is Reason.REASON_RECONCILIATION
+        book = self.answers if answer else self.statuses
         book[status.task_id.value].append(status)
 
     def framework_message(
@@ -150,8 +157,17 @@ class Ledger(Scheduler):
                     return self._offers.pop(offer.id)
             return None
 
-        offer = await until("an offer", fitting, seen=lambda: (self.errors, self.held()))
+        await self.framework.when_subscribed()
+        self._waiting += 1
+        try:
+            self.framework.revive().addErrback(lambda failure: None)
+            offer = await until("an offer", fitting, seen=lambda: (self.errors, self.held()))
+        finally:
+            self._waiting -= 1
         assert offer is not None
+        if not self._waiting and (left := self.held()):
+            self._offers.clear()
+            self.framework.decline(left, refuse_seconds=3600.0).addErrback(lambda failure: None)
         return offer
 
     async def launch(
