@@ -34,6 +34,9 @@ UPDATE_RETRY: Final = 1.0
 #: Seconds that an agent is tried for at the start; it gives up on the executor as late.
 FIRST_SUBSCRIPTION: Final = 60.0
 
+#: Seconds that an agent may take to answer a subscription.
+SUBSCRIBE_TIMEOUT: Final = 10.0
+
 #: Updates that may wait for their acknowledgement.
 MOST_UPDATES: Final = 100_000
 
@@ -249,12 +252,14 @@ class ExecutorDriver:
         if self._stopped:
             return
         self._stopped = True
+        self._link = None
         self._alarms.clear()
         self._connection.stop().addCallback(lambda _: self._over.fire(None))
 
     def abandon(self) -> None:
         """Vanish without a word, as a process that is killed; for tests."""
         self._stopping = self._stopped = True
+        self._link = None
         self._alarms.clear()
         self._connection.stop()
 
@@ -267,6 +272,9 @@ class ExecutorDriver:
         for status in self.updates.values():
             call.subscribe.unacknowledged_updates.add().status.CopyFrom(status)
         self._told = set(self.updates)
+        self._alarms.set(
+            "subscribe", SUBSCRIBE_TIMEOUT, lambda: self._connection.again("no answer to SUBSCRIBE")
+        )
         link.call(call).addErrback(self._refused, link)
 
     def _refused(self, reason: Failure, link: Link) -> None:
@@ -281,6 +289,7 @@ class ExecutorDriver:
     def unlinked(self, why: str) -> None:
         """The agent is gone."""
         link, self._link = self._link, None
+        self._alarms.drop("subscribe")
         if link is None:
             return
         self._tell("disconnected", why)
@@ -296,6 +305,8 @@ class ExecutorDriver:
     def _alone(self, why: str) -> None:
         """There is no agent, and none will come: nobody will hear of anything that is said."""
         self._deaf = True
+        self._link = None
+        self._alarms.drop("subscribe")
         self._connection.stop()
         self.shut_down(why)
 
@@ -312,6 +323,7 @@ class ExecutorDriver:
         self._link = self._connection.link
         self._connection.settled()
         self._alarms.drop("agent")
+        self._alarms.drop("subscribe")
         told, self._told = self._told, set()
         for uuid, status in list(self.updates.items()):
             if uuid not in told:

@@ -184,17 +184,23 @@ class Master(Scripted):
 
 
 class Agent(Scripted):
-    """An agent's door; it answers C{SUBSCRIBE} with C{SUBSCRIBED}."""
+    """
+    An agent's door; it answers C{SUBSCRIBE} with C{SUBSCRIBED}.
+
+    @ivar silent: whether it does not.
+    """
 
     role = 2
 
     def __init__(self, network: Network, path: str) -> None:
         super().__init__(network, "agent")
+        self.silent = False
         self.path = path
         self.listen(f"unix:{path}")
 
     def react(self, message: Any) -> None:
-        if message.type == executor.Call.SUBSCRIBE and not self.refusal:
+        kind = executor.Call.SUBSCRIBE
+        if message.type == kind and not self.silent and kind not in self.refusal:
             assert self.link is not None
             event = executor.Event(type=executor.Event.SUBSCRIBED)
             event.subscribed.executor_info.executor_id.value = message.executor_id.value

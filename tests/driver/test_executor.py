@@ -350,7 +350,7 @@ class UpdateTests(ExecutorCase):
         driver = self.driver()
         self.launch()
         self.agent.host.cut()
-        self.agent.refusal[0] = Refused(500, "")  # nothing is answered with SUBSCRIBED
+        self.agent.silent = True
         self.advance(2)
         driver.update("t", TaskState.TASK_RUNNING)
         self.assertEqual(self.statuses(), [])
@@ -410,6 +410,15 @@ class AgentTests(ExecutorCase):
         self.agent.refusal[Call.SUBSCRIBE] = Refused(503, "recovering")
         driver = self.driver()
         self.agent.refusal.clear()
+        self.advance(2)
+        self.assertTrue(driver.subscribed)
+
+    def test_agent_that_does_not_answer_is_asked_again(self) -> None:
+        self.agent.silent = True
+        driver = self.driver()
+        self.advance(9)
+        self.assertEqual(self.agent.links, 1)
+        self.agent.silent = False
         self.advance(2)
         self.assertTrue(driver.subscribed)
 
