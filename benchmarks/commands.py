@@ -103,7 +103,9 @@ def cluster(where: str | None) -> Iterator[Cluster]:
             yield both
         finally:
             with suppress(psutil.NoSuchProcess):
-                both.launcher.kill()
+                _, alive = psutil.wait_procs(both.launcher.children(recursive=True), 10)
+                for process in [*alive, both.launcher]:
+                    process.kill()
 
 
 def measured(where: str | None, body: Callable[[Cluster], Awaitable[Figures]]) -> Figures:

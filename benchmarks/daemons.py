@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,7 +21,8 @@ import psutil
 
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listens on, outside the ephemeral range."""
-    for port in range(15050, 32000):
+    # At random, for others may look for one at the same time.
+    for port in random.sample(range(15050, 32000), 1_000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
