@@ -92,7 +92,7 @@ def _run(
     group: bool = False,
 ) -> None:
     framework_id = FrameworkId(framework_info.id.value)
-    if state.phase is Phase.TERMINATING or not state.agent_id:
+    if state.phase is Phase.TERMINATING or state.leaving or not state.agent_id:
         state.note("warn", f"Ignoring tasks of framework {framework_id}: the agent is ending")
         return
     framework = state.frameworks.get(framework_id)

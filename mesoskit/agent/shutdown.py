@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, completion, processes, updates
-from mesoskit.agent.events import ShutDown
+from mesoskit.agent import checkpoint, completion, executors, processes, updates
+from mesoskit.agent.events import Leave, ShutDown
 from mesoskit.agent.frameworks import Executor, ExecutorState, Framework, Kind
 from mesoskit.agent.phase import Phase
 from mesoskit.messages.executor_pb2 import Event
@@ -17,12 +17,16 @@ from mesoskit.messages.internal_pb2 import (
 )
 from mesoskit.model.events import Drop, Send, Stop, Store
 from mesoskit.model.ids import ExecutorId, FrameworkId
+from mesoskit.model.tasks import Reason, TaskState, as_lost
 
 if TYPE_CHECKING:
     from mesoskit.agent.state import AgentState
 
 KILL_MARGIN: Final = 2.0
 """Seconds that a task is destroyed before its executor's grace period ends, as in Mesos."""
+
+
+STOPPED: Final = "The agent was stopped and ended the task"
 
 
 def shutdown_executor_message(state: AgentState, message: ShutdownExecutorMessage) -> None:
@@ -135,3 +139,29 @@ def framework_gone(state: AgentState) -> None:
     if state.master is not None:
         state.out.append(Drop(state.master, state.stopping_why))
     state.out.append(Stop(state.stopping_why, 0))
+
+
+def leave(state: AgentState, event: Leave) -> None:
+    """The process is to end: nothing that runs here would go on at its next start."""
+    state.leaving = True
+    reason = Reason.REASON_AGENT_RESTARTED
+    for framework in list(state.frameworks.values()):
+        gone = as_lost(TaskState.TASK_GONE, framework.partition_aware)
+        for executor in list(framework.executors.values()):
+            if executor.kind is Kind.CUSTOM:
+                if executor.state in (ExecutorState.REGISTERING, ExecutorState.RUNNING):
+                    executors.destroy(state, executor, gone, reason, STOPPED)
+                continue
+            for task in list(executor.tasks.values()):
+                if not task.killed:
+                    processes.destroy(state, task, gone, reason, STOPPED)
+    # What is on its way to its end anyway is not waited for.
+    for container in list(state.containers):
+        state.destroy(container)
+    left(state)
+
+
+def left(state: AgentState) -> None:
+    """Where the process is to end and nothing runs any more: let it."""
+    if state.leaving and not (state.containers and state.recovery.done):
+        state.out.append(Stop("asked to", 0))

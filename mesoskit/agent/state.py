@@ -40,7 +40,7 @@ from mesoskit.agent.container import (
     UsageRead,
 )
 from mesoskit.agent.environment import agent_variables
-from mesoskit.agent.events import ShutDown
+from mesoskit.agent.events import Leave, ShutDown
 from mesoskit.agent.frameworks import AgentTask, Executor, Framework
 from mesoskit.agent.options import AgentOptions
 from mesoskit.agent.phase import Phase
@@ -76,6 +76,7 @@ class AgentState:
     @ivar containers: who owns a container that was asked for and has not ended.
     @ivar destroying: those of which destruction was asked for and that have not ended.
     @ivar doomed: containers of before a restart that are being destroyed and belong to nobody.
+    @ivar leaving: the process is to end as soon as nothing runs any more.
     @ivar peers: the executors behind links.
     @ivar tokens: which executor may show which token.
     @ivar in_memory: the streams of which nothing is stored, because the store refused it.
@@ -93,6 +94,7 @@ class AgentState:
         self.now = 0.0
         self.out: list[Any] = []
         self.phase = Phase.RECOVERING
+        self.leaving = False
         self.started_at: float | None = None
         self.recovery = recovery.Recovery()
         self.agent_id = AgentId("")
@@ -135,6 +137,8 @@ class AgentState:
         out: list[Any] = []
         self.out = out
         _EVENTS[event.__class__](self, event)
+        if self.leaving and event.__class__ is not Leave:
+            shutdown.left(self)
         return out
 
     def deadline(self) -> float | None:
@@ -262,6 +266,7 @@ _EVENTS: dict[type, Callable[[AgentState, Any], None]] = {
     DiskRead: gc.disk_read,
     Removed: gc.removed,
     ShutDown: shutdown.shut_down,
+    Leave: shutdown.leave,
 }
 """Who hears what happens."""
 
