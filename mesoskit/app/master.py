@@ -60,6 +60,14 @@ def percentage(value: str) -> float:
     return part
 
 
+def heartbeat_interval(value: str) -> float:
+    """Read a time that is long enough to wait for."""
+    interval = duration(value)
+    if interval < 0.1:
+        raise ValueError("must be at least 100ms")
+    return interval
+
+
 FLAGS = Flags(
     "mesos-master",
     [
@@ -122,6 +130,12 @@ FLAGS = Flags(
             True,
             "Offer agents with GPUs only to frameworks that know GPU_RESOURCES.",
         ),
+        Flag(
+            "http_heartbeat_interval",
+            heartbeat_interval,
+            15.0,
+            "Time between two heartbeats to a framework over HTTP.",
+        ),
         Flag("offer_timeout", duration, None, "After which an unanswered offer is rescinded."),
         Flag("roles", roles, None, "The only roles that frameworks may have, comma-separated."),
         Flag("weights", weights, None, "Weights of roles: role=weight,role=weight."),
@@ -183,6 +197,7 @@ def make_master(
         max_agent_ping_timeouts=values.max_agent_ping_timeouts,
         agent_reregister_timeout=values.agent_reregister_timeout,
         recovery_agent_removal_limit=values.recovery_agent_removal_limit,
+        http_heartbeat_interval=values.http_heartbeat_interval,
         offer_timeout=values.offer_timeout,
         roles=values.roles,
         weights=values.weights or {},

@@ -53,7 +53,7 @@ def receive(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
         return _not_subscribed(state, peer, FrameworkId(call.framework_id.value))
     handler = CALLS.get(kind)
     if handler is None:
-        return 501, "Not Implemented"
+        return 501, "501 Not Implemented."
     framework.calls[kind] += 1
     return handler(state, framework, call)
 
@@ -70,7 +70,8 @@ def _not_subscribed(state: "MasterState", peer: Peer, framework_id: FrameworkId)
         )
     if not framework.connected:
         return 403, "Framework is not subscribed"
-    return 403, "Call is not from registered framework"
+    # Another link is: over HTTP this is told as what is wrong with the stream id.
+    return 409, "Call is not from registered framework"
 
 
 def not_understood(state: "MasterState", peer: Peer, message: Message) -> "Refusal":

@@ -24,6 +24,7 @@ from mesoskit.master import views
 from mesoskit.master.operator import Replied, Teardown
 from mesoskit.master.options import MESOS_VERSION
 from mesoskit.model.ids import FrameworkId
+from mesoskit.wire.http import WebExchange
 
 if TYPE_CHECKING:
     from mesoskit.master.service import MasterService
@@ -49,7 +50,8 @@ def text(status: int, why: str) -> Reply:
     return Reply(status, why.encode(), {"Content-Type": "text/plain; charset=utf-8"})
 
 
-Handler = Callable[["MasterService", Request], "Reply | Deferred[Reply]"]
+Handler = Callable[["MasterService", Request], "Reply | Deferred[Reply] | int"]
+"""Returns an answer, now or later, or C{NOT_DONE_YET} where it answers by itself."""
 
 
 def health(service: "MasterService", request: Request) -> Reply:
@@ -173,6 +175,12 @@ def _form(request: Request) -> dict[str, str]:
         return {}
 
 
+def scheduler(service: "MasterService", request: Request) -> int:
+    """Take a call of a framework."""
+    service.schedulers.post(WebExchange(request))
+    return NOT_DONE_YET
+
+
 @dataclass(slots=True, frozen=True)
 class Route:
     """
@@ -200,6 +208,7 @@ ROUTES: tuple[Route, ...] = (
     Route("roles", roles),
     Route("redirect", redirect),
     Route("teardown", teardown),
+    Route("api/v1/scheduler", scheduler),
 )
 """Every endpoint; adding one is adding a row."""
 
@@ -210,6 +219,8 @@ class MasterResource(Resource):
 
     @param service: whose state is shown.
     @param routes: rows of the table.
+
+    @ivar calls: the routes that take the short way (L{mesoskit.wire.quick}).
     """
 
     isLeaf = True
@@ -218,18 +229,31 @@ class MasterResource(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         self._service = service
         self._handlers: dict[str, Handler] = {}
+        post = service.schedulers.post
+        self.calls = {b"/api/v1/scheduler": post, b"/master/api/v1/scheduler": post}
         for route in routes:
             self._handlers[route.path] = route.handler
             if route.under_master:
                 self._handlers[f"master/{route.path}"] = route.handler
 
+    def _find(self, path: str) -> Handler | None:
+        """Return the handler of the longest route that C{path} is, or is under."""
+        while path:
+            handler = self._handlers.get(path)
+            if handler is not None:
+                return handler
+            path = path.rpartition("/")[0]
+        return None
+
     def render(self, request: Request) -> Any:
         """Answer a request, at once or later."""
         path = request.path.decode("utf-8", "replace").strip("/")
-        handler = self._handlers.get(path)
+        handler = self._find(path)
         if handler is None:
             return _write(request, text(404, "404 Not Found."))
         reply = handler(self._service, request)
+        if isinstance(reply, int):
+            return reply
         if isinstance(reply, Reply):
             return _write(request, reply)
         gone: list[Any] = []

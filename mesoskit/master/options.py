@@ -14,9 +14,6 @@ from mesoskit.messages.mesos_pb2 import MasterInfo
 MESOS_VERSION = "1.12.0"
 """The release of Apache Mesos whose protocol is spoken here, as C{MasterInfo.version} tells it."""
 
-HEARTBEAT_INTERVAL = 15.0
-"""How often a framework over HTTP gets a C{HEARTBEAT} event, as C{SUBSCRIBED} tells it."""
-
 
 @dataclass(slots=True, frozen=True)
 class MasterOptions:
@@ -43,6 +40,8 @@ class MasterOptions:
     @ivar registry_gc_interval: how often old unreachable and gone agents are forgotten.
     @ivar registry_max_agent_age: those older than this.
     @ivar registry_max_agent_count: and those beyond this number.
+    @ivar http_heartbeat_interval: how often a framework over HTTP gets a C{HEARTBEAT} event,
+        as C{SUBSCRIBED} tells every framework (ours: Mesos' master has no flag for its 15 s).
     @ivar story_length: how many past transitions L{mesoskit.master.story} can look back on
         (ours; not a flag of Mesos).
     """
@@ -65,6 +64,7 @@ class MasterOptions:
     registry_gc_interval: float = 900.0
     registry_max_agent_age: float = 1209600.0
     registry_max_agent_count: int = 102400
+    http_heartbeat_interval: float = 15.0
     story_length: int = 20000
 
     def __post_init__(self) -> None:

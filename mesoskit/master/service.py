@@ -26,6 +26,7 @@ from mesoskit.cluster.turns import Turns
 from mesoskit.master.operator import Replied, Request, Requested
 from mesoskit.master.options import MasterOptions
 from mesoskit.master.state import MasterState
+from mesoskit.messages.mesos_pb2 import MasterInfo
 from mesoskit.model.events import (
     Answer,
     Congestion,
@@ -39,14 +40,22 @@ from mesoskit.model.events import (
     Stop,
 )
 from mesoskit.model.ids import Ids, PeerId
+from mesoskit.model.validation_call import validate_scheduler_call
 from mesoskit.wire.endpoints import server_endpoint
+from mesoskit.wire.exchange import Away
 from mesoskit.wire.link import CallID, Hello, Link, Refused, Taken
 from mesoskit.wire.port import PortFactory, PortSettings
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.stream import StreamFactory
+from mesoskit.wire.v1_scheduler import SchedulerCarrier
 
 _TAKEN = Taken()
 _ACCEPTED_ROLES = (PeerKind.AGENT, PeerKind.FRAMEWORK, PeerKind.TOOL)
+
+
+def _invalid_call(call: Any, principal: str | None) -> str | None:
+    error = validate_scheduler_call(call, principal)
+    return None if error is None else f"Failed to validate scheduler::Call: {error}"
 
 
 class NotRunning(Exception):
@@ -72,6 +81,8 @@ class MasterService(Service):
 
     @ivar state: what it knows.
     @ivar factory: makes its native links; C{port} is the factory that listens.
+    @ivar leader: the master that leads; L{None} while none does.
+    @ivar schedulers: the frameworks that come over HTTP.
     """
 
     log = Logger()
@@ -112,6 +123,15 @@ class MasterService(Service):
             accept=_ACCEPTED_ROLES,
             settings=settings,
         )
+        self.schedulers = SchedulerCarrier(
+            self,
+            Hello(PeerKind.FRAMEWORK),
+            clock=self._clock,
+            interval=options.http_heartbeat_interval,
+            gate=self.away,
+            invalid=_invalid_call,
+            settings=settings,
+        )
         self.port = PortFactory(
             self.factory, self.resource, clock=self._clock, settings=port_settings, tls=tls
         )
@@ -127,6 +147,7 @@ class MasterService(Service):
     def _start_state(self, options: MasterOptions) -> None:
         """Make the state, whose MasterInfo tells the port."""
         self.state = MasterState(options, Ids(self._seed), self._allocator, self._clock.seconds())
+        self.leader: MasterInfo | None = self.state.info
         self.turns = Turns(
             self._clock,
             self.state.handle,
@@ -163,11 +184,30 @@ class MasterService(Service):
 
         return MasterResource(self)
 
+    def away(self, path: str) -> Away | None:
+        """
+        Say why requests for C{path} are not taken now: another master leads, none does, or
+        the registry is not read yet (C{Master::Http::redirect} and its callers).
+
+        Who is sent to the leader is sent to the path under C{/master}, and told no scheme.
+        """
+        leader = self.leader
+        if leader is None:
+            return Away(503, "No leader elected")
+        if leader.id != self.state.info.id:
+            if path.split("/", 2)[1:2] != ["master"]:
+                path = f"/master{path}"
+            return Away(307, headers={"Location": f"//{leader.hostname}:{leader.port}{path}"})
+        if not self.state.ready:
+            return Away(503, "Master has not finished recovery")
+        return None
+
     def stopService(self) -> "Deferred[None]":
         """Stop listening, end every link, close the store; fires when all is closed."""
         super().stopService()  # type: ignore[no-untyped-call]
         self.turns.stop()
         self.factory.lose_all("The master is shutting down")
+        self.schedulers.lose_all("The master is shutting down")
         self.port.close_undecided()
         waiting, self._requests = self._requests, {}
         for deferred in waiting.values():
@@ -183,6 +223,7 @@ class MasterService(Service):
     def _ended(self, stop: Stop) -> None:
         """The state asked to end."""
         self.factory.lose_all(stop.why)
+        self.schedulers.lose_all(stop.why)
         waiting, self._requests = self._requests, {}
         for deferred in waiting.values():
             deferred.errback(NotRunning(stop.why))

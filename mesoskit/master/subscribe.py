@@ -22,7 +22,6 @@ In each but the first case all agents hear how things stand (C{UpdateFrameworkMe
 from typing import TYPE_CHECKING
 
 from mesoskit.master import frameworks, offers
-from mesoskit.master.options import HEARTBEAT_INTERVAL
 from mesoskit.master.records import Framework, Peer, framework_roles
 from mesoskit.messages.mesos_pb2 import FrameworkInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event
@@ -195,6 +194,6 @@ def _subscribed(state: "MasterState", framework: Framework) -> None:
     event.type = Event.SUBSCRIBED
     subscribed = event.subscribed
     subscribed.framework_id.value = framework.id
-    subscribed.heartbeat_interval_seconds = HEARTBEAT_INTERVAL
+    subscribed.heartbeat_interval_seconds = state.options.http_heartbeat_interval
     subscribed.master_info.CopyFrom(state.info)
     state.to_framework(framework, event)

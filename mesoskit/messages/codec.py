@@ -47,6 +47,10 @@ class Malformed(ValueError):
         return f"not a {self.name}: {self.reason}"
 
 
+class NotJson(Malformed):
+    """What came is not JSON at all."""
+
+
 # Bytes
 
 
@@ -178,7 +182,7 @@ def from_json(cls: type[M], text: bytes | str) -> M:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise Malformed(cls.DESCRIPTOR.full_name, f"not JSON: {error}") from None
+        raise NotJson(cls.DESCRIPTOR.full_name, f"not JSON: {error}") from None
     return from_dict(cls, value)
 
 

@@ -4,12 +4,21 @@ L{mesoskit.wire.port} imports this when the first HTTP connection comes: C{twist
 takes about 20 ms and 4 MB that a process without HTTP clients goes without.
 """
 
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any, Final, cast
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
+from twisted.python.failure import Failure
+from twisted.web import http
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
+from zope.interface import implementer
+
+from mesoskit.wire.endpoints import address_text
+from mesoskit.wire.exchange import REASONS, Streaming
+from mesoskit.wire.quick import Heads, Post, QuickChannel
 
 # One that has been told nothing yet may go on sending so many times the limit before it
 # is cut off: many clients do not listen before they have sent everything.
@@ -82,7 +91,7 @@ class LimitedRequest(Request):
 
 class LimitedSite(Site):
     """
-    A site with a limit for bodies, and without a log line a request.
+    A site with limits for bodies and for the time they take, and without a log line a request.
 
     Bodies of forms are left to the resources: parsing them before anyone has decided
     whether the request is allowed would cost memory (C{request.content} has them).
@@ -91,14 +100,25 @@ class LimitedSite(Site):
     """
 
     displayTracebacks = False
+    protocol: Any = QuickChannel
 
     def __init__(
-        self, resource: IResource, *, clock: IReactorTime, body_limit: int, idle: float
+        self,
+        resource: IResource,
+        *,
+        clock: IReactorTime,
+        body_limit: int,
+        idle: float,
+        patience: float = 30.0,
     ) -> None:
         """
         Serve C{resource} as the root.
 
+        @param resource: may have an attribute C{calls}, the call routes by their paths, for
+            what takes the short way (L{mesoskit.wire.quick}); the resource must answer
+            them itself as well.
         @param idle: seconds after which a connection that asks nothing is closed.
+        @param patience: seconds within which a request must be whole.
         """
         super().__init__(  # type: ignore[no-untyped-call]
             resource,
@@ -108,6 +128,135 @@ class LimitedSite(Site):
             parsePOSTFormSubmission=False,
         )
         self.body_limit = body_limit
+        self._patience = patience
+        calls: Mapping[bytes, Post] = getattr(resource, "calls", {})
+        self._heads = Heads(calls, clock)
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Return what speaks on a new connection."""
+        channel: Any = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+        channel.heads = self._heads
+        channel.patience = self._patience
+        return channel
 
     def log(self, request: object) -> None:
         """Log nothing: what matters of a request its resource logs."""
+
+
+class WebExchange:
+    """
+    A request of C{twisted.web} as an L{mesoskit.wire.exchange.Exchange}.
+
+    The resource that makes one returns L{twisted.web.server.NOT_DONE_YET}.
+    """
+
+    def __init__(self, request: http.Request) -> None:
+        self._request: Any = request
+        self._writer: Streaming | None = None
+        self._left = ""
+        request.notifyFinish().addErrback(self._gone)
+
+    @property
+    def path(self) -> str:
+        """What was asked for, without a query."""
+        return cast(bytes, self._request.path).decode("latin-1")
+
+    @property
+    def method(self) -> str:
+        """C{POST} …"""
+        return cast(bytes, self._request.method).decode("latin-1")
+
+    @property
+    def peer(self) -> str:
+        """Where the client is, for logs."""
+        return address_text(self._request.getClientAddress())
+
+    @property
+    def body(self) -> bytes:
+        """The body."""
+        content = self._request.content
+        return b"" if content is None else cast(bytes, content.getvalue())
+
+    def header(self, name: str) -> str | None:
+        """Return a header by its name in lower case."""
+        values = self._request.requestHeaders.getRawHeaders(name)
+        return None if values is None else ", ".join(values)
+
+    def reply(self, status: int, why: str = "", headers: Mapping[str, str] | None = None) -> None:
+        """Answer with a text, or with nothing."""
+        if self._left:
+            return
+        request = self._head(status, headers)
+        body = why.encode()
+        if body:
+            request.setHeader("Content-Type", "text/plain; charset=utf-8")
+        request.setHeader("Content-Length", str(len(body)))
+        request.write(body)
+        request.finish()
+
+    def begin(self, headers: Mapping[str, str], writer: Streaming) -> None:
+        """Answer with a body that does not end so far."""
+        if self._left:
+            writer.gone(self._left)
+            return
+        request = self._head(200, headers)
+        self._writer = writer
+        # Before the first write, which may fill the transport already.
+        request.registerProducer(_Producer(writer), True)
+        transport = self._request.channel.transport
+        if ITCPTransport.providedBy(transport):
+            # A client whose machine is gone says nothing any more, and need not be sent anything.
+            transport.setTcpKeepAlive(True)
+        request.write(b"")
+
+    def write(self, data: bytes) -> None:
+        """Send one chunk in one write."""
+        if not self._left:
+            self._request.write(data)
+
+    def finish(self) -> None:
+        """End the body."""
+        if not self._left:
+            self._request.unregisterProducer()
+            self._request.finish()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        if not self._left:
+            self._request.channel.transport.abortConnection()
+
+    def _head(self, status: int, headers: Mapping[str, str] | None) -> Any:
+        request = self._request
+        request.setResponseCode(status, REASONS[status].encode() if status in REASONS else None)
+        # The server's name is none of the client's business, and a guessed type is wrong.
+        request.responseHeaders.removeHeader("Server")
+        request.responseHeaders.removeHeader("Content-Type")
+        for name, value in (headers or {}).items():
+            request.setHeader(name, value)
+        return request
+
+    def _gone(self, reason: Failure) -> None:
+        done = isinstance(reason.value, ConnectionDone)
+        self._left = "connection closed" if done else reason.getErrorMessage()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.gone(self._left)
+
+
+@implementer(IPushProducer)
+class _Producer:
+    """Tells who writes a stream what the transport says."""
+
+    def __init__(self, writer: Streaming) -> None:
+        self._writer = writer
+
+    def pauseProducing(self) -> None:
+        """The transport takes no more for now."""
+        self._writer.pause()
+
+    def resumeProducing(self) -> None:
+        """The transport takes more again."""
+        self._writer.resume()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; the request says so as well."""

@@ -36,6 +36,7 @@ class PortSettings:
     @ivar maximum_http: HTTP connections, whatever they are doing; beyond, a new one is closed.
     @ivar body_limit: the longest body of an HTTP request, in bytes.
     @ivar http_idle: seconds after which an HTTP connection that asks nothing is closed.
+    @ivar http_patience: seconds within which an HTTP request must be whole.
     """
 
     decide_timeout: float = 5.0
@@ -43,6 +44,7 @@ class PortSettings:
     maximum_http: int = 10_000
     body_limit: int = 16 * 1024 * 1024
     http_idle: float = 60.0
+    http_patience: float = 30.0
 
 
 @implementer(IProtocol)
@@ -215,6 +217,7 @@ class PortFactory:
                 clock=self._clock,
                 body_limit=self.settings.body_limit,
                 idle=self.settings.http_idle,
+                patience=self.settings.http_patience,
             )
         protocol.http = True
         self._http_count += 1

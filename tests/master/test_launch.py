@@ -444,7 +444,7 @@ class Calls(SynchronousTestCase):
         _, framework_id = bench.subscribe()
         second, _ = bench.subscribe()
         self.assertEqual(
-            (403, "Call is not from registered framework"),
+            (409, "Call is not from registered framework"),
             bench.call(second, scheduler_call(Call.REVIVE, framework_id)),
         )
 

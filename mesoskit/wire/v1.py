@@ -1,0 +1,199 @@
+"""The v1 HTTP carrier: links of streams and the POSTs that belong to them.
+
+A peer's SUBSCRIBE is answered with a stream of events that does not end, under an id that
+all its other calls must name (C{docs/scheduler-http-api.md} of Apache Mesos). Stream and
+calls together are one L{mesoskit.wire.link.Link}; the stream's end is the link's end.
+
+This file is about what all v1 APIs share: one API more is a subclass of L{V1Carrier}
+(L{mesoskit.wire.v1_scheduler}). What is true of the peer is for the receiver to know, and
+its refusals are passed on as they are.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
+from uuid import uuid4
+
+from google.protobuf.message import Message
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from mesoskit.wire import media
+from mesoskit.wire.counters import Counters
+from mesoskit.wire.exchange import Exchange, Gate
+from mesoskit.wire.heartbeats import Heartbeats
+from mesoskit.wire.link import Hello, Receiver, Refused
+from mesoskit.wire.settings import StreamSettings
+from mesoskit.wire.v1_stream import Stray, V1Stream
+
+#: The header that binds a call to its stream.
+STREAM_ID: Final = "mesos-stream-id"
+
+Invalid = Callable[[Any, str | None], "str | None"]
+"""Says what is wrong with a call from this principal, as the receiver would; L{None}: nothing."""
+
+_DEFAULTS: Final = StreamSettings()
+
+
+class V1Carrier(ABC):
+    """
+    One v1 API of a daemon, and the streams that are open there.
+
+    @cvar call_class: what peers POST.
+    @cvar event_class: what streams carry.
+    @cvar heartbeat: the record of a heartbeat, by media type.
+
+    @ivar hello: what each link says of its peer, for peers say nothing of themselves here.
+    @ivar settings: limits, of which C{high_water}, C{low_water}, C{outbound_cap},
+        C{linger}, C{maximum_calls} and C{maximum_links} count here.
+    @ivar counters: what the streams carried.
+    @ivar streams: those that are open, by id.
+    """
+
+    call_class: ClassVar[type[Message]]
+    event_class: ClassVar[type[Message]]
+    heartbeat: ClassVar[Mapping[str, bytes]]
+
+    log = Logger()
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        hello: Hello,
+        *,
+        clock: IReactorTime,
+        interval: float,
+        gate: Gate,
+        invalid: Invalid,
+        settings: StreamSettings | None = None,
+        counters: Counters | None = None,
+    ) -> None:
+        """
+        Prepare to take requests; L{post} is given them.
+
+        @param receiver: hears the links.
+        @param interval: seconds between two heartbeats on a stream.
+        @param gate: says whether requests are taken at all now.
+        @param invalid: what the receiver would say against a call. It is asked only where
+            a header is wrong as well, and decides which of the two is told.
+        """
+        self.receiver = receiver
+        self.hello = hello
+        self.clock = clock
+        self.settings = settings or _DEFAULTS
+        self.counters = counters or Counters()
+        self.heartbeats = Heartbeats(clock, interval)
+        self.streams: dict[str, V1Stream] = {}
+        self._gate = gate
+        self._invalid = invalid
+        self._closed = False
+
+    # What an API says of itself.
+
+    @abstractmethod
+    def opens(self, call: Any) -> bool:
+        """Say whether this call asks for a stream."""
+
+    @abstractmethod
+    def wants_answer_in_a_type(self, call: Any) -> bool:
+        """Say whether a call that opens no stream must accept one of the two media types."""
+
+    def status_of(self, call: Any) -> int:
+        """Return the status of the answer to a call that was taken."""
+        return 202
+
+    @abstractmethod
+    def sent(self, stream: V1Stream, event: Any) -> None:
+        """An event was sent; told until C{stream.subject} is set."""
+
+    @abstractmethod
+    def ended(self, stream: V1Stream) -> None:
+        """A stream takes part in nothing any more."""
+
+    def refusal(self, outcome: Refused, call: Any, stream_id: str | None) -> Refused:
+        """Return how a refusal is told to whoever named this stream id with the call."""
+        return outcome
+
+    # Requests.
+
+    def post(self, exchange: Exchange) -> None:
+        """Take a request to this API, whatever its method; it is answered in any case."""
+        away = self._gate(exchange.path)
+        if away is not None:
+            exchange.reply(away.status, away.why, away.headers)
+            return
+        if exchange.method != "POST":
+            exchange.reply(405, _not_allowed(exchange.method), {"Allow": "POST"})
+            return
+        try:
+            call = media.read(self.call_class, exchange.header("content-type"), exchange.body)
+        except media.Unreadable as unreadable:
+            exchange.reply(unreadable.status, unreadable.why)
+            return
+        try:
+            if self.opens(call):
+                self._subscribe(exchange, call)
+            else:
+                self._call(exchange, call)
+        except Exception:
+            self.counters.error("internal")
+            self.log.failure("A request of {peer} failed", peer=exchange.peer)
+            exchange.reply(500, "internal error")
+
+    def _subscribe(self, exchange: Exchange, call: Message) -> None:
+        chosen = media.preferred(exchange.header("accept"))
+        wrong: tuple[int, str] | None = None
+        if chosen is None:
+            wrong = 406, media.NOT_ACCEPTABLE
+        elif exchange.header(STREAM_ID) is not None:
+            wrong = 400, "Subscribe calls should not include the 'Mesos-Stream-Id' header"
+        elif self._closed:
+            wrong = 503, "shutting down"
+        elif len(self.streams) >= self.settings.maximum_links:
+            self.counters.error("too-many")
+            wrong = 503, f"no room for more than {self.settings.maximum_links} streams"
+        if wrong is not None or chosen is None:
+            self._turn_away(exchange, call, wrong or (406, media.NOT_ACCEPTABLE))
+            return
+        stream = V1Stream(self, exchange, str(uuid4()), chosen)
+        self.streams[stream.id] = stream
+        stream.open(call)
+
+    def _call(self, exchange: Exchange, call: Message) -> None:
+        if self.wants_answer_in_a_type(call) and media.preferred(exchange.header("accept")) is None:
+            self._turn_away(exchange, call, (406, media.NOT_ACCEPTABLE))
+            return
+        stream = self.streams.get(exchange.header(STREAM_ID) or "")
+        if stream is None:
+            self.stray(exchange, call)
+        else:
+            stream.take(exchange, call)
+
+    def _turn_away(self, exchange: Exchange, call: Message, wrong: tuple[int, str]) -> None:
+        """Refuse for the sake of a header, unless the call itself is wrong already."""
+        invalid = self._invalid(call, None)
+        exchange.reply(*(wrong if invalid is None else (400, invalid)))
+
+    def stray(self, exchange: Exchange, call: Message) -> None:
+        """
+        Take a call that belongs to no stream that is open.
+
+        The receiver hears it over a link that subscribes to nothing, so it can only say
+        why not: which of the reasons it is depends on what it knows.
+        """
+        if self._closed:
+            exchange.reply(503, "shutting down")
+        else:
+            Stray(self, exchange, exchange.header(STREAM_ID)).open(call)
+
+    # The end.
+
+    def lose_all(self, why: str) -> None:
+        """End every stream, and begin no other."""
+        self._closed = True
+        for stream in list(self.streams.values()):
+            stream.lose(why)
+
+
+def _not_allowed(method: str) -> str:
+    return f"405 Method Not Allowed. Expecting one of {{ 'POST' }}, but received '{method}'."
