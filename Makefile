@@ -71,7 +71,7 @@ soak: $(COMPILED)
 	MESOSKIT_SOAK=1 $(BIN)/python -m twisted.trial tests
 
 bench: $(COMPILED)
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 deps:
 	@missing=; for name in $(SYSTEM_PACKAGES); do \

@@ -9,11 +9,9 @@ launcher beside the process itself.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -50,17 +48,9 @@ class Cluster:
 
     def __init__(self, master: Daemon, agent: Daemon) -> None:
         self.master, self.agent = master, agent
-        self.launcher = self._launcher()
+        self.launcher = agent.launcher()
         self.framework: Any = None
         self.reactor: Any = None
-
-    def _launcher(self) -> psutil.Process:
-        """Find the parent of the agent's tasks, by what it writes of itself."""
-        for _ in range(500):
-            for path in self.agent.home.glob("run/**/launcher.json"):
-                return psutil.Process(json.loads(path.read_text())["pid"])
-            time.sleep(0.01)
-        raise RuntimeError("the agent has no launcher")
 
     def cpu(self) -> Figures:
         """Return the CPU seconds that each process has used by itself."""
@@ -86,15 +76,16 @@ class Cluster:
 
 
 @contextmanager
-def cluster(where: str | None) -> Iterator[Cluster]:
+def cluster(where: str | None, user: str) -> Iterator[Cluster]:
     """Start a master and an agent there; end them, and the launcher, afterwards."""
+    switch = "--switch_user" if user else "--no-switch_user"
     with (
         Daemon("mesos-master", "--registry=in_memory", "--allocation_interval=50ms") as master,
         Daemon(
             "mesos-agent",
             f"--master={master.address}",
             _ROOM,
-            "--no-switch_user",
+            switch,
             where=where,
         ) as agent,
     ):
@@ -108,15 +99,21 @@ def cluster(where: str | None) -> Iterator[Cluster]:
                     process.kill()
 
 
-def measured(where: str | None, body: Callable[[Cluster], Awaitable[Figures]]) -> Figures:
-    """Run a measurement on a cluster and a reactor of its own."""
+def measured(
+    where: str | None, user: str, body: Callable[[Cluster], Awaitable[Figures]]
+) -> Figures:
+    """
+    Run a measurement on a cluster and a reactor of its own.
+
+    @param user: whom the tasks run as; empty for the agent's own user.
+    """
     epollreactor.install()  # type: ignore[no-untyped-call]
     from twisted.internet import reactor
 
     clock: Any = reactor
     outcome: list[Any] = []
-    with cluster(where) as both:
-        info = FrameworkInfo(name="bench", user="root")
+    with cluster(where, user) as both:
+        info = FrameworkInfo(name="bench", user=user or "root")
         both.reactor = clock
         both.framework = Framework(clock, both.master.address, info)
 
@@ -245,18 +242,22 @@ def main() -> None:
     parser.add_argument("--where", default=_MEMORY, help="where the agent's work_dir is made")
     chosen = parser.parse_args()
 
-    def median(measure: Callable[[Cluster], Awaitable[Figures]]) -> Figures:
-        round_ = partial(measured, chosen.where, measure)
+    def median(measure: Callable[[Cluster], Awaitable[Figures]], user: str = "") -> Figures:
+        round_ = partial(measured, chosen.where, user, measure)
         rounds = [in_child(round_) for _ in range(chosen.runs)]
         return {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
 
     runs = f"median of {chosen.runs} runs"
     rows = []
     executor = median(partial(in_one_executor, chosen.tasks))
-    for what, each in (
+    kinds = [
         ("commands", median(partial(commands, chosen.tasks))),
         ("in one executor", executor),
-    ):
+    ]
+    if os.geteuid() == 0:
+        other = median(partial(commands, chosen.tasks), "nobody")
+        kinds.insert(1, ("commands as another user", other))
+    for what, each in kinds:
         cost = [f"{each[name]:.2f}" for name in ("master", "agent", "launcher", "own")]
         least = f"{each['floor']:.2f}" if "floor" in each else "-"
         rows.append([what, f"{each['seconds']:.2f}", least, f"{each['first'] * 1000:.0f}", *cost])

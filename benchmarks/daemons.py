@@ -53,6 +53,8 @@ class Daemon:
         @param where: a directory for its own; that for temporary files by default.
         """
         self.home = Path(tempfile.mkdtemp(prefix="bench-", dir=where))
+        # Tasks of other users have to come through.
+        self.home.chmod(0o755)
         self.port = free_port()
         self.log = self.home / "log"
         command = [
@@ -94,6 +96,14 @@ class Daemon:
     def rss(self) -> int:
         """Return its resident bytes."""
         return int(self._measured.memory_info().rss)
+
+    def launcher(self) -> psutil.Process:
+        """Return the parent of an agent's tasks, found by what it writes of itself."""
+        for _ in range(500):
+            for path in self.home.glob("run/**/launcher.json"):
+                return psutil.Process(json.loads(path.read_text())["pid"])
+            time.sleep(0.01)
+        raise RuntimeError("the agent has no launcher")
 
     def private(self) -> int:
         """Return the bytes that are its alone."""

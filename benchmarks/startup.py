@@ -1,4 +1,6 @@
-"""From exec to the first answer of /health, and the resident memory of an idle daemon.
+"""
+From exec to the first answer of /health, and the resident memory of an idle daemon and, of an
+agent, of the launcher, the parent of its tasks.
 
 python benchmarks/startup.py [--runs 5]
 """
@@ -20,23 +22,28 @@ def main() -> None:
         ("mesos-master", ()),
         ("mesos-agent", ("--master=127.0.0.1:9", "--resources=cpus:2;mem:512;disk:512")),
     ):
-        seconds, memory = [], []
+        seconds, memory, launcher = [], [], [0]
         for _ in range(chosen.runs + 1):
             with Daemon(plugin, *flags) as daemon:
                 seconds.append(daemon.started)
                 time.sleep(0.5)
                 memory.append(daemon.rss())
+                if plugin == "mesos-agent":
+                    process = daemon.launcher()
+                    launcher.append(process.memory_info().rss)
+                    process.kill()
         # The first one also fills the caches of the file system.
         rows.append(
             [
                 plugin,
                 f"{statistics.median(seconds[1:]):.2f}",
-                f"{statistics.median(memory[1:]) / 1e6:.0f}",
+                f"{statistics.median(memory[1:]) / 1e6:.1f}",
+                f"{launcher[-1] / 1e6:.1f}",
             ]
         )
     table(
         f"Start of a daemon, median of {chosen.runs} runs",
-        ["daemon", "s to /health", "idle RSS MB"],
+        ["daemon", "s to /health", "idle RSS MB", "its launcher's"],
         rows,
     )
 
