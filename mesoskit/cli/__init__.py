@@ -38,8 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         return wrong("mesoskit", f"unknown command {name!r}{nearest(name)}")
-    run: Callable[[Sequence[str]], int] = import_module(COMMANDS[name][0]).run
-    return run(rest)
+    try:
+        run: Callable[[Sequence[str]], int] = import_module(COMMANDS[name][0]).run
+        return run(rest)
+    except KeyboardInterrupt:  # before the command could see to it itself
+        return 130
 
 
 def usage() -> str:

@@ -39,7 +39,9 @@ def run(main: Main, insistent: bool = True) -> int:
         def listen() -> None:
             # Not before: the reactor sets its own when it starts.
             for number in SIGNALS:
-                signal.signal(number, on_signal)
+                # nohup, and shells that start something in the background, mean it.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, on_signal)
 
         reactor.callWhenRunning(listen)
         raise SystemExit(await main(reactor, signalled))
