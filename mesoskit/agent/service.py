@@ -16,18 +16,18 @@ from typing import Any, cast
 from google.protobuf.message import Message
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
 from twisted.logger import Logger
-from twisted.web.server import Site
+from twisted.python.failure import Failure
 
 from mesoskit import __version__
 from mesoskit.agent.container import Destroy, Forget, Launch, Remove, Signal
 from mesoskit.agent.door import Door
-from mesoskit.agent.events import ShutDown
+from mesoskit.agent.events import Leave, ShutDown
 from mesoskit.agent.hands import Hands
-from mesoskit.agent.http import AgentResource
 from mesoskit.agent.masters import Detector, MasterDialer, StandaloneMaster
-from mesoskit.agent.options import AgentOptions
+from mesoskit.agent.options import CLEANUP, AgentOptions
 from mesoskit.agent.state import AgentState
 from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
@@ -47,9 +47,16 @@ from mesoskit.model.events import (
 from mesoskit.model.ids import PeerId
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.link import CallID, Hello, Link, Refused, Taken
+from mesoskit.wire.port import PortFactory, PortSettings
 from mesoskit.wire.settings import StreamSettings
 
 _TAKEN = Taken()
+
+LINGER = 3.0
+"""Seconds that a launcher with nothing to do waits for an agent."""
+
+LEAVING = 10.0
+"""Seconds that stopping waits for containers to end."""
 
 MakeHands = Callable[[Any, AgentOptions, Callable[[Any], None]], Hands]
 """Makes hands of a reactor, the options and what is told of every event."""
@@ -73,7 +80,9 @@ def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], No
     hands = Hands(users, sandboxes, fetcher, tell)
     directory = Path(options.runtime_dir, "launcher")
     directory.mkdir(mode=0o700, exist_ok=True)
-    hands.containers = LaunchedContainers(reactor, str(directory), users, in_thread, hands.exited)
+    hands.containers = LaunchedContainers(
+        reactor, str(directory), users, in_thread, hands.exited, linger=LINGER
+    )
     return hands
 
 
@@ -86,15 +95,18 @@ class AgentService(Service):
         0, what was listened on is told.
     @param store: where checkpoints are kept; the service opens and closes it.
     @param master: where the master is: C{"host:port"}, or what detects it.
-    @param endpoints: where HTTP listens, as L{mesoskit.wire.endpoints.server_endpoint} reads it.
+    @param endpoints: where its port is, as L{mesoskit.wire.endpoints.server_endpoint} reads it:
+        HTTP, and native links of executors that do not come to the door.
     @param make_hands: makes what runs containers.
     @param settings: limits and times of native links.
+    @param port_settings: limits of the port, HTTP among them.
+    @param tls: provides C{IOpenSSLServerConnectionCreator}, where TLS is taken as well.
     @param stopped: called once, with a reason and an exit status, where the agent ends by
         itself: a master has shut it down, or its checkpoints do not fit.
     @param seed: 16 bytes that all of its ids follow from; random where not given.
 
     @ivar state: what it knows.
-    @ivar resource: the root of its HTTP.
+    @ivar door: where executors come; C{port} is the factory that listens for everybody else.
     """
 
     log = Logger()
@@ -109,6 +121,8 @@ class AgentService(Service):
         *,
         make_hands: MakeHands = launcher_hands,
         settings: StreamSettings | None = None,
+        port_settings: PortSettings | None = None,
+        tls: Any = None,
         stopped: Callable[[str, int], None] | None = None,
         seed: bytes | None = None,
     ) -> None:
@@ -121,14 +135,22 @@ class AgentService(Service):
         self._endpoints = tuple(endpoints)
         self._stopped = stopped
         self._seed = token_bytes(16) if seed is None else seed
+        self._deciding = False
+        self._leaving: Deferred[None] | None = None
         self._numbers = count(1)
         self._links: dict[PeerId, Link] = {}
         self._peers: dict[Link, PeerId] = {}
         self._polls: dict[str, IDelayedCall] = {}
         self.ports: list[IListeningPort] = []
-        self.resource = AgentResource(self)
         hello = Hello(Role.AGENT, f"mesoskit/{__version__}", instance=token_bytes(8).hex())
         self.door = Door(reactor, options.executor_socket, self, hello, settings)
+        self.port = PortFactory(
+            self.door.factory,
+            self.resource,
+            clock=self._clock,
+            settings=port_settings,
+            tls=tls,
+        )
         detector = StandaloneMaster(master) if isinstance(master, str) else master
         pulse = self.door.factory.pulse
         self._dialer = MasterDialer(reactor, detector, self, hello, settings=settings, pulse=pulse)
@@ -146,6 +168,12 @@ class AgentService(Service):
             Remove: perform,
         }
         self._start_state(options)
+
+    def resource(self) -> Any:
+        """Return the root of the agent's HTTP, made for the first who asks."""
+        from mesoskit.agent.http import AgentResource
+
+        return AgentResource(self)
 
     def _start_state(self, options: AgentOptions) -> None:
         """Make the state, whose PID tells the port."""
@@ -177,14 +205,14 @@ class AgentService(Service):
 
     async def _start(self) -> None:
         await self.door.open()
-        site = Site(self.resource, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
         for text in self._endpoints:
-            self.ports.append(await server_endpoint(self._reactor, text).listen(site))
+            self.ports.append(await server_endpoint(self._reactor, text).listen(self.port))
         if self._options.port == 0 and self.ports:
             port = getattr(self.ports[0].getHost(), "port", 0)
             self._start_state(replace(self._options, port=port))
         self._dialer.start()
         await self.turns.start()
+        self._deciding = True
         if self.running:
             await self.hands.start()
         if self.running:
@@ -193,10 +221,24 @@ class AgentService(Service):
 
     def stopService(self) -> "Deferred[None]":
         """
-        Stop listening, end every link, let go of the launcher and close the store; fires when
-        all is done. Containers live on.
+        End what runs here and would not go on at the next start, and report it; stop listening,
+        end every link, let go of the launcher and close the store. Fires when all is done.
         """
         super().stopService()  # type: ignore[no-untyped-call]
+        if not self._deciding or self._options.recover != CLEANUP:
+            return self._close()
+        leaving: Deferred[None] = Deferred()
+        self._leaving = leaving
+        self.turns.put(Leave())
+        leaving.addTimeout(LEAVING, self._clock)
+        leaving.addErrback(self._left_behind)
+        return leaving.addCallback(lambda _: self._close())
+
+    def _left_behind(self, reason: Failure) -> None:
+        reason.trap(TookTooLong)  # type: ignore[no-untyped-call]
+        self.log.warn("{count} containers did not end in time", count=len(self.state.containers))
+
+    def _close(self) -> "Deferred[None]":
         self.turns.stop()
         self._dialer.stop()
         for poll in self._polls.values():
@@ -205,6 +247,7 @@ class AgentService(Service):
         why = "The agent is shutting down"
         for link in list(self._peers):
             link.lose(why)
+        self.port.close_undecided()
         closing: list[Deferred[Any]] = [self.door.close(why), self.hands.stop()]
         for port in self.ports:
             stopping = port.stopListening()
@@ -219,6 +262,11 @@ class AgentService(Service):
 
     def _ended(self, stop: Stop) -> None:
         """The state asked to end."""
+        self._deciding = False
+        if self._leaving is not None:
+            if not self._leaving.called:
+                self._leaving.callback(None)
+            return
         self._dialer.stop()
         for link in list(self._peers):
             link.lose(stop.why)

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, NoReturn
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -134,19 +136,38 @@ class Daemon(Service):
         self.inner = inner
         self._reactor = reactor
         self._options = options
+        # Standard error as it is now: a daemonising twistd parts with it before it starts us.
+        daemonizes = options is not None and options.daemonizes
+        self._terminal = os.dup(sys.stderr.fileno()) if daemonizes else None
 
     def startService(self) -> None:
         """Start; a failure at once is one line and exit status 1."""
         self.running = 1
         if self._options is not None and self._options.under_twistd:
             garbage.begin()
+        if self._options is not None:
+            # Not before: the reactor takes all signals for itself as it begins to run.
+            self._reactor.callWhenRunning(self._take_signals)
         started: Deferred[Any] = maybeDeferred(self.inner.startService)
         failures: list[Failure] = []
         started.addErrback(failures.append)
         if failures:
             self._cannot_start(failures[0])
+        if self._terminal is not None:
+            os.close(self._terminal)
+            self._terminal = None
         # What fails later, after a round trip, ends a reactor that runs by then.
         started.addErrback(self._failed_later)
+
+    def _take_signals(self) -> None:
+        """Let SIGTERM and SIGINT be a clean end: twistd would die by them when all is done."""
+
+        def stop(number: int, frame: object) -> None:
+            name = signal.Signals(number).name
+            self._reactor.callFromThread(self.end, f"it was asked to by {name}", 0)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
 
     def stopService(self) -> "Deferred[Any] | None":
         """Stop the inner service."""
@@ -165,7 +186,9 @@ class Daemon(Service):
     def _cannot_start(self, failure: Failure) -> None:
         why = describe(failure)
         if self._options is not None and self._options.daemonizes:
-            # The parent waits at a pipe for this and prints it.
+            # The parent waits at a pipe for this and prints it, but no more than 100 bytes.
+            if self._terminal is not None:
+                os.write(self._terminal, f"{self.command}: {why}\n".encode())
             raise StartError(why)
         pidfile = None if self._options is None else self._options.pidfile
         if pidfile:
@@ -189,7 +212,8 @@ def end_with(reactor: Any, status: int) -> None:
         # twistd has no other way to say it: its run ends in a plain return.
         atexit.register(leave)
     if reactor.running:
-        reactor.stop()
+        with suppress(ReactorNotRunning):  # it stops already
+            reactor.stop()
     else:
         reactor.callWhenRunning(reactor.stop)
 

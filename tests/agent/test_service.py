@@ -247,14 +247,16 @@ class ServiceTests(SynchronousTestCase):
         self.assertIsInstance(master.messages[-1], internal.UnregisterSlaveMessage)
         self.assertEqual(self.world.ended, [("SIGUSR1", 0)])
 
-    def test_stopped_agent_leaves_containers_alone_and_its_links_closed(self) -> None:
+    def test_stopped_agent_ends_what_would_not_go_on_and_closes_its_links(self) -> None:
         service = self.world.agent()
         master = self.world.register(service)
         self.run_task(master, "sleep 1000")
+        self.world.acknowledge(master)
         service.stopService()
         self.world.turn()
+        self.assertEqual(master.states()[-1], "TASK_LOST")
+        self.assertEqual(len(self.world.launcher.running), 0)
         self.assertIsNotNone(master.lost_why)
-        self.assertEqual(len(self.world.launcher.running), 1)
         self.world.reactor.advance(1000)
 
     def test_usage_and_disk_are_read_from_time_to_time(self) -> None:
@@ -269,7 +271,7 @@ class ServiceTests(SynchronousTestCase):
         request: Any = DummyRequest([b""])
         request.path = path.encode()
         request.args = {}
-        body = service.resource.render(request)
+        body = service.resource().render(request)
         return request.responseCode, body
 
     def test_pages(self) -> None:
