@@ -200,6 +200,10 @@ class Framework:
         acknowledge.task_id.CopyFrom(status.task_id)
         acknowledge.uuid = status.uuid
         link.send(call)
+        self.count()
+
+    def count(self) -> None:
+        """Look at how many have finished."""
         if self._finished == self.warm:
             self.waits.clear()
             self.on_warm()
@@ -211,7 +215,24 @@ class Framework:
     def lost(self, link: Link, why: str) -> None: ...
 
 
-def _measure(agents: int, lives: int, in_flight: int) -> dict[str, float]:
+def dial_natively(clock: Any, address: str, framework: Framework) -> Any:
+    """Connect a framework over the native stream."""
+    return dial(address, framework, FRAMEWORK, clock=clock)
+
+
+def measure(
+    agents: int,
+    lives: int,
+    in_flight: int,
+    make: Callable[..., Framework] = Framework,
+    join: Callable[[Any, str, Any], Any] = dial_natively,
+) -> dict[str, float]:
+    """
+    Start a master, and measure one round with it.
+
+    @param make: makes the framework.
+    @param join: connects it to the master.
+    """
     gc.disable()
     epollreactor.install()  # type: ignore[no-untyped-call]
     from twisted.internet import reactor
@@ -232,7 +253,7 @@ def _measure(agents: int, lives: int, in_flight: int) -> dict[str, float]:
             mark("end")
             clock.callLater(0.2, clock.stop)
 
-        framework = Framework(lives + warm, in_flight, done)
+        framework = make(lives + warm, in_flight, done)
         framework.warm = warm
         framework.on_warm = lambda: mark("begin")
 
@@ -243,7 +264,7 @@ def _measure(agents: int, lives: int, in_flight: int) -> dict[str, float]:
                 clock.callLater(0.2, subscribe)
 
         def subscribe() -> None:
-            dial(master.address, framework, FRAMEWORK, clock=clock).addErrback(fatal)
+            join(clock, master.address, framework).addErrback(fatal)
 
         def fatal(failure: Any) -> None:
             print(failure.getTraceback(), file=sys.stderr)
@@ -276,8 +297,8 @@ def main() -> None:
     chosen = parser.parse_args()
     rows = []
     for agents, in_flight in product(chosen.agents, chosen.in_flight):
-        measure = partial(_measure, agents, chosen.lives, in_flight)
-        results = [in_child(measure) for _ in range(chosen.runs)]
+        measured = partial(measure, agents, chosen.lives, in_flight)
+        results = [in_child(measured) for _ in range(chosen.runs)]
         median = {key: statistics.median(r[key] for r in results) for key in results[0]}
         rows.append(
             [
