@@ -13,6 +13,7 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocol,
     IProtocolFactory,
+    IProtocolNegotiationFactory,
     IReactorTime,
 )
 from twisted.logger import Logger
@@ -88,7 +89,7 @@ class PortProtocol:
         return "mesoskit"
 
 
-@implementer(IProtocolFactory)
+@implementer(IProtocolFactory, IProtocolNegotiationFactory)
 class PortFactory:
     """
     What listens on a daemon's port.
@@ -145,6 +146,13 @@ class PortFactory:
     def buildProtocol(self, addr: IAddress | None) -> PortProtocol:
         """Return what decides about a new connection."""
         return PortProtocol(self, False)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """
+        Return what may be agreed on within TLS (ALPN): clients of HTTP that offer a choice,
+        as all of today's do, are turned away by Twisted where nothing of it is named.
+        """
+        return [] if self._http is None else [b"http/1.1"]
 
     def close_undecided(self) -> None:
         """Close the connections that have not said what they are; for the end of a daemon."""
@@ -264,7 +272,7 @@ class PortFactory:
         self._set_timer()
 
 
-@implementer(IProtocolFactory)
+@implementer(IProtocolFactory, IProtocolNegotiationFactory)
 class _Inside:
     """What listens inside TLS: the same port, without TLS."""
 
@@ -276,6 +284,10 @@ class _Inside:
 
     def doStop(self) -> None:
         """Nothing to end."""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what the port would."""
+        return self._port.acceptableProtocols()
 
     def buildProtocol(self, addr: IAddress | None) -> PortProtocol:
         """Return what decides about a connection inside TLS."""

@@ -11,7 +11,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -79,13 +79,18 @@ def server_options() -> CertificateOptions:
 class TLSClient:
     """TLS over another endpoint, under the test's own reactor."""
 
-    def __init__(self, reactor: Any, inner: IStreamClientEndpoint) -> None:
+    def __init__(
+        self, reactor: Any, inner: IStreamClientEndpoint, offered: Sequence[bytes] | None = None
+    ) -> None:
         self.reactor = reactor
         self.inner = inner
+        self.offered = offered
 
     def connect(self, factory: Any) -> Any:
         trusted = Certificate.loadPEM(certificate())
-        options = optionsForClientTLS("localhost", trustRoot=trusted)
+        options = optionsForClientTLS(
+            "localhost", trustRoot=trusted, acceptableProtocols=self.offered
+        )
         return self.inner.connect(TLSMemoryBIOFactory(options, True, factory, self.reactor))
 
 
@@ -263,6 +268,21 @@ class OnePortTests(SynchronousTestCase):
         self.assertTrue(answer.endswith(b"open"))
 
     def test_a_request_over_tls(self) -> None:
+        self.ask_over_tls(None)
+
+    def test_a_request_over_tls_of_a_client_that_offers_a_choice(self) -> None:
+        self.ask_over_tls([b"h2", b"http/1.1"])
+
+    def test_a_request_where_nothing_but_tls_is_listened_to(self) -> None:
+        # As with an endpoint string that begins with ssl: Twisted takes the TLS off.
+        reactor = self.sockets.reactor
+        self.port = PortFactory(self.native, Page(), clock=reactor)
+        over_tls = TLSMemoryBIOFactory(server_options(), False, self.port, reactor)
+        self.where = self.sockets.listen("127.0.0.1:0", over_tls)
+        self.ask_over_tls([b"h2", b"http/1.1"])
+
+    def ask_over_tls(self, offered: Sequence[bytes] | None) -> None:
+        """Ask for the page, offering these protocols, until it has come."""
         from twisted.internet.protocol import Factory, Protocol
 
         class Asks(Protocol):
@@ -278,7 +298,8 @@ class OnePortTests(SynchronousTestCase):
         factory = Factory.forProtocol(Asks)
         factory.noisy = False
         reactor = self.sockets.reactor
-        dialled = TLSClient(reactor, client_endpoint(reactor, self.where)).connect(factory)
+        client = TLSClient(reactor, client_endpoint(reactor, self.where), offered)
+        dialled = client.connect(factory)
         self.sockets.spin(lambda: b"secure" in Asks.heard)
         dialled.result.transport.abortConnection()
         self.sockets.spin()
