@@ -67,6 +67,13 @@ class NonsenseTests(SharedCluster):
         await conversation.over.addTimeout(10.0, reactor)
         return frames(conversation.heard)
 
+    async def given_up(self, conversation: asking.Conversation, seconds: float) -> None:
+        """Wait for the end of a connection, and bring it about where it does not come."""
+        patience = reactor.callLater(seconds, conversation.abort)
+        await conversation.over.addTimeout(10.0, reactor)
+        if patience.active():
+            patience.cancel()
+
     async def test_random_bytes_end_their_connection_and_nothing_else(self) -> None:
         cluster = await self.shared()
         chance = random.Random(20)
@@ -74,8 +81,7 @@ class NonsenseTests(SharedCluster):
             for first in (b"\0", b"\x16", b"G", b"P", b"\xff"):
                 conversation = await asking.converse(port, first + chance.randbytes(2000))
                 # A TLS record, or a request, may be waited for; our going away is the end then.
-                reactor.callLater(0.2, conversation.abort)
-                await conversation.over.addTimeout(10.0, reactor)
+                await self.given_up(conversation, 0.2)
         await self.goes_on(cluster)
 
     async def test_a_frame_that_is_too_long_is_refused_before_it_has_come(self) -> None:
@@ -173,6 +179,5 @@ class NonsenseTests(SharedCluster):
                 self.assertEqual(status, wanted, path)
         long = b"POST /api/v1/scheduler HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n"
         conversation = await asking.converse(cluster.master.port, long + b"x" * 100_000)
-        reactor.callLater(1.0, conversation.abort)
-        await conversation.over.addTimeout(10.0, reactor)
+        await self.given_up(conversation, 1.0)
         await self.goes_on(cluster)

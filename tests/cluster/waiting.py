@@ -14,7 +14,7 @@ reactor = cast(Any, _reactor)
 
 T = TypeVar("T")
 
-PATIENCE = 6.0
+PATIENCE = 15.0
 """Seconds after which what has not come about will not."""
 
 INTERVAL = 0.02
