@@ -40,7 +40,8 @@ def registration(number: int) -> bytes:
     return packed(message)
 
 
-def _measure(agents: int, window: int) -> dict[str, float]:
+def measure(agents: int, window: int) -> dict[str, float]:
+    """Start a master, and measure one round with it."""
     frames = [registration(number) for number in range(agents)]
     first = hello(Role.AGENT)
     with Daemon("mesos-master") as master:
@@ -87,8 +88,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--window", type=int, default=500)
     chosen = parser.parse_args()
-    measure = partial(_measure, chosen.agents, chosen.window)
-    results = [in_child(measure) for _ in range(chosen.runs)]
+    one = partial(measure, chosen.agents, chosen.window)
+    results = [in_child(one) for _ in range(chosen.runs)]
     median = {key: statistics.median(r[key] for r in results) for key in results[0]}
     table(
         f"Registration of {chosen.agents:,} agents, {chosen.window} at a time, SQLite registry,"

@@ -43,7 +43,8 @@ class Tally:
         self.registered = self.subscribed = self.offers = self.events = 0
 
 
-def _measure(agents: int, frameworks: int, seconds: float, interval: str) -> dict[str, float]:
+def measure(agents: int, frameworks: int, seconds: float, interval: str) -> dict[str, float]:
+    """Start a master, and measure one round with it."""
     tally = Tally()
     flags = "--registry=in_memory", f"--allocation_interval={interval}"
     with Daemon("mesos-master", *flags) as master:
@@ -110,8 +111,8 @@ def main() -> None:
     parser.add_argument("--interval", default="50ms")
     parser.add_argument("--runs", type=int, default=3)
     chosen = parser.parse_args()
-    measure = partial(_measure, chosen.agents, chosen.frameworks, chosen.seconds, chosen.interval)
-    results = [in_child(measure) for _ in range(chosen.runs)]
+    one = partial(measure, chosen.agents, chosen.frameworks, chosen.seconds, chosen.interval)
+    results = [in_child(one) for _ in range(chosen.runs)]
     median = {key: statistics.median(r[key] for r in results) for key in results[0]}
     table(
         f"Offers made and declined, {chosen.agents:,} agents, {chosen.frameworks} frameworks,"
