@@ -234,6 +234,14 @@ class AgentService(Service):
         leaving.addErrback(self._left_behind)
         return leaving.addCallback(lambda _: self._close())
 
+    def abandon(self) -> "Deferred[None]":
+        """
+        Let go of everything and end nothing, as if the process were killed: what ran runs on,
+        until an agent over the same work directory starts. For tests and for embedders.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        return self._close()
+
     def _left_behind(self, reason: Failure) -> None:
         reason.trap(TookTooLong)  # type: ignore[no-untyped-call]
         self.log.warn("{count} containers did not end in time", count=len(self.state.containers))

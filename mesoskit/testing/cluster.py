@@ -168,7 +168,7 @@ class TestAgent:
         service, self.service = self.service, None
         if service is not None:
             self.host.cut()
-            service.stopService()
+            service.abandon()
 
     def restart(self) -> None:
         """Kill the agent's process and start it again."""
@@ -183,7 +183,7 @@ class TestAgent:
             self.containers.client = None
             self.containers.finish(container, None)
         if service is not None:
-            service.stopService()
+            service.abandon()
 
     def forget(self) -> None:
         """Wipe the disk of an agent that is down: it will come back as another one."""
