@@ -85,7 +85,7 @@ class ServiceTestCase(SynchronousTestCase):
         self.store = self.make_store()
         self.service = MasterService(
             self.clock,
-            MasterOptions(hostname="master.example", ip="10.0.0.1", port=5050),
+            self.options(),
             self.store,
             (),
             stopped=lambda why, status: self.stops.append((why, status)),
@@ -95,6 +95,9 @@ class ServiceTestCase(SynchronousTestCase):
 
     def make_store(self) -> MemoryStore:
         return MemoryStore()
+
+    def options(self) -> MasterOptions:
+        return MasterOptions(hostname="master.example", ip="10.0.0.1", port=5050)
 
     def connect(self, hello: Hello) -> Peer:
         peer = Peer()
