@@ -80,18 +80,19 @@ ROOMS = [
     room("agent.launcher* agent.fetch"),
     room(
         "master.service master.http",
-        "master model allocator messages wire cluster flags",
+        "master model allocator messages wire web cluster flags",
         "twisted zope.interface google.protobuf orjson psutil",
     ),
     room("master", "model allocator messages flags", "google.protobuf orjson", LIVE),
     room(
         "agent.service agent.http agent.door agent.masters agent.hands agent.fetcher"
-        " agent.sandboxes agent.usage agent.containers agent.users agent.machine",
-        "agent model messages wire cluster flags",
+        " agent.sandboxes agent.files agent.usage agent.containers agent.users agent.machine",
+        "agent model messages wire web cluster flags",
         "twisted zope.interface google.protobuf orjson psutil",
     ),
     room("agent", "model messages flags", "google.protobuf orjson", LIVE),
     room("wire", "messages", "twisted zope.interface google.protobuf orjson automat"),
+    room("web", "model wire", "twisted zope.interface orjson psutil"),
     room("cluster.zookeeper", "model messages", "twisted zope.interface google.protobuf kazoo"),
     room("cluster", "model messages", "twisted zope.interface google.protobuf orjson"),
     # The whole of a program, as a daemon is: it sees to it that its start is a short one.

@@ -14,7 +14,7 @@ from typing import Any, cast
 from google.protobuf.message import Message
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
 from twisted.logger import Logger
 
 from mesoskit import __version__
@@ -23,6 +23,7 @@ from mesoskit.allocator.interface import IAllocator
 from mesoskit.allocator.options import Options as AllocatorOptions
 from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
+from mesoskit.master.documents import Fragments
 from mesoskit.master.operator import Replied, Request, Requested
 from mesoskit.master.options import MasterOptions
 from mesoskit.master.state import MasterState
@@ -50,6 +51,10 @@ from mesoskit.wire.stream import StreamFactory
 from mesoskit.wire.v1_scheduler import SchedulerCarrier
 
 _TAKEN = Taken()
+
+KEPT = 60.0
+"""Seconds for which encoded parts of big documents are kept after somebody asked."""
+
 _ACCEPTED_ROLES = (PeerKind.AGENT, PeerKind.FRAMEWORK, PeerKind.TOOL)
 
 
@@ -80,6 +85,7 @@ class MasterService(Service):
     @param seed: 16 bytes that all of the master's ids follow from; random where not given.
 
     @ivar state: what it knows.
+    @ivar reactor: the clock, and threads.
     @ivar factory: makes its native links; C{port} is the factory that listens.
     @ivar leader: the master that leads; L{None} while none does.
     @ivar schedulers: the frameworks that come over HTTP.
@@ -102,7 +108,7 @@ class MasterService(Service):
         seed: bytes | None = None,
         flags: Mapping[str, str] | None = None,
     ) -> None:
-        self._reactor = reactor
+        self.reactor = self._reactor = reactor
         self._clock = cast(IReactorTime, reactor)
         self._options = options
         self._store = store
@@ -115,6 +121,8 @@ class MasterService(Service):
         self._links: dict[PeerId, Link] = {}
         self._peers: dict[Link, PeerId] = {}
         self._requests: dict[int, Deferred[Replied]] = {}
+        self._fragments = Fragments()
+        self._forgetting: IDelayedCall | None = None
         self.ports: list[IListeningPort] = []
         self.factory = StreamFactory(
             self,
@@ -178,6 +186,14 @@ class MasterService(Service):
             self._start_state(replace(self._options, port=port))
         await self.turns.start()
 
+    def fragments(self) -> Fragments:
+        """Return what big documents are made of; kept until nobody has asked for a minute."""
+        if self._forgetting is not None and self._forgetting.active():
+            self._forgetting.reset(KEPT)
+        else:
+            self._forgetting = self._clock.callLater(KEPT, self._fragments.clear)
+        return self._fragments
+
     def resource(self) -> Any:
         """Return the root of the master's HTTP, made for the first who asks."""
         from mesoskit.master.http import MasterResource
@@ -206,6 +222,8 @@ class MasterService(Service):
         """Stop listening, end every link, close the store; fires when all is closed."""
         super().stopService()  # type: ignore[no-untyped-call]
         self.turns.stop()
+        if self._forgetting is not None and self._forgetting.active():
+            self._forgetting.cancel()
         self.factory.lose_all("The master is shutting down")
         self.schedulers.lose_all("The master is shutting down")
         self.port.close_undecided()

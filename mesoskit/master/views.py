@@ -1,11 +1,13 @@
-"""What the master's JSON endpoints show: C{/state} and its kin, as plain dicts.
+"""What the master's JSON endpoints show of each thing, as plain dicts.
+
+L{mesoskit.master.documents} makes C{/state} and its kin of them.
 
 Fields, their order and their forms are those of Mesos (C{src/master/readonly_handler.cpp}),
 which web pages and DNS servers of others read. Times are seconds since 1970, 0 for what has not
 happened. Nothing here changes anything. Names are v0's: an agent is a slave.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from mesoskit.master.records import Agent, Executor, Framework, Offer, Task
 from mesoskit.messages import codec, mesos_pb2
 from mesoskit.messages.mesos_pb2 import AgentInfo, MasterInfo, TaskStatus
 from mesoskit.model.attributes import Attributes
+from mesoskit.model.ids import FrameworkId
 from mesoskit.model.resources import ENDPOINT, Resources
 from mesoskit.model.tasks import TaskState
 
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from mesoskit.master.state import MasterState
 
 Json = dict[str, Any]
+
+Held = Mapping[FrameworkId, Mapping[str, Resources]]
+"""What frameworks hold on an agent, by framework and role."""
 
 _SUMMARY = (
     TaskState.TASK_STAGING,
@@ -36,8 +42,8 @@ _SUMMARY = (
 )
 
 
-def state_view(state: "MasterState", flags: dict[str, str]) -> Json:
-    """Return C{/state}: everything."""
+def head_view(state: "MasterState", flags: dict[str, str]) -> Json:
+    """Return what C{/state} begins with, before all lists."""
     info = state.info
     agents = state.agents.values()
     active = sum(agent.active for agent in agents)
@@ -66,127 +72,28 @@ def state_view(state: "MasterState", flags: dict[str, str]) -> Json:
     if state.options.cluster is not None:
         view["cluster"] = state.options.cluster
     view["flags"] = flags
-    view["slaves"] = [agent_view(agent) for agent in agents]
-    view["recovered_slaves"] = [_recovered_view(one) for one in state.recovered.values()]
-    view["frameworks"] = [framework_view(state, one) for one in state.frameworks.values()]
-    view["completed_frameworks"] = [framework_view(state, one) for one in state.completed]
-    view["orphan_tasks"] = []
-    view["unregistered_frameworks"] = []
     return view
 
 
-def agents_view(state: "MasterState", agent_id: str | None = None) -> Json:
-    """Return C{/slaves}: all agents, or the one asked for."""
-    return {
-        "slaves": [
-            {**agent_view(agent), **_full(agent)}
-            for agent in state.agents.values()
-            if agent_id in (None, agent.id)
-        ],
-        "recovered_slaves": [
-            _recovered_view(info)
-            for known, info in state.recovered.items()
-            if agent_id in (None, known)
-        ],
-    }
-
-
-def frameworks_view(state: "MasterState", framework_id: str | None = None) -> Json:
-    """Return C{/frameworks}: all frameworks, or the one asked for."""
-
-    def shown(frameworks: Iterable[Framework]) -> list[Json]:
-        return [framework_view(state, one) for one in frameworks if framework_id in (None, one.id)]
-
-    return {
-        "frameworks": shown(state.frameworks.values()),
-        "completed_frameworks": shown(state.completed),
-        "unregistered_frameworks": [],
-    }
-
-
-def tasks_view(
-    state: "MasterState",
-    limit: int = 100,
-    offset: int = 0,
-    ascending: bool = False,
-    framework_id: str | None = None,
-    task_id: str | None = None,
-) -> Json:
-    """
-    Return C{/tasks}: tasks of all frameworks, live, unreachable and completed, by the time
-    of their first status.
-    """
-    found = [
-        task
-        for framework in chain(state.frameworks.values(), state.completed)
-        if framework_id in (None, framework.id)
-        for task in _all_tasks(framework)
-        if task_id in (None, task.id)
-    ]
-    found.sort(key=_first_moment, reverse=not ascending)
-    return {"tasks": [task_view(task) for task in found[offset : offset + limit]]}
-
-
-def _first_moment(task: Task) -> float:
-    return TaskStatus.FromString(task.statuses[0]).timestamp if task.statuses else 0.0
-
-
-def _all_tasks(framework: Framework) -> Iterator[Task]:
-    return chain(
-        framework.tasks.values(), framework.unreachable.values(), reversed(framework.completed)
-    )
-
-
-def summary_view(state: "MasterState") -> Json:
-    """Return C{/state-summary}: no tasks, but how many there are in each state."""
-    view: Json = {"hostname": state.info.hostname}
-    if state.options.cluster is not None:
-        view["cluster"] = state.options.cluster
-    by_agent: dict[str, list[int]] = {}
-    frameworks_of: dict[str, dict[str, None]] = {}
-    by_framework: dict[str, list[int]] = {}
-    agents_of: dict[str, dict[str, None]] = {}
-    for framework in state.frameworks.values():
-        counts = by_framework.setdefault(framework.id, [0] * len(TaskState))
-        for task in _all_tasks(framework):
-            counts[task.state] += 1
-            by_agent.setdefault(task.agent_id, [0] * len(TaskState))[task.state] += 1
-            frameworks_of.setdefault(task.agent_id, {})[framework.id] = None
-            agents_of.setdefault(framework.id, {})[task.agent_id] = None
-    view["slaves"] = [
-        {
-            **agent_view(agent),
-            **_counted(by_agent.get(agent.id)),
-            "framework_ids": list(frameworks_of.get(agent.id, ())),
-        }
-        for agent in state.agents.values()
-    ]
-    view["frameworks"] = [
-        {
-            **_framework_head(framework, *_holdings(state, framework)),
-            **_counted(by_framework.get(framework.id)),
-            "slave_ids": list(agents_of.get(framework.id, ())),
-        }
-        for framework in state.frameworks.values()
-    ]
-    return view
-
-
-def _counted(counts: list[int] | None) -> Json:
+def counted(counts: list[int] | None) -> Json:
+    """Return numbers of tasks by state, from numbers by L{TaskState}."""
     return {one.name: 0 if counts is None else counts[one] for one in _SUMMARY}
 
 
-def roles_view(state: "MasterState") -> Json:
-    """Return C{/roles}: every role that a framework is in, or that something is reserved to."""
+def roles_view(
+    state: "MasterState", used: Mapping[str, Resources], reserved: Mapping[str, Resources]
+) -> Json:
+    """
+    Return C{/roles}: every role that a framework is in, or that something is reserved to.
+
+    @param used: what is held in each role.
+    @param reserved: what is reserved to each.
+    """
     frameworks: dict[str, list[str]] = {}
     for framework in state.frameworks.values():
         for role in framework.roles:
             frameworks.setdefault(role, []).append(framework.id)
-    used = _by_role((role, held) for agent in state.agents.values() for role, held in _used(agent))
     offered = _by_role((offer.role, offer.resources) for offer in state.offers.values())
-    reserved = _by_role(
-        item for agent in state.agents.values() for item in agent.total.reserved().items()
-    )
     names = {*frameworks, *used, *offered, *reserved, *state.options.weights}
     return {
         "roles": [
@@ -236,16 +143,15 @@ def _by_role(items: Iterable[tuple[str, Resources]]) -> dict[str, Resources]:
     return {role: Resources.sum(each) for role, each in parts.items()}
 
 
-def _used(agent: Agent) -> Iterator[tuple[str, Resources]]:
-    for roles in agent.used().values():
-        yield from roles.items()
-
-
 # One agent.
 
 
-def agent_view(agent: Agent) -> Json:
-    """Return what is shown of a registered agent."""
+def agent_view(agent: Agent, used: Held) -> Json:
+    """
+    Return what is shown of a registered agent.
+
+    @param used: what L{Agent.used} returns.
+    """
     info, total = agent.info, agent.total
     view: Json = {
         "id": agent.id,
@@ -260,7 +166,9 @@ def agent_view(agent: Agent) -> Json:
     if agent.reregistered_time:
         view["reregistered_time"] = agent.reregistered_time
     view["resources"] = total.as_json()
-    view["used_resources"] = Resources.sum(held for _, held in _used(agent)).as_json()
+    view["used_resources"] = Resources.sum(
+        chain(*(roles.values() for roles in used.values()))
+    ).as_json()
     view["offered_resources"] = _sum(agent.offers.values()).as_json()
     view["reserved_resources"] = {
         role: reserved.as_json() for role, reserved in total.reserved().items()
@@ -273,14 +181,17 @@ def agent_view(agent: Agent) -> Json:
     return view
 
 
-def _full(agent: Agent) -> Json:
-    used = Resources.sum(held.allocated(role) for role, held in _used(agent))
+def full_view(agent: Agent, held: Held) -> Json:
+    """Return what C{/slaves} shows besides: resources as messages."""
+    used = Resources.sum(
+        one.allocated(role) for roles in held.values() for role, one in roles.items()
+    )
     offered = Resources.sum(
         offer.resources.allocated(offer.role) for offer in agent.offers.values()
     )
     return {
         "reserved_resources_full": {
-            role: _messages(held) for role, held in agent.total.reserved().items()
+            role: _messages(part) for role, part in agent.total.reserved().items()
         },
         "unreserved_resources_full": _messages(agent.total.unreserved()),
         "used_resources_full": _messages(used),
@@ -296,7 +207,8 @@ def _sum(offers: Iterable[Offer]) -> Resources:
     return Resources.sum(offer.resources for offer in offers)
 
 
-def _recovered_view(info: AgentInfo) -> Json:
+def recovered_view(info: AgentInfo) -> Json:
+    """Return what is shown of an agent that has not come back since the master started."""
     total = Resources.from_message(info.resources)
     view: Json = {
         "id": info.id.value,
@@ -317,11 +229,17 @@ def _recovered_view(info: AgentInfo) -> Json:
 # One framework.
 
 
-def framework_view(state: "MasterState", framework: Framework) -> Json:
-    """Return what is shown of a framework, live or completed, with all of its tasks."""
+def framework_view(
+    framework: Framework, used: Resources, executors: list[Executor]
+) -> tuple[Json, Json]:
+    """
+    Return what is shown of a framework, live or completed, before its tasks and after them.
+
+    @param used: what its tasks and executors hold.
+    """
     info = framework.info
-    used, offered, executors = _holdings(state, framework)
-    view = _framework_head(framework, used, offered, executors)
+    held = offered(framework)
+    view = framework_head(framework, used, held)
     view["user"] = info.user
     view["failover_timeout"] = info.failover_timeout
     view["checkpoint"] = info.checkpoint
@@ -329,34 +247,35 @@ def framework_view(state: "MasterState", framework: Framework) -> Json:
     view["unregistered_time"] = framework.unregistered_time
     if info.HasField("principal"):
         view["principal"] = info.principal
-    view["resources"] = (used + offered).as_json()
+    view["resources"] = (used + held).as_json()
     if framework.reregistered_time != framework.registered_time:
         view["reregistered_time"] = framework.reregistered_time
     if framework.multi_role:
         view["roles"] = list(framework.roles)
     else:
         view["role"] = info.role
-    view["tasks"] = [task_view(task) for task in framework.tasks.values()]
-    view["unreachable_tasks"] = [task_view(task) for task in framework.unreachable.values()]
-    view["completed_tasks"] = [task_view(task) for task in framework.completed]
-    view["offers"] = [_offer_view(offer) for offer in framework.offers.values()]
-    view["executors"] = [_executor_view(executor) for executor in executors]
+    after: Json = {
+        "offers": [_offer_view(offer) for offer in framework.offers.values()],
+        "executors": [_executor_view(executor) for executor in executors],
+    }
     if info.HasField("labels"):
-        view["labels"] = _labels(info.labels)
-    view["offer_constraints"] = {}
-    return view
+        after["labels"] = _labels(info.labels)
+    after["offer_constraints"] = {}
+    return view, after
 
 
-def _framework_head(
-    framework: Framework, used: Resources, offered: Resources, executors: list[Executor]
-) -> Json:
-    """Return what C{/state} and C{/state-summary} both begin with."""
+def framework_head(framework: Framework, used: Resources, held: Resources) -> Json:
+    """
+    Return what C{/state} and C{/state-summary} both begin with.
+
+    @param held: what it is offered.
+    """
     info = framework.info
     view: Json = {"id": framework.id, "name": info.name}
     if framework.pid.startswith("scheduler"):
         view["pid"] = framework.pid
     view["used_resources"] = used.as_json()
-    view["offered_resources"] = offered.as_json()
+    view["offered_resources"] = held.as_json()
     view["capabilities"] = list(framework.capabilities.names)
     view["hostname"] = info.hostname
     view["webui_url"] = info.webui_url
@@ -366,16 +285,9 @@ def _framework_head(
     return view
 
 
-def _holdings(
-    state: "MasterState", framework: Framework
-) -> tuple[Resources, Resources, list[Executor]]:
-    """Return what a framework uses, what it is offered, and its executors."""
-    executors: list[Executor] = []
-    for agent in state.agents.values():
-        executors.extend(agent.executors.get(framework.id, {}).values())
-    used = [task.resources for task in framework.tasks.values() if task.holds_resources]
-    used += [executor.resources for executor in executors]
-    return Resources.sum(used), _sum(framework.offers.values()), executors
+def offered(framework: Framework) -> Resources:
+    """Return all that a framework is offered."""
+    return _sum(framework.offers.values())
 
 
 def _executor_view(executor: Executor) -> Json:

@@ -268,7 +268,7 @@ class Http(ServiceTestCase):
         self.assertEqual("application/json", headers["content-type"])
 
     def test_what_is_not_there(self) -> None:
-        for path in ("/nothing", "/master/version", "/health.json"):
+        for path in ("/nothing", "/master/version", "/redirect/x", "/master/metrics/snapshot"):
             status, headers, body = self.ask(f"GET {path}")
             self.assertEqual((404, b"404 Not Found."), (status, body), path)
             self.assertEqual("text/plain; charset=utf-8", headers["content-type"])

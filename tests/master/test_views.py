@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
-from mesoskit.master import views
+from mesoskit.master import documents
+from mesoskit.master.documents import Fragments
 from mesoskit.messages.mesos_pb2 import ContainerStatus
 from mesoskit.messages.scheduler_pb2 import Call
 from mesoskit.model.events import PeerKind
@@ -45,6 +45,10 @@ _COUNTS = """TASK_STAGING TASK_STARTING TASK_RUNNING TASK_KILLING TASK_FINISHED 
  TASK_FAILED TASK_LOST TASK_ERROR TASK_UNREACHABLE""".split()
 
 
+def _read(pieces: Iterator[bytes]) -> Any:
+    return json.loads(b"".join(pieces))
+
+
 class Views(SynchronousTestCase):
     """A cluster with a running task, a finished one and an offer."""
 
@@ -79,8 +83,7 @@ class Views(SynchronousTestCase):
         self.bench.receive(self.framework, acknowledge(offer, "done", "TASK_FINISHED"))
 
     def _state(self) -> Any:
-        view = views.state_view(self.bench.state, {"port": "5050"})
-        return json.loads(orjson.dumps(view))
+        return _read(documents.state(self.bench.state, {"port": "5050"}, Fragments()))
 
     def test_state_has_the_fields_of_mesos(self) -> None:
         view = self._state()
@@ -131,7 +134,7 @@ class Views(SynchronousTestCase):
         self.assertEqual(("TASK_FINISHED", True), (done["state"], done["statuses"][0]["healthy"]))
 
     def test_agents_alone_show_resources_in_full(self) -> None:
-        view = json.loads(orjson.dumps(views.agents_view(self.bench.state)))
+        view = _read(documents.agents(self.bench.state, Fragments()))
         self.assertEqual(_SLAVE + _FULL, list(view["slaves"][0]))
         self.assertEqual(
             {
@@ -145,11 +148,12 @@ class Views(SynchronousTestCase):
         )
         self.assertEqual(["old-S0"], [one["id"] for one in view["recovered_slaves"]])
         self.assertEqual(
-            {"slaves": [], "recovered_slaves": []}, views.agents_view(self.bench.state, "none")
+            {"slaves": [], "recovered_slaves": []},
+            _read(documents.agents(self.bench.state, Fragments(), "none")),
         )
 
     def test_summary_counts_tasks(self) -> None:
-        view = json.loads(orjson.dumps(views.summary_view(self.bench.state)))
+        view = _read(documents.summary(self.bench.state, Fragments()))
         (agent,), (framework,) = view["slaves"], view["frameworks"]
         self.assertEqual([*_SLAVE, *_COUNTS, "framework_ids"], list(agent))
         self.assertEqual([*_FRAMEWORK[:10], *_COUNTS, "slave_ids"], list(framework))
@@ -162,7 +166,9 @@ class Views(SynchronousTestCase):
         state = self.bench.state
 
         def ids(**asked: Any) -> list[str]:
-            return [one["id"] for one in views.tasks_view(state, **asked)["tasks"]]
+            return [
+                one["id"] for one in _read(documents.tasks(state, Fragments(), **asked))["tasks"]
+            ]
 
         self.assertEqual({"run-1", "done"}, set(ids()))
         self.assertEqual(ids(), ids(limit=1) + ids(limit=1, offset=1))
@@ -171,7 +177,7 @@ class Views(SynchronousTestCase):
         self.assertEqual([], ids(limit=0))
 
     def test_roles(self) -> None:
-        (role,) = views.roles_view(self.bench.state)["roles"]
+        (role,) = _read(documents.roles(self.bench.state, Fragments()))["roles"]
         self.assertEqual(
             {
                 "name": "r1",

@@ -1,0 +1,379 @@
+"""The master's big JSON documents, made in pieces: C{/state} and its kin.
+
+What is shown of one task or one agent is kept encoded (L{Fragments}) until it changes: with
+10,000 tasks, of which few change between two looks, a document is mostly joined together. The
+records that a document is about are listed when it begins and shown as they are when their
+turn comes: it may mix moments, and never misses a task that existed throughout.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from mesoskit.master import views
+from mesoskit.master.records import Agent, Executor, Framework, Task
+from mesoskit.messages.mesos_pb2 import TaskStatus
+from mesoskit.model.resources import Resources
+from mesoskit.model.tasks import TaskState
+
+if TYPE_CHECKING:
+    from mesoskit.master.state import MasterState
+
+dumps = orjson.dumps
+
+_MANY = 500
+"""So many records are looked at between two pieces, where nothing is written of them."""
+
+
+class _Task(NamedTuple):
+    """What is shown of a task, and what it was like then."""
+
+    state: int
+    statuses: int
+    last: bytes | None
+    json: bytes
+    began: float
+
+
+class _Agent(NamedTuple):
+    """What is shown of an agent, and what it was like then."""
+
+    state: tuple[Any, ...]
+    holders: tuple[Any, ...]
+    offers: tuple[Any, ...]
+    json: bytes
+    used: dict[Any, dict[str, Resources]]
+
+
+class Fragments:
+    """
+    What is shown of tasks and agents, encoded.
+
+    Not much more is kept than the state holds: every document ends with a L{sweep}.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: dict[Task, _Task] = {}
+        self._agents: dict[Agent, _Agent] = {}
+
+    def __len__(self) -> int:
+        """Return how many are kept."""
+        return len(self._tasks) + len(self._agents)
+
+    def clear(self) -> None:
+        """Forget everything: nobody looks any more."""
+        self._tasks.clear()
+        self._agents.clear()
+
+    def sweep(self, state: "MasterState") -> Iterator[bytes]:
+        """Forget what the state does not hold any more, with breaks (the empty pieces given)."""
+        frameworks = [_Of(one) for one in chain(state.frameworks.values(), state.completed)]
+        there = sum(len(one) for one in frameworks)
+        if len(self._tasks) > there + there // 4 + _MANY:
+            known, kept = self._tasks, {}
+            for number, task in enumerate(chain(*(one.all_tasks() for one in frameworks))):
+                if task in known:
+                    kept[task] = known[task]
+                if number % _MANY == 0:
+                    yield b""
+            self._tasks = kept
+        if len(self._agents) > len(state.agents):
+            agents = state.agents.values()
+            self._agents = {one: self._agents[one] for one in agents if one in self._agents}
+
+    def task(self, task: Task) -> _Task:
+        """Return what is shown of a task."""
+        statuses = task.statuses
+        last = statuses[-1] if statuses else None
+        known = self._tasks.get(task)
+        if (
+            known is not None
+            and known.last is last
+            and known.state == task.state
+            and known.statuses == len(statuses)
+        ):
+            return known
+        began = known.began if known is not None and known.statuses else first_moment(task)
+        known = _Task(task.state, len(statuses), last, dumps(views.task_view(task)), began)
+        self._tasks[task] = known
+        return known
+
+    def agent(self, agent: Agent) -> _Agent:
+        """Return what is shown of an agent, and what is used there."""
+        state: tuple[Any, ...] = (
+            agent.active,
+            agent.info,
+            agent.total,
+            agent.pid,
+            agent.version,
+            agent.reregistered_time,
+            agent.capabilities,
+        )
+        holders: tuple[Any, ...] = tuple([task for task in agent.tasks if task.holds_resources])
+        if agent.executors:
+            holders += tuple(agent.all_executors())
+        offers = tuple(agent.offers)
+        known = self._agents.get(agent)
+        if (
+            known is not None
+            and known.offers == offers
+            and known.holders == holders
+            and all(one is other for one, other in zip(known.state, state, strict=True))
+        ):
+            return known
+        used = agent.used()
+        known = _Agent(state, holders, offers, dumps(views.agent_view(agent, used)), used)
+        self._agents[agent] = known
+        return known
+
+
+def first_moment(task: Task) -> float:
+    """Return when a task's first status was made."""
+    return TaskStatus.FromString(task.statuses[0]).timestamp if task.statuses else 0.0
+
+
+class _Of:
+    """A framework with all that it had when a document began."""
+
+    __slots__ = ("completed", "executors", "framework", "tasks", "unreachable")
+
+    def __init__(self, framework: Framework) -> None:
+        self.framework = framework
+        self.tasks = list(framework.tasks.values())
+        self.unreachable = list(framework.unreachable.values())
+        self.completed = list(framework.completed)
+        self.executors: list[Executor] = []
+
+    def __len__(self) -> int:
+        """Return how many tasks there are."""
+        return len(self.tasks) + len(self.unreachable) + len(self.completed)
+
+    def all_tasks(self) -> Iterable[Task]:
+        """Return the tasks in the order in which C{/tasks} knows them."""
+        return chain(self.tasks, self.unreachable, reversed(self.completed))
+
+
+class _Cluster:
+    """The records that a document is about, as they were when it began."""
+
+    def __init__(self, state: "MasterState", only: str | None = None) -> None:
+        self.state = state
+        self.agents = list(state.agents.values())
+        wanted = _named(only)
+        self.live = [_Of(one) for one in state.frameworks.values() if wanted(one.id)]
+        self.completed = [_Of(one) for one in state.completed if wanted(one.id)]
+        by_id = {one.framework.id: one for one in self.live}
+        for agent in self.agents:
+            for framework_id, executors in agent.executors.items():
+                one = by_id.get(framework_id)
+                if one is not None:
+                    one.executors.extend(executors.values())
+
+    def tasks(self) -> Iterator[Task]:
+        """Give all tasks."""
+        for one in chain(self.live, self.completed):
+            yield from one.all_tasks()
+
+
+def _named(name: str | None) -> Callable[[str], bool]:
+    return (lambda _: True) if name is None else (lambda one: one == name)
+
+
+# The documents.
+
+
+def state(state: "MasterState", flags: dict[str, str], fragments: Fragments) -> Iterator[bytes]:
+    """Give C{/state}: everything."""
+    cluster = _Cluster(state)
+    yield dumps(views.head_view(state, flags))[:-1] + b',"slaves":['
+    yield from _listed(fragments.agent(agent).json for agent in cluster.agents)
+    recovered = [views.recovered_view(one) for one in state.recovered.values()]
+    yield b'],"recovered_slaves":' + dumps(recovered) + b","
+    yield from _frameworks(cluster, fragments)
+    yield b',"orphan_tasks":[],"unregistered_frameworks":[]}'
+    yield from fragments.sweep(state)
+
+
+def summary(state: "MasterState", fragments: Fragments) -> Iterator[bytes]:
+    """Give C{/state-summary}: no tasks, but how many there are in each state."""
+    cluster = _Cluster(state)
+    head: dict[str, Any] = {"hostname": state.info.hostname}
+    if state.options.cluster is not None:
+        head["cluster"] = state.options.cluster
+    counts = _Counts()
+    for one in cluster.live:
+        yield from counts.count(one)
+    yield dumps(head)[:-1] + b',"slaves":['
+    yield from _listed(
+        fragments.agent(agent).json[:-1] + b"," + counts.of_agent(agent.id)[1:]
+        for agent in cluster.agents
+    )
+    yield b'],"frameworks":['
+    comma = b""
+    for one in cluster.live:
+        used = yield from _used(one)
+        shown = views.framework_head(one.framework, used, views.offered(one.framework))
+        yield comma + dumps(shown)[:-1] + b"," + counts.of_framework(one.framework.id)[1:]
+        comma = b","
+    yield b"]}"
+    yield from fragments.sweep(state)
+
+
+def agents(
+    state: "MasterState", fragments: Fragments, agent_id: str | None = None
+) -> Iterator[bytes]:
+    """Give C{/slaves}: all agents, or the one asked for."""
+    wanted = _named(agent_id)
+    shown = [agent for agent in state.agents.values() if wanted(agent.id)]
+    yield b'{"slaves":['
+    yield from _listed(_with_full(fragments.agent(agent), agent) for agent in shown)
+    recovered = [
+        views.recovered_view(info) for known, info in state.recovered.items() if wanted(known)
+    ]
+    yield b'],"recovered_slaves":' + dumps(recovered) + b"}"
+    yield from fragments.sweep(state)
+
+
+def _with_full(fragment: _Agent, agent: Agent) -> bytes:
+    return fragment.json[:-1] + b"," + dumps(views.full_view(agent, fragment.used))[1:]
+
+
+def frameworks(
+    state: "MasterState", fragments: Fragments, framework_id: str | None = None
+) -> Iterator[bytes]:
+    """Give C{/frameworks}: all frameworks, or the one asked for."""
+    yield b"{"
+    yield from _frameworks(_Cluster(state, framework_id), fragments)
+    yield b',"unregistered_frameworks":[]}'
+    yield from fragments.sweep(state)
+
+
+def tasks(
+    state: "MasterState",
+    fragments: Fragments,
+    limit: int = 100,
+    offset: int = 0,
+    ascending: bool = False,
+    framework_id: str | None = None,
+    task_id: str | None = None,
+) -> Iterator[bytes]:
+    """
+    Give C{/tasks}: tasks of all frameworks, live, unreachable and completed, by the time of
+    their first status.
+    """
+    wanted = _named(task_id)
+    found: list[tuple[float, Task]] = []
+    for task in _Cluster(state, framework_id).tasks():
+        if wanted(task.id):
+            found.append((fragments.task(task).began, task))
+            yield b""
+    found.sort(key=lambda one: one[0], reverse=not ascending)
+    yield b'{"tasks":['
+    yield from _listed(fragments.task(task).json for _, task in found[offset : offset + limit])
+    yield b"]}"
+    yield from fragments.sweep(state)
+
+
+def roles(state: "MasterState", fragments: Fragments) -> Iterator[bytes]:
+    """Give C{/roles}: every role that a framework is in, or that something is reserved to."""
+    used: dict[str, Resources] = {}
+    reserved: dict[str, Resources] = {}
+    for agent in list(state.agents.values()):
+        for held in fragments.agent(agent).used.values():
+            _add(used, held)
+        _add(reserved, agent.total.reserved())
+        yield b""
+    yield dumps(views.roles_view(state, used, reserved))
+    yield from fragments.sweep(state)
+
+
+def _add(sums: dict[str, Resources], more: Mapping[str, Resources]) -> None:
+    for role, resources in more.items():
+        known = sums.get(role)
+        sums[role] = resources if known is None else Resources.sum((known, resources))
+
+
+# Their parts.
+
+
+def _listed(items: Iterable[bytes]) -> Iterator[bytes]:
+    """Give items with commas between them."""
+    comma = b""
+    for item in items:
+        yield comma + item
+        comma = b","
+
+
+def _frameworks(cluster: _Cluster, fragments: Fragments) -> Iterator[bytes]:
+    yield b'"frameworks":['
+    yield from _whole(cluster.live, fragments)
+    yield b'],"completed_frameworks":['
+    yield from _whole(cluster.completed, fragments)
+    yield b"]"
+
+
+def _whole(frameworks: list[_Of], fragments: Fragments) -> Iterator[bytes]:
+    comma = b""
+    for one in frameworks:
+        used = yield from _used(one)
+        before, after = views.framework_view(one.framework, used, one.executors)
+        yield comma + dumps(before)[:-1]
+        comma = b","
+        for name, of in (
+            (b"tasks", one.tasks),
+            (b"unreachable_tasks", one.unreachable),
+            (b"completed_tasks", one.completed),
+        ):
+            yield b',"%b":[' % name
+            yield from _listed(fragments.task(task).json for task in of)
+            yield b"]"
+        yield b"," + dumps(after)[1:]
+
+
+def _used(one: _Of) -> Generator[bytes, None, Resources]:
+    """Add up what a framework uses (what this returns), with breaks (the pieces it gives)."""
+    total = Resources.sum(executor.resources for executor in one.executors)
+    for begin in range(0, len(one.tasks), _MANY):
+        some = one.tasks[begin : begin + _MANY]
+        held = Resources.sum([task.resources for task in some if task.holds_resources])
+        total = Resources.sum((total, held))
+        yield b""
+    return total
+
+
+class _Counts:
+    """How many tasks are in each state, by framework and by agent."""
+
+    def __init__(self) -> None:
+        self._frameworks: dict[str, list[int]] = {}
+        self._agents: dict[str, list[int]] = {}
+        self._frameworks_of: dict[str, dict[str, None]] = {}
+        self._agents_of: dict[str, dict[str, None]] = {}
+
+    def count(self, one: _Of) -> Iterator[bytes]:
+        """Count a framework's tasks."""
+        framework_id = one.framework.id
+        counts = self._frameworks[framework_id] = [0] * len(TaskState)
+        agents = self._agents_of[framework_id] = {}
+        for number, task in enumerate(one.all_tasks()):
+            counts[task.state] += 1
+            agent_id = task.agent_id
+            if agent_id not in self._agents:
+                self._agents[agent_id] = [0] * len(TaskState)
+            self._agents[agent_id][task.state] += 1
+            self._frameworks_of.setdefault(agent_id, {})[framework_id] = None
+            agents[agent_id] = None
+            if number % _MANY == 0:
+                yield b""
+
+    def of_agent(self, agent_id: str) -> bytes:
+        """Return the counts of an agent, and whose tasks they are."""
+        shown = views.counted(self._agents.get(agent_id))
+        return dumps({**shown, "framework_ids": list(self._frameworks_of.get(agent_id, ()))})
+
+    def of_framework(self, framework_id: str) -> bytes:
+        """Return the counts of a framework, and where its tasks are."""
+        shown = views.counted(self._frameworks.get(framework_id))
+        return dumps({**shown, "slave_ids": list(self._agents_of.get(framework_id, ()))})

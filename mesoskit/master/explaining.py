@@ -1,0 +1,68 @@
+"""C{/offers/explain}: why frameworks are or are not offered what agents have.
+
+The allocator decides, and tells; here its words become JSON.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from mesoskit.allocator.interface import Explanation
+from mesoskit.model.ids import FrameworkId
+
+if TYPE_CHECKING:
+    from mesoskit.master.state import MasterState
+
+
+def frameworks(
+    state: "MasterState", framework_id: str | None, role: str | None
+) -> list[FrameworkId]:
+    """Return the frameworks that are asked about: one by its id, or all in a role."""
+    if framework_id is not None:
+        name = FrameworkId(framework_id)
+        return [name] if name in state.frameworks else []
+    return [one.id for one in state.frameworks.values() if role in one.roles]
+
+
+def document(
+    state: "MasterState",
+    now: float,
+    framework_ids: list[FrameworkId],
+    role: str | None,
+    agent_id: str | None,
+) -> Iterator[bytes]:
+    """Give the JSON document, an agent a piece."""
+    yield b'{"frameworks":['
+    before = b""
+    for framework_id in framework_ids:
+        framework = state.frameworks.get(framework_id)
+        if framework is None:
+            continue
+        head = {"framework_id": framework_id, "name": framework.info.name}
+        yield before + orjson.dumps(head)[:-1] + b',"agents":['
+        before, comma = b",", b""
+        for told in state.allocator.explain(now, framework_id, role):
+            if agent_id in (None, told.agent_id):
+                yield comma + orjson.dumps(_view(state, told))
+                comma = b","
+        yield b"]}"
+    yield b"]}"
+
+
+def _view(state: "MasterState", told: Explanation) -> dict[str, Any]:
+    agent = state.agents.get(told.agent_id)
+    view: dict[str, Any] = {
+        "agent_id": told.agent_id,
+        "hostname": "" if agent is None else agent.info.hostname,
+        "role": told.role,
+        "reason": told.reason.name,
+        "why": told.reason.value,
+        "available": told.available.as_json(),
+    }
+    if told.until is not None:
+        view["until"] = told.until
+    view["holders"] = [{"framework_id": one, "role": role} for one, role in told.holders]
+    if told.offered is not None:
+        view["offered_time"] = told.offered
+    return view

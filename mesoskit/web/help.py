@@ -1,0 +1,81 @@
+"""C{/help}: a page a route, made of the docstrings of what answers it.
+
+The JSON form and the headings are those of Mesos (C{3rdparty/libprocess/src/help.cpp}), for
+tools that read them.
+"""
+
+import re
+from html import escape
+from inspect import cleandoc
+from typing import Any
+from urllib.parse import quote
+
+_MARKUP = re.compile(r"[CL]\{(?:[\w.]*\.)?([^{}]*)\}")
+
+
+class Help:
+    """
+    The pages of one daemon.
+
+    @param name: what stands before prefixed paths: C{master}.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._pages: dict[str, dict[str, str]] = {}
+
+    def add(self, path: str, prefixed: bool, docstring: str) -> None:
+        """Add the page of a route."""
+        process, _, rest = (f"{self._name}/{path}" if prefixed else path).partition("/")
+        endpoint = f"/{rest}"
+        usage = f"/{process}{endpoint if rest else ''}"
+        self._pages.setdefault(process, {})[endpoint] = _markdown(usage, docstring)
+
+    def as_json(self) -> Any:
+        """Return all pages, sorted."""
+        return {
+            "processes": [
+                {
+                    "id": process,
+                    "endpoints": [
+                        {"name": name, "text": text} for name, text in sorted(of.items())
+                    ],
+                }
+                for process, of in sorted(self._pages.items())
+            ]
+        }
+
+    def page(self, path: list[str]) -> str | None:
+        """Return a page as HTML: of all, of a process, of an endpoint; L{None}: there is none."""
+        if not path:
+            return _list("Endpoints", [(f"/{one}", f"/help/{one}") for one in sorted(self._pages)])
+        process, *rest = path
+        pages = self._pages.get(process)
+        if pages is None:
+            return None
+        if not rest and set(pages) != {"/"}:
+            links = [(f"/{process}{one}", f"/help/{process}{one}") for one in sorted(pages)]
+            return _list(f"/{process}", links)
+        text = pages.get("/" + "/".join(rest))
+        return None if text is None else _html(f"/{'/'.join(path)}", f"<pre>{escape(text)}</pre>")
+
+
+def _markdown(usage: str, docstring: str) -> str:
+    """Return a page as Mesos lays one out."""
+    summary, _, rest = cleandoc(_MARKUP.sub(r"\1", docstring)).partition("\n\n")
+    page = f"### USAGE ###\n>        {usage}\n\n### TL;DR; ###\n{summary}\n"
+    return f"{page}\n### DESCRIPTION ###\n{rest}\n" if rest else page
+
+
+def _list(title: str, links: list[tuple[str, str]]) -> str:
+    items = (
+        f'<li><a href="{escape(quote(target))}">{escape(name)}</a></li>' for name, target in links
+    )
+    return _html(title, f"<ul>{''.join(items)}</ul>")
+
+
+def _html(title: str, body: str) -> str:
+    return (
+        "<!DOCTYPE html><html><head><meta charset=utf-8>"
+        f"<title>Help</title></head><body><h1>{escape(title)}</h1>{body}</body></html>"
+    )

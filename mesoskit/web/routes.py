@@ -1,0 +1,268 @@
+"""The endpoints of a daemon: a table of routes, and how their answers are written.
+
+Paths, methods and refusals are as a recorded Apache Mesos 1.12 has them: most routes are there
+with and without the daemon's own name before them, a path under a route is the route's, any
+method that HTTP knows is answered like C{GET} where the route does not say otherwise, an
+unknown method or a bad percent escape closes the connection. Names with C{.json} after them,
+which older tools ask for and Mesos 1.12 has no more, are answered as an extension of ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from mesoskit.web import help as pages
+from mesoskit.web.sending import GZIP_FROM, Document, Documents, Sender, accepts_gzip
+from mesoskit.wire.exchange import REASONS, Away
+
+TEXT: Final = "text/plain; charset=utf-8"
+JSON: Final = "application/json"
+
+_METHODS: Final = frozenset(
+    b"""GET HEAD POST PUT DELETE OPTIONS PATCH CONNECT TRACE COPY LOCK MKCOL MOVE PROPFIND
+    PROPPATCH SEARCH UNLOCK REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE
+    UNSUBSCRIBE PURGE""".split()
+)
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+#: What may stand before the bracket of jsonp: nothing that a browser could be tricked by.
+_CALLBACK: Final = re.compile(rb"[A-Za-z0-9_.$]{1,128}")
+
+
+@dataclass(slots=True)
+class Reply:
+    """
+    An answer.
+
+    @ivar body: bytes as they are, a L{Document}, or what orjson can write as JSON.
+    """
+
+    status: int = 200
+    body: Any = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def text(status: int, why: str) -> Reply:
+    """Return an answer of plain text, as Mesos refuses things."""
+    return Reply(status, why.encode(), {"Content-Type": TEXT})
+
+
+def not_found() -> Reply:
+    """Return the answer for what is not there."""
+    return text(404, "404 Not Found.")
+
+
+def not_allowed(request: Any, *allowed: str) -> Reply:
+    """Return the answer for a method that a route does not take."""
+    names = ", ".join(f"'{one}'" for one in allowed)
+    method = request.method.decode("latin-1")
+    reply = text(
+        405, f"405 Method Not Allowed. Expecting one of {{ {names} }}, but received '{method}'."
+    )
+    reply.headers["Allow"] = ", ".join(allowed)
+    return reply
+
+
+def parameter(request: Any, name: str) -> str | None:
+    """Return a parameter of the query, the first of its name, or L{None}."""
+    arguments: dict[bytes, list[bytes]] = request.args or {}
+    values = arguments.get(name.encode())
+    return values[0].decode("utf-8", "replace") if values else None
+
+
+def number(request: Any, name: str, default: int) -> int:
+    """Return a parameter that is a whole number; what is none is ignored, as in Mesos."""
+    given = parameter(request, name)
+    if given is None or not given.isascii() or not given.isdigit():
+        return default
+    return min(int(given[:10]), 10**9)
+
+
+Handler = Callable[[Any, Any], "Reply | Deferred[Reply] | int"]
+"""
+Is given the daemon's service and the request. Returns an answer, now or later, or
+C{NOT_DONE_YET} where it answers by itself. Its docstring is the route's help page.
+"""
+
+
+@dataclass(slots=True, frozen=True)
+class Route:
+    """
+    One endpoint.
+
+    @ivar path: without the first slash.
+    @ivar handler: returns the answer.
+    @ivar prefixed: whether it is also there with the daemon's name before it.
+    @ivar led: whether only a daemon that leads answers it.
+    """
+
+    path: str
+    handler: Handler
+    prefixed: bool = True
+    led: bool = False
+
+
+def _open(path: str) -> Away | None:
+    return None
+
+
+class RoutesResource(Resource):
+    """
+    The root of a daemon's HTTP: gives each request to its route.
+
+    @param service: what handlers are given.
+    @param routes: the table; C{/help} is added.
+    @param name: the daemon's own, which stands before prefixed paths: C{master}.
+    @param reactor: the clock, and threads for what takes long, where it has any.
+    @param gate: says where requests for routes that are C{led} are sent instead.
+    """
+
+    isLeaf = True
+    log = Logger()
+
+    def __init__(
+        self,
+        service: Any,
+        routes: Sequence[Route],
+        name: str,
+        reactor: Any,
+        gate: Callable[[str], Away | None] = _open,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._service = service
+        self._gate = gate
+        self._reactor = reactor
+        self._threads = IReactorThreads.providedBy(reactor)
+        self._documents = Documents(reactor)
+        self._sender = Sender()
+        self.help = pages.Help(name)
+        self._routes: dict[str, Route] = {"help": Route("help", self._help, prefixed=False)}
+        for route in routes:
+            self._routes[route.path] = route
+            if route.prefixed:
+                self._routes[f"{name}/{route.path}"] = route
+            self.help.add(route.path, route.prefixed, route.handler.__doc__ or "")
+
+    def in_thread(self, function: Callable[[], Any]) -> Deferred[Any]:
+        """Call a function in a thread, or at once where the reactor has no threads."""
+        if self._threads:
+            pool = self._reactor.getThreadPool()
+            return deferToThreadPool(self._reactor, pool, function)
+        return maybeDeferred(function)
+
+    def _find(self, path: str) -> Route | None:
+        """Return the route that C{path} is, or the longest that it is under."""
+        routes = self._routes
+        found = routes.get(path)
+        if found is None and path.endswith(".json"):
+            found = routes.get(path.removesuffix(".json"))
+        while found is None and path:
+            path = path.rpartition("/")[0]
+            found = routes.get(path)
+        return found
+
+    def render(self, request: Any) -> int:
+        """Answer a request, at once or later."""
+        if request.method not in _METHODS or _BAD_ESCAPE.search(request.uri):
+            request.channel.loseConnection()
+            return NOT_DONE_YET
+        path = unquote(request.path.decode("latin-1"), errors="replace")
+        route = self._find(path.strip("/"))
+        if route is None:
+            return self._answer(request, not_found())
+        if route.led:
+            away = self._gate(path)
+            if away is not None:
+                reply = text(away.status, away.why) if away.why else Reply(away.status)
+                reply.headers.update(away.headers)
+                return self._answer(request, reply)
+        reply_ = route.handler(self._service, request)
+        if isinstance(reply_, Deferred):
+            reply_.addErrback(self._failed)
+            reply_.addCallback(lambda late: self._answer(request, late))
+            reply_.addErrback(self._broken, request)
+        elif isinstance(reply_, Reply):
+            return self._answer(request, reply_)
+        return NOT_DONE_YET
+
+    def _failed(self, failure: Failure) -> Reply:
+        """Answer for a handler that came to nothing."""
+        return text(503, failure.getErrorMessage())
+
+    def _broken(self, failure: Failure, request: Any) -> None:
+        self.log.failure("answering {path}", failure, path=request.path)
+        request.channel.loseConnection()
+
+    def _help(self, _service: Any, request: Any) -> Reply:
+        """Tell what the endpoints are for: all of them, or the one whose path follows."""
+        rest = unquote(request.path.decode("latin-1"), errors="replace").strip("/")
+        if parameter(request, "format") == "json":
+            return Reply(body=self.help.as_json())
+        page = self.help.page(rest.split("/")[1:])
+        if page is None:
+            return text(400, f"No help available for '/{rest.partition('/')[2]}'.\n")
+        return Reply(body=page.encode(), headers={"Content-Type": "text/html"})
+
+    # Writing.
+
+    def _answer(self, request: Any, reply: Reply) -> int:
+        if getattr(request, "_disconnected", False):
+            return NOT_DONE_YET
+        body = reply.body
+        if isinstance(body, Document):
+            built = self._documents.get(body)
+            built.addCallback(lambda whole: self._encode(request, reply, whole, JSON))
+            built.addErrback(self._broken, request)
+        elif isinstance(body, bytes):
+            self._encode(request, reply, body, "")
+        else:
+            self._encode(request, reply, orjson.dumps(body), JSON)
+        return NOT_DONE_YET
+
+    def _encode(self, request: Any, reply: Reply, body: bytes, kind: str) -> None:
+        if kind == JSON:
+            callback = (request.args or {}).get(b"jsonp", [b""])[0]
+            if callback and _CALLBACK.fullmatch(callback):
+                body, kind = callback + b"(" + body + b")", "text/javascript"
+        if len(body) < GZIP_FROM or not accepts_gzip(request):
+            self._write(request, reply, body, kind, "")
+            return
+        zipped = self._sender.gzip(body, self.in_thread)
+        zipped.addCallback(lambda small: self._write(request, reply, small, kind, "gzip"))
+        zipped.addErrback(self._broken, request)
+
+    def _write(self, request: Any, reply: Reply, body: bytes, kind: str, encoding: str) -> None:
+        headers = {"Content-Type": kind} if kind else {}
+        headers.update(reply.headers)
+        if encoding:
+            headers["Content-Encoding"] = encoding
+        if not self._sender.room_for(body):
+            head(request, 503, {"Content-Type": TEXT, "Content-Length": "0"})
+            request.finish()
+            return
+        headers["Content-Length"] = str(len(body))
+        head(request, reply.status, headers)
+        self._sender.send(request, body)
+
+
+def head(request: Any, status: int, headers: Mapping[str, str]) -> None:
+    """Set the status and the headers of an answer, and none that nobody asked for."""
+    reason = REASONS.get(status)
+    request.setResponseCode(status, None if reason is None else reason.encode())
+    # Twisted's guess of a type is wrong for empty bodies; the server's name is nobody's business.
+    request.responseHeaders.removeHeader("Content-Type")
+    request.responseHeaders.removeHeader("Server")
+    for name, value in headers.items():
+        request.setHeader(name, value)

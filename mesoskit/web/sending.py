@@ -1,0 +1,215 @@
+"""Answers of any size: built in slices, zipped in a thread, sent as fast as they are taken.
+
+A document of megabytes is made of pieces by a generator. A slice of it is made each time the
+reactor comes round, for so long as nobody else has to wait; however many ask, one document of
+a kind is being made at a time, and whoever asks meanwhile shares the next, which begins when
+all of them have asked: nobody is told of less than there was when he asked.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+GZIP_FROM: Final = 1024
+"""Bytes from which on a body is zipped for whoever takes it so (Mesos' limit)."""
+
+SLICE: Final = 0.004
+"""Seconds that a document may take of the reactor at a time."""
+
+_THREAD_FROM: Final = 32 * 1024
+_PIECE: Final = 128 * 1024
+_MOST: Final = 256 * 1024 * 1024
+
+
+@dataclass(slots=True, frozen=True)
+class Document:
+    """
+    A JSON document that is made in pieces.
+
+    @ivar begin: begins it; each piece takes no more than a millisecond or two.
+    @ivar key: documents of the same key are the same.
+    """
+
+    begin: Callable[[], Iterator[bytes]]
+    key: str
+
+
+class Documents:
+    """
+    The documents that are being made.
+
+    @param clock: provides C{IReactorTime}.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        # The one who makes a document is not here; a list holds who waits for the next.
+        self._waiting: dict[str, list[Deferred[bytes]]] = {}
+
+    def get(self, document: Document) -> Deferred[bytes]:
+        """Have a document made; it holds at least what there was at this moment."""
+        answer: Deferred[bytes] = Deferred()
+        waiting = self._waiting.get(document.key)
+        if waiting is None:
+            self._waiting[document.key] = []
+            self._make(document, [answer])
+        else:
+            waiting.append(answer)
+        return answer
+
+    def _make(self, document: Document, readers: list[Deferred[bytes]]) -> None:
+        parts: list[bytes] = []
+        try:
+            pieces = document.begin()
+        except Exception:
+            self._made(document, readers, Failure())  # type: ignore[no-untyped-call]
+            return
+        self._go_on(document, readers, pieces, parts)
+
+    def _go_on(
+        self,
+        document: Document,
+        readers: list[Deferred[bytes]],
+        pieces: Iterator[bytes],
+        parts: list[bytes],
+    ) -> None:
+        seconds = self._clock.seconds
+        until = seconds() + SLICE
+        take = parts.append
+        try:
+            for piece in pieces:
+                take(piece)
+                if seconds() > until:
+                    self._clock.callLater(0, self._go_on, document, readers, pieces, parts)
+                    return
+        except Exception:
+            self._made(document, readers, Failure())  # type: ignore[no-untyped-call]
+            return
+        self._made(document, readers, b"".join(parts))
+
+    def _made(
+        self, document: Document, readers: list[Deferred[bytes]], result: bytes | Failure
+    ) -> None:
+        waiting = self._waiting.pop(document.key)
+        if waiting:
+            self._waiting[document.key] = []
+            self._clock.callLater(0, self._make, document, waiting)
+        for reader in readers:
+            if isinstance(result, bytes):
+                reader.callback(result)
+            else:
+                reader.errback(result)
+
+
+def accepts_gzip(request: Any) -> bool:
+    """Tell whether a client takes bodies zipped (RFC 9110, 12.5.3)."""
+    for value in request.requestHeaders.getRawHeaders("accept-encoding") or ():
+        for part in value.lower().split(","):
+            name, _, rest = part.partition(";")
+            if name.strip() in ("gzip", "x-gzip", "*"):
+                quality = rest.strip().removeprefix("q=").strip()
+                return not quality or quality.strip("0.") != ""
+    return False
+
+
+def gzipped(body: bytes) -> bytes:
+    """Return a body zipped, quickly rather than well."""
+    packer = zlib.compressobj(level=1, wbits=31)
+    return packer.compress(body) + packer.flush()
+
+
+class Sender:
+    """
+    Sends bodies, as fast as each client takes them.
+
+    What waits to be taken is bounded, for all clients together: one body counts once, however
+    many it is sent to.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, int] = {}
+        self._total = 0
+        self._last: tuple[bytes, bytes] = (b"", b"")
+
+    def gzip(
+        self, body: bytes, in_thread: Callable[[Callable[[], bytes]], Deferred[bytes]]
+    ) -> Deferred[bytes]:
+        """Zip a body: a big one in a thread, and the one that several share once."""
+        if len(body) < _THREAD_FROM:
+            return maybeDeferred(gzipped, body)
+        if self._last[0] is body:
+            return maybeDeferred(lambda: self._last[1])
+
+        def done(small: bytes) -> bytes:
+            self._last = (body, small)
+            return small
+
+        return in_thread(lambda: gzipped(body)).addCallback(done)
+
+    def room_for(self, body: bytes) -> bool:
+        """Tell whether one more may be held until it is taken."""
+        return id(body) in self._held or self._total + len(body) <= _MOST
+
+    def send(self, request: Any, body: bytes) -> None:
+        """Send a body whole; the head has been set."""
+        if len(body) <= _PIECE:
+            request.write(body)
+            request.finish()
+            return
+        key = id(body)
+        if not self._held.get(key):
+            self._total += len(body)
+        self._held[key] = self._held.get(key, 0) + 1
+
+        def over(_: object) -> None:
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
+                self._total -= len(body)
+
+        request.notifyFinish().addBoth(over)
+        sending = _Sending(request, body)
+        request.registerProducer(sending, True)
+        sending.resumeProducing()
+
+
+@implementer(IPushProducer)
+class _Sending:
+    """One body on its way to one client."""
+
+    def __init__(self, request: Any, body: bytes) -> None:
+        self._request = request
+        self._body = body
+        self._position = 0
+        self._paused = True
+
+    def pauseProducing(self) -> None:
+        """The transport takes no more for now."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The transport takes more."""
+        if not self._paused:
+            return
+        self._paused = False
+        while not self._paused and self._position < len(self._body):
+            begin, self._position = self._position, self._position + _PIECE
+            self._request.write(self._body[begin : begin + _PIECE])
+        if self._position >= len(self._body) and self._request is not None:
+            request, self._request = self._request, None
+            request.unregisterProducer()
+            request.finish()
+
+    def stopProducing(self) -> None:
+        """The connection is lost."""
+        self._paused = True
+        self._position = len(self._body)
+        self._request = None

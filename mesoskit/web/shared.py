@@ -1,0 +1,94 @@
+"""The endpoints that master and agent answer alike: health, metrics, logging, the machine."""
+
+from typing import Any, Protocol
+
+from mesoskit import __version__
+from mesoskit.model.durations import InvalidDuration, parse_duration
+from mesoskit.web import prometheus, system, verbosity
+from mesoskit.web.routes import Reply, Route, parameter, text
+
+
+class DaemonService(Protocol):
+    """What these endpoints ask of a service."""
+
+    reactor: Any
+
+    def metrics(self) -> dict[str, float]:
+        """Return all metrics by Mesos' names."""
+        ...
+
+
+def health(service: DaemonService, request: Any) -> Reply:
+    """Say that the daemon is there: 200 and nothing else."""
+    return Reply()
+
+
+def version_reply(version: str) -> Reply:
+    """Return the answer of C{/version}: the Mesos that this speaks like, and our own."""
+    return Reply(
+        body={
+            "build_date": "",
+            "build_time": 0.0,
+            "build_user": "",
+            "mesoskit_version": __version__,
+            "version": version,
+        }
+    )
+
+
+def _metrics(service: DaemonService) -> dict[str, float]:
+    shown = service.metrics()
+    shown.update(system.figures())
+    return dict(sorted(shown.items()))
+
+
+def snapshot(service: DaemonService, request: Any) -> Reply:
+    """
+    Return all metrics in one flat JSON object, names in alphabetical order.
+
+    C{timeout=10secs} is understood and makes no difference: no metric has to be waited for.
+    """
+    timeout = parameter(request, "timeout")
+    if timeout is not None:
+        try:
+            parse_duration(timeout)
+        except InvalidDuration as error:
+            return text(400, f"Invalid timeout '{timeout}': {error}.\n")
+    return Reply(body=_metrics(service))
+
+
+def metrics(service: DaemonService, request: Any) -> Reply:
+    """Return all metrics in Prometheus' text form; an extension of mesoskit."""
+    shown = prometheus.text_form(_metrics(service))
+    return Reply(body=shown.encode(), headers={"Content-Type": prometheus.TYPE})
+
+
+def toggle(service: DaemonService, request: Any) -> Reply:
+    """
+    Return the level of logging, or set it for a while.
+
+    C{level=1} shows debug messages too, until C{duration=10mins} has passed; level 0 does not.
+    """
+    level, duration = parameter(request, "level"), parameter(request, "duration")
+    status, why = verbosity.toggle(level, duration, service.reactor)
+    return text(status, why) if why else Reply(status)
+
+
+def stats(service: DaemonService, request: Any) -> Reply:
+    """Show the machine's load, processors and memory."""
+    return Reply(body=system.stats())
+
+
+def flags_reply(flags: dict[str, str]) -> Reply:
+    """Return the answer of C{/flags}."""
+    return Reply(body={"flags": flags})
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("health", health),
+    Route("metrics/snapshot", snapshot, prefixed=False),
+    Route("metrics", metrics, prefixed=False),
+    Route("logging/toggle", toggle, prefixed=False),
+    Route("system/stats.json", stats, prefixed=False),
+)
+"""Rows for a daemon's table."""
