@@ -8,7 +8,7 @@ environment holds, and the state lets nobody else in.
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IListeningPort
 
 from mesoskit.messages.stream_pb2 import Role
@@ -54,8 +54,13 @@ class Door:
         self._port = await endpoint.listen(self.factory)
 
     def close(self, why: str) -> "Deferred[Any]":
-        """Listen no more and end every link."""
+        """
+        Listen no more and end every link; fires when executors have taken what was sent to
+        them, which C{linger} of the settings bounds.
+        """
         port, self._port = self._port, None
-        self.factory.lose_all(why)
         stopping = None if port is None else port.stopListening()
-        return stopping if isinstance(stopping, Deferred) else succeed(None)
+        ending = self.factory.lose_all(why)
+        if isinstance(stopping, Deferred):
+            return gatherResults([stopping, ending], consumeErrors=True)
+        return ending

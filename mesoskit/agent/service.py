@@ -58,6 +58,9 @@ LINGER = 3.0
 LEAVING = 10.0
 """Seconds that stopping waits for containers to end."""
 
+PARTING = 6.0
+"""Seconds that stopping waits for peers to take what was sent; C{linger} of links is less."""
+
 MakeHands = Callable[[Any, AgentOptions, Callable[[Any], None]], Hands]
 """Makes hands of a reactor, the options and what is told of every event."""
 
@@ -137,6 +140,7 @@ class AgentService(Service):
         self._seed = token_bytes(16) if seed is None else seed
         self._deciding = False
         self._leaving: Deferred[None] | None = None
+        self._parting: Deferred[None] | None = None
         self._numbers = count(1)
         self._links: dict[PeerId, Link] = {}
         self._peers: dict[Link, PeerId] = {}
@@ -253,16 +257,32 @@ class AgentService(Service):
             poll.cancel()
         self._polls.clear()
         why = "The agent is shutting down"
-        for link in list(self._peers):
-            link.lose(why)
-        self.port.close_undecided()
-        closing: list[Deferred[Any]] = [self.door.close(why), self.hands.stop()]
+        closing: list[Deferred[Any]] = []
         for port in self.ports:
             stopping = port.stopListening()
             closing.append(stopping if isinstance(stopping, Deferred) else succeed(None))
         self.ports = []
+        for link in list(self._peers):
+            link.lose(why)
+        self.port.close_undecided()
+        closing += [self._parted(), self.door.close(why), self.hands.stop()]
         closing.append(self._store.close())
         return gatherResults(closing, consumeErrors=True).addCallback(lambda _: None)
+
+    def _parted(self) -> "Deferred[None]":
+        """
+        Fire when every peer has taken what was sent to it. A process that ends earlier takes
+        its last words back: the kernel resets a connection that holds unread bytes.
+        """
+        if not self._peers:
+            return succeed(None)
+        self._parting = parting = Deferred[None]()
+        parting.addTimeout(PARTING, self._clock)
+
+        def forgive(reason: Failure) -> None:
+            reason.trap(TookTooLong)  # type: ignore[no-untyped-call]
+
+        return parting.addErrback(forgive)
 
     def shut_down(self, why: str) -> None:
         """Leave the cluster for good: unregister, end all, forget the id, and end (SIGUSR1)."""
@@ -335,6 +355,9 @@ class AgentService(Service):
             self._links.pop(peer, None)
             self.turns.put(Lost(peer, why))
         self._dialer.lost(link)
+        parting = self._parting
+        if parting is not None and not self._peers and not parting.called:
+            parting.callback(None)
 
     # What the state wants done.
 

@@ -224,13 +224,13 @@ class MasterService(Service):
         self.turns.stop()
         if self._forgetting is not None and self._forgetting.active():
             self._forgetting.cancel()
-        self.factory.lose_all("The master is shutting down")
+        heard = self.factory.lose_all("The master is shutting down")
         self.schedulers.lose_all("The master is shutting down")
         self.port.close_undecided()
         waiting, self._requests = self._requests, {}
         for deferred in waiting.values():
             deferred.errback(NotRunning("The master is shutting down"))
-        closing: list[Deferred[Any]] = []
+        closing: list[Deferred[Any]] = [heard]
         for port in self.ports:
             stopping = port.stopListening()
             closing.append(stopping if isinstance(stopping, Deferred) else succeed(None))

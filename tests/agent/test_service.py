@@ -259,6 +259,26 @@ class ServiceTests(SynchronousTestCase):
         self.assertIsNotNone(master.lost_why)
         self.world.reactor.advance(1000)
 
+    def test_stopping_waits_until_the_master_has_heard_all_of_it(self) -> None:
+        service = self.world.agent()
+        self.world.register(service)
+        pipes, self.world.pipes = self.world.pipes, []
+        stopped = service.stopService()
+        self.world.turn()
+        self.assertNoResult(stopped)
+        self.world.pipes = pipes
+        self.world.turn()
+        self.successResultOf(stopped)
+
+    def test_stopping_waits_for_a_silent_master_no_longer_than_some_seconds(self) -> None:
+        service = self.world.agent()
+        self.world.register(service)
+        self.world.pipes.clear()
+        stopped = service.stopService()
+        self.world.turn()
+        self.world.turn(6.0)
+        self.successResultOf(stopped)
+
     def test_usage_and_disk_are_read_from_time_to_time(self) -> None:
         service = self.world.agent()
         master = self.world.register(service)

@@ -27,6 +27,7 @@ from mesoskit.wire.link import CallRefused, Hello, Link
 from mesoskit.wire.memory import Pipe, connect
 from tests.base import SynchronousTestCase
 from tests.master.bench import registration, scheduler_call, subscription
+from tests.wire.transports import Dialling, Wires
 
 _MASTER, _AGENT, _FRAMEWORK = Hello(role=1), Hello(role=2), Hello(role=3)
 
@@ -192,6 +193,35 @@ class Links(ServiceTestCase):
         self.clock.advance(100)
         self.assertEqual([], self.clock.getDelayedCalls())
         del agent
+
+    def link(self) -> tuple[Peer, Wires]:
+        """Return an agent that came to the port, and the wires between it and the master."""
+        peer = Peer()
+        dialled = Dialling(peer, _AGENT, clock=self.clock)
+        port = self.service.port.buildProtocol(None)
+        wires = Wires(self.clock, port, dialled.buildProtocol(None))
+        wires.spin()
+        return peer, wires
+
+    def test_stopping_waits_until_peers_have_heard_of_it(self) -> None:
+        peer, wires = self.link()
+        stopped = self.service.stopService()
+        self.assertNoResult(stopped)
+        wires.spin()
+        self.successResultOf(stopped)
+        self.assertIn("shutting down", peer.lost_because or "")
+
+    def test_stopping_waits_for_a_peer_that_does_not_listen_no_longer_than_links_linger(
+        self,
+    ) -> None:
+        _, wires = self.link()
+        wires.b.pauseProducing()
+        stopped = self.service.stopService()
+        wires.spin()
+        self.assertNoResult(stopped)
+        self.clock.advance(5)
+        wires.spin()
+        self.successResultOf(stopped)
 
 
 class Stores(ServiceTestCase):
