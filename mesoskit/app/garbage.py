@@ -2,16 +2,15 @@
 
 Nearly all that a daemon lets go of is freed at once, by its reference count; the collector looks
 for what is left, objects that refer to each other. Python sets it off after 700 new objects, and
-each time it has gone through a generation it goes through the older ones as well: a master that
-takes in a thousand agents spends an eighth of its time there, and everybody waits meanwhile.
-(C{python benchmarks/lives.py --agents 1000} tells the difference.)
+now and then through all that is alive: a master with a thousand agents spends a tenth of its time
+there, and everybody waits for as long as 50 ms (C{python benchmarks/garbage.py}).
 """
 
 import gc
 from typing import Final
 
 #: New objects that set off a look at the youngest, and how many such looks one at the older ones.
-#: The first is some hundred tasks; what it costs is spread over these, and takes about 1 ms.
+#: The first is some hundred tasks; a look at what they have left takes a few milliseconds.
 THRESHOLDS: Final = (10_000, 20, 20)
 
 
