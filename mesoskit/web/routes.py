@@ -185,16 +185,20 @@ class RoutesResource(Resource):
         if route.led:
             away = self._gate(path)
             if away is not None:
-                reply = text(away.status, away.why) if away.why else Reply(away.status)
-                reply.headers.update(away.headers)
-                return self._answer(request, reply)
-        reply_ = route.handler(self._service, request)
-        if isinstance(reply_, Deferred):
-            reply_.addErrback(self._failed)
-            reply_.addCallback(lambda late: self._answer(request, late))
-            reply_.addErrback(self._broken, request)
-        elif isinstance(reply_, Reply):
-            return self._answer(request, reply_)
+                sent = text(away.status, away.why) if away.why else Reply(away.status)
+                sent.headers.update(away.headers)
+                return self._answer(request, sent)
+        try:
+            reply: Any = route.handler(self._service, request)
+        except Exception:
+            self.log.failure("answering {path}", path=path)
+            reply = text(500, "")
+        if isinstance(reply, Deferred):
+            reply.addErrback(self._failed)
+            reply.addCallback(lambda late: self._answer(request, late))
+            reply.addErrback(self._broken, request)
+        elif isinstance(reply, Reply):
+            return self._answer(request, reply)
         return NOT_DONE_YET
 
     def _failed(self, failure: Failure) -> Reply:
