@@ -13,7 +13,10 @@ PROTOS := $(shell find protocols -name '*.proto' 2>/dev/null)
 INSTALLED := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
-.PHONY: help demo test lint types trial soak bench deps setup format clean
+# Where clients that others wrote are installed, for tests.interop.
+INTEROP := .venv-interop
+
+.PHONY: interop help demo test lint types trial soak bench deps setup format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -50,7 +53,10 @@ $(COMPILED): $(INSTALLED) $(PROTOS)
 demo: $(COMPILED)
 	$(BIN)/python examples/images/demo.py
 
-test: lint types trial
+test: lint types interop trial
+
+interop: $(COMPILED)
+	$(BIN)/python tests/interop/install.py $(INTEROP)
 
 lint: $(COMPILED)
 	$(BIN)/ruff check .
@@ -83,6 +89,6 @@ deps:
 	  apt-get update && apt-get install --yes --no-install-recommends $$missing; }
 
 clean:
-	rm -rf demo-pictures $(VENV) build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
+	rm -rf demo-pictures $(VENV) $(INTEROP) build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
 	rm -f twisted/plugins/dropin.cache mesoskit/messages/*_pb2.py mesoskit/messages/*_pb2.pyi
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -14,7 +14,7 @@ from tests.base import SynchronousTestCase
 
 def decode(decoder: Decoder, data: bytes, cuts: list[int]) -> list[bytes]:
     """Feed the data cut at these places."""
-    records = []
+    records: list[bytes] = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for begin, end in pairwise(edges):
         records += decoder.feed(data[begin:end])
