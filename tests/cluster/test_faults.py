@@ -178,6 +178,64 @@ class AgentDeathTests(ClusterTestCase):
         self.assertFalse(kept.lost_agents)
         await cluster.acknowledged()
 
+    async def test_a_task_that_ended_while_nobody_looked_is_told_as_it_ended(self) -> None:
+        cluster = self.cluster()
+        await cluster.start()
+        ledger = cluster.framework(info=keeping("kept"))
+        gate = cluster.directory / "gate"
+        body = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+        await ledger.run("good", body)
+        await ledger.run("bad", f"{body}; (exit 3)")
+        for name in ("good", "bad"):
+            await ledger.running(name)
+        await cluster.agent.kill()
+        gate.touch()
+        for name in ("good", "bad"):
+            await ledger.gone(name)
+        cluster.agent.start()
+        await cluster.registered()
+        self.assertEqual((await ledger.over("good")).state, TaskState.TASK_FINISHED)
+        self.assertEqual((await ledger.over("bad")).message, "Command exited with status 3")
+        ledger.balance()
+        await cluster.acknowledged()
+
+    async def test_with_its_launcher_gone_too_it_still_finds_and_ends_all(self) -> None:
+        cluster = self.cluster()
+        await cluster.start()
+        ledger = cluster.framework(info=keeping("kept"))
+        gate = cluster.directory / "gate"
+        await ledger.run("long", "sleep 1000")
+        await ledger.run("ends", f"while [ ! -e {gate} ]; do sleep 0.02; done")
+        for name in ("long", "ends"):
+            await ledger.running(name)
+        launcher = cluster.agent.launcher
+        assert launcher is not None
+        await cluster.agent.kill()
+        processes.kill(launcher)
+        gate.touch()
+        await ledger.gone("ends")
+        cluster.agent.start()
+        await cluster.registered()
+        for name in ("long", "ends"):
+            status = await ledger.over(name)
+            # No status of an exit is left of either: nobody may guess one.
+            self.assertIn(TaskState(status.state), (TaskState.TASK_GONE, TaskState.TASK_FAILED))
+            await ledger.gone(name)
+        ledger.balance()
+        await cluster.acknowledged()
+
+    async def test_one_that_comes_back_as_another_machine_is_refused_by_itself(self) -> None:
+        cluster = self.cluster()
+        await cluster.start()
+        await cluster.agent.kill()
+        cluster.agent.start(resources="cpus:1;mem:64")
+        self.assertEqual(await cluster.agent.ended(), 1)
+        last = cluster.agent.log().splitlines()
+        said = [line for line in last if "Incompatible agent info detected" in line]
+        self.assertTrue(said)
+        self.assertIn("cpus:4", said[-1])
+        self.assertNotIn("Traceback", cluster.agent.log())
+
     async def test_one_that_stays_away_is_unreachable_and_its_tasks_are_told_so(self) -> None:
         cluster = self.cluster()
         await cluster.start(master=SHORT_PINGS)
