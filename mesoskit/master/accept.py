@@ -10,14 +10,16 @@ that it finds invalid: C{OPERATION_ERROR} where it has an id, a line in the log 
 
 from typing import TYPE_CHECKING, cast
 
-from mesoskit.master import launch, offers, tasks
+from mesoskit.master import launch, offers
 from mesoskit.master.records import Framework, Offer
+from mesoskit.master.tasks import refuse_task
 from mesoskit.messages import mesos_pb2
 from mesoskit.messages.mesos_pb2 import OPERATION_ERROR, TaskInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event
 from mesoskit.model.ids import OfferId
 from mesoskit.model.tasks import Reason, TaskState
 from mesoskit.model.validation_offer import validate_offers
+from mesoskit.model.validation_operation import validate_launch_id, validate_operation_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 _LAUNCH = mesos_pb2.Offer.Operation.LAUNCH
 _LAUNCH_GROUP = mesos_pb2.Offer.Operation.LAUNCH_GROUP
-_UNKNOWN = mesos_pb2.Offer.Operation.UNKNOWN
 
 
 def accept(state: "MasterState", framework: Framework, call: Call) -> None:
@@ -81,29 +82,23 @@ def _operate(
     operation: mesos_pb2.Offer.Operation,
 ) -> None:
     kind = operation.type
+    error = validate_operation_form(operation) or validate_launch_id(operation)
     if kind == _LAUNCH:
-        if operation.HasField("id"):
-            launcher.refuse(
-                operation.launch.task_infos,
-                Reason.REASON_TASK_INVALID,
-                "The `id` field cannot be set on LAUNCH operations",
-            )
-        else:
+        if error is None:
             launcher.launch(operation.launch.task_infos)
-    elif kind == _LAUNCH_GROUP:
-        if operation.HasField("id"):
-            launcher.refuse(
-                operation.launch_group.task_group.tasks,
-                Reason.REASON_TASK_GROUP_INVALID,
-                "The `id` field cannot be set on LAUNCH_GROUP operations",
-            )
         else:
+            tasks = operation.launch.task_infos
+            launcher.refuse(tasks, Reason.REASON_TASK_INVALID, error)
+    elif kind == _LAUNCH_GROUP:
+        if error is None:
             launcher.launch_group(operation.launch_group)
-    elif kind != _UNKNOWN:
+        else:
+            tasks = operation.launch_group.task_group.tasks
+            launcher.refuse(tasks, Reason.REASON_TASK_GROUP_INVALID, error)
+    else:
         name = mesos_pb2.Offer.Operation.Type.Name(kind)
-        drop_operation(
-            state, framework, operation, f"{name} operations are not supported by this master"
-        )
+        error = error or f"{name} operations are not supported by this master"
+        drop_operation(state, framework, operation, error)
 
 
 def drop_operation(
@@ -143,7 +138,7 @@ def _refuse(state: "MasterState", framework: Framework, call: Call, error: str) 
             )
             continue
         for info in infos:
-            tasks.refuse_task(
+            refuse_task(
                 state,
                 framework,
                 info.task_id.value,

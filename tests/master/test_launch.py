@@ -263,6 +263,32 @@ class Launches(SynchronousTestCase):
             statuses(effects, self.framework)[0].message,
         )
 
+    def test_malformed_resource_fails_all_tasks_of_its_operation_and_no_other(self) -> None:
+        call = accept(self.offer, task(self.offer, "a"), task(self.offer, "b"))
+        call.accept.operations[0].launch.task_infos[1].resources[0].scalar.value = -1
+        other = accept(self.offer, task(self.offer, "c")).accept.operations
+        call.accept.operations.extend(other)
+        effects = self.bench.receive(self.framework, call)
+        self.assertEqual([("a", "TASK_ERROR"), ("b", "TASK_ERROR")], told(effects, self.framework))
+        for _, reason, _, message in self._refused(effects):
+            self.assertEqual("REASON_TASK_INVALID", reason)
+            self.assertIn("Invalid scalar resource: value <= 0", message)
+        (sent_on,) = sent(effects, self.agent, "RunTaskMessage")
+        self.assertEqual("c", sent_on.task.task_id.value)
+
+    def test_operation_without_its_part_is_an_error_that_names_it(self) -> None:
+        call = accept(self.offer)
+        for kind in (Offer.Operation.RESERVE, Offer.Operation.UNKNOWN):
+            call.accept.operations.add(type=kind, id={"value": "op"})
+        told = events(self.bench.receive(self.framework, call), self.framework)
+        self.assertEqual(
+            [
+                "A RESERVE offer operation must have the Offer.Operation.reserve field set.",
+                "Unknown offer operation",
+            ],
+            [event.update_operation_status.status.message for event in told],
+        )
+
     def test_operation_that_cannot_be_done_is_an_operation_error(self) -> None:
         call = accept(self.offer)
         operation = call.accept.operations.add()
@@ -345,6 +371,13 @@ class Groups(SynchronousTestCase):
         self.assertEqual("*", message.executor.resources[0].allocation_info.role)
         used = self.bench.state.agents[self.agent_id].used()
         self.assertEqual("cpus:2.1; mem:160; disk:10", str(used[message.framework.id.value]["*"]))
+
+    def test_malformed_resource_of_the_executor_refuses_the_group(self) -> None:
+        self.executor.resources[0].name = ""
+        call = group(self.offer, self.executor, task(self.offer, "a"))
+        (status,) = statuses(self.bench.receive(self.framework, call), self.framework)
+        self.assertEqual(TaskStatus.REASON_TASK_GROUP_INVALID, status.reason)
+        self.assertIn("Empty resource name", status.message)
 
     def test_one_bad_task_refuses_the_group(self) -> None:
         call = group(
