@@ -7,7 +7,7 @@ which web pages and DNS servers of others read. Times are seconds since 1970, 0 
 happened. Nothing here changes anything. Names are v0's: an agent is a slave.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from mesoskit.messages.mesos_pb2 import AgentInfo, MasterInfo, TaskStatus
 from mesoskit.model.attributes import Attributes
 from mesoskit.model.ids import FrameworkId
 from mesoskit.model.resources import ENDPOINT, Resources
+from mesoskit.model.task_json import details_json, labels_json, limits_json, status_json
 from mesoskit.model.tasks import TaskState
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def framework_view(
         "executors": [_executor_view(executor) for executor in executors],
     }
     if info.HasField("labels"):
-        after["labels"] = _labels(info.labels)
+        after["labels"] = labels_json(info.labels)
     after["offer_constraints"] = {}
     return view, after
 
@@ -301,7 +302,7 @@ def _executor_view(executor: Executor) -> Json:
         "role": executor.role,
     }
     if info.HasField("labels"):
-        view["labels"] = _labels(info.labels)
+        view["labels"] = labels_json(info.labels)
     if info.HasField("type"):
         view["type"] = mesos_pb2.ExecutorInfo.Type.Name(info.type)
     view["slave_id"] = executor.agent_id
@@ -334,40 +335,8 @@ def task_view(task: Task) -> Json:
         "resources": task.resources.as_json(),
     }
     if len(detail.limits):
-        view["limits"] = {name: limit.value for name, limit in sorted(detail.limits.items())}
+        view["limits"] = limits_json(detail)
     view["role"] = task.role
-    view["statuses"] = [_status_view(TaskStatus.FromString(one)) for one in task.statuses]
-    if detail.HasField("user"):
-        view["user"] = detail.user
-    for name, convert in _DETAILS:
-        if detail.HasField(name):
-            view[name] = convert(getattr(detail, name))
+    view["statuses"] = [status_json(TaskStatus.FromString(one)) for one in task.statuses]
+    view.update(details_json(detail))
     return view
-
-
-def _status_view(status: TaskStatus) -> Json:
-    view: Json = {
-        "state": TaskState(status.state).name,
-        "timestamp": status.timestamp,
-    }
-    if status.HasField("labels"):
-        view["labels"] = _labels(status.labels)
-    if status.HasField("container_status"):
-        whole = codec.to_dict(status.container_status)
-        shown = ("container_id", "network_infos", "cgroup_info")
-        view["container_status"] = {name: whole[name] for name in shown if name in whole}
-    if status.HasField("healthy"):
-        view["healthy"] = status.healthy
-    return view
-
-
-def _labels(labels: mesos_pb2.Labels) -> list[Json]:
-    return [codec.to_dict(label) for label in labels.labels]
-
-
-_DETAILS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-    ("labels", _labels),
-    ("discovery", codec.to_dict),
-    ("container", codec.to_dict),
-    ("health_check", codec.to_dict),
-)
