@@ -9,8 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -211,7 +213,7 @@ class PipelineTests(QuickCase):
 
     def test_client_that_leaves_is_not_answered(self) -> None:
         self.send(call(), call())
-        self.protocol.connectionLost(None)
+        self.protocol.connectionLost(Failure(ConnectionDone()))
         for _ in range(2):
             self.root.answer()
         self.assertEqual(b"", self.transport.value())

@@ -1,0 +1,212 @@
+"""The failover of a framework over HTTP, as a real cluster was recorded to do it.
+
+Scenario 10 of the recordings, step by step: what was POSTed there is POSTed here, with our
+ids, and every event that comes has the same keys and types as one recorded there.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mesoskit.messages.codec import from_dict
+from mesoskit.messages.internal_pb2 import RegisterSlaveMessage, StatusUpdateMessage
+from mesoskit.messages.mesos_pb2 import TaskStatus
+from mesoskit.wire.link import Hello
+from tests.base import SynchronousTestCase
+from tests.master.http_peers import JSON, HttpTestCase, Stream
+from tests.messages import golden
+
+
+def shape(value: Any) -> Any:
+    """Return the keys and types of a JSON value; of a list the kinds of things in it."""
+    if isinstance(value, dict):
+        return {key: shape(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        shapes: list[Any] = []
+        for each in map(shape, value):
+            if each not in shapes:
+                shapes.append(each)
+        return sorted(shapes, key=repr)
+    return type(value).__name__
+
+
+def recorded(kind: str) -> list[Any]:
+    """Return the recorded messages of this kind, C{Call} or C{Event}, as they were sent."""
+    return [
+        json.loads(each.text)
+        for each in golden.jsons()
+        if "(scenarios 10" in each.where and each.name.endswith(f".{kind}")
+    ]
+
+
+class FailoverTests(HttpTestCase):
+    """Scenario 10."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.calls = recorded("Call")
+        self.shapes = [shape(event) for event in recorded("Event")] + [{"type": "str"}]
+        (registration,) = (
+            each
+            for each in golden.bodies()
+            if "(scenarios 10)" in each.where and each.name.endswith("RegisterSlaveMessage")
+        )
+        self.agent = self.connect_agent(registration.message())
+
+    def connect_agent(self, message: Any) -> Any:
+        assert isinstance(message, RegisterSlaveMessage)
+        agent = self.connect(Hello(role=2))
+        agent.link.send(message)
+        self.turn()
+        return agent
+
+    def check(self, *streams: Stream) -> None:
+        """Everything that came is shaped as something that was recorded."""
+        for stream in streams:
+            for event in stream.events():
+                self.assertIn(shape(event), self.shapes, event)
+
+    def said(self, kind: str, number: int = 0) -> dict[str, Any]:
+        """Return a recorded call."""
+        call: dict[str, Any] = [each for each in self.calls if each["type"] == kind][number]
+        return call
+
+    def subscribe(self, framework_id: str = "", number: int = 0) -> Stream:  # type: ignore[override]
+        """Subscribe as it was recorded, with this id."""
+        calls = [
+            each
+            for each in self.calls
+            if each["type"] == "SUBSCRIBE" and ("framework_id" in each) is bool(framework_id)
+        ]
+        call = calls[number]
+        if framework_id:
+            call["framework_id"]["value"] = framework_id
+            call["subscribe"]["framework_info"]["id"]["value"] = framework_id
+        stream = Stream(self, JSON, self.request(json.dumps(call).encode()))
+        self.clock.advance(1.1)
+        self.turn()
+        return stream
+
+    def do(self, stream: Stream, call: dict[str, Any], status: int = 202) -> bytes:
+        """POST a call on a stream."""
+        call["framework_id"]["value"] = stream.framework_id
+        answer = self.post(json.dumps(call).encode(), stream.id)
+        self.assertEqual(status, answer[0], answer)
+        return answer[2]
+
+    def update(self, stream: Stream, state: str) -> TaskStatus:
+        """Let the agent send the recorded update of this state."""
+        status = next(
+            event["update"]["status"]
+            for event in recorded("Event")
+            if event["type"] == "UPDATE"
+            and event["update"]["status"]["state"] == state
+            and "uuid" in event["update"]["status"]
+        )
+        message = StatusUpdateMessage(pid="slave(1)@127.0.0.1:25051")
+        update = message.update
+        update.status.CopyFrom(from_dict(TaskStatus, status))
+        (agent_id,) = self.service.state.agents
+        update.status.agent_id.value = update.slave_id.value = agent_id
+        update.framework_id.value = stream.framework_id
+        update.timestamp, update.uuid = update.status.timestamp, update.status.uuid
+        update.latest_state = update.status.state
+        self.agent.link.send(message)
+        self.turn()
+        self.assertEqual("UPDATE", stream.types()[-1])
+        return update.status
+
+    def launch(self, stream: Stream) -> None:
+        """Accept the last offer with the recorded task."""
+        offer = next(e for e in reversed(stream.events()) if e["type"] == "OFFERS")
+        (offered,) = offer["offers"]["offers"]
+        call = self.said("ACCEPT")
+        call["accept"]["offer_ids"] = [offered["id"]]
+        for task in call["accept"]["operations"][0]["launch"]["task_infos"]:
+            task["agent_id"] = offered["agent_id"]
+        self.do(stream, call)
+
+    def test_failover(self) -> None:
+        # (a) A launches, acknowledges one update but not the next, and leaves.
+        a = self.subscribe()
+        framework_id = a.framework_id
+        self.launch(a)
+        status = self.update(a, "TASK_STARTING")
+        acknowledge = self.said("ACKNOWLEDGE")
+        acknowledge["acknowledge"]["agent_id"]["value"] = status.agent_id.value
+        self.do(a, acknowledge)
+        self.update(a, "TASK_RUNNING")
+        a.leave()
+        # (b) B comes with the same id, without force; (c) C while B is there.
+        b = self.subscribe(framework_id)
+        self.assertEqual((framework_id, False), (b.framework_id, b.ended))
+        c = self.subscribe(framework_id, 1)
+        self.assertTrue(b.ended)
+        self.assertFalse(b.closed)
+        self.assertEqual(
+            {"type": "ERROR", "error": {"message": "Framework failed over"}}, b.events()[-1]
+        )
+        why = self.do_with(b, c)
+        self.assertTrue(why.startswith(f"The stream ID '{b.id}' included".encode()), why)
+        self.assertTrue(why.endswith(f"framework ID {framework_id}".encode()), why)
+        self.do(c, self.said("RECONCILE"))
+        self.assertEqual("UPDATE", c.types()[-1])
+        self.assertNotIn("uuid", c.events()[-1]["update"]["status"])
+        # (d) D with another name, role, user, checkpoint and failover_timeout.
+        d = self.subscribe(framework_id, 2)
+        self.assertTrue(c.ended)
+        (known,) = self.service.state.frameworks.values()
+        said = self.subscribed_info(2)
+        self.assertEqual((said["name"], said["failover_timeout"]), (known.info.name, 5.0))
+        self.assertEqual(("root", False), (known.info.user, known.info.checkpoint))
+        # (e) It stays away for too long.
+        d.leave()
+        self.clock.advance(6)
+        self.turn()
+        removed = self.subscribe(framework_id, 3)
+        self.assertEqual(200, removed.head[0])
+        message = {"message": "Framework has been removed"}
+        self.assertEqual([{"type": "ERROR", "error": message}], removed.events())
+        self.assertTrue(removed.ended)
+        self.check(a, b, c, d, removed)
+
+    def do_with(self, old: Stream, new: Stream) -> bytes:
+        """Suppress with the id of a stream that is over."""
+        call = self.said("SUPPRESS")
+        call["framework_id"]["value"] = new.framework_id
+        answer = self.post(json.dumps(call).encode(), old.id)
+        self.assertEqual(400, answer[0])
+        return answer[2]
+
+    def subscribed_info(self, number: int) -> dict[str, Any]:
+        """Return the recorded FrameworkInfo of a later SUBSCRIBE."""
+        calls = [e for e in self.calls if e["type"] == "SUBSCRIBE" and "framework_id" in e]
+        info: dict[str, Any] = calls[number]["subscribe"]["framework_info"]
+        return info
+
+    def test_id_that_was_never_given_out_is_accepted_and_torn_down(self) -> None:
+        g = self.subscribe("my-own-id-0001")
+        self.assertEqual("my-own-id-0001", g.framework_id)
+        self.assertEqual(["SUBSCRIBED", "HEARTBEAT", "OFFERS"], g.types())
+        self.do(g, self.said("TEARDOWN"))
+        self.assertTrue(g.ended)
+        self.check(g)
+
+    def test_teardown_by_an_operator_just_ends_the_stream(self) -> None:
+        stream = self.subscribe()
+        body = f"frameworkId={stream.framework_id}".encode()
+        self.assertEqual(200, self.post(body, path="/master/teardown")[0])
+        self.assertTrue(stream.ended)
+        self.assertNotIn("ERROR", stream.types())
+        self.check(stream)
+
+
+class ShapeTests(SynchronousTestCase):
+    """What a shape tells apart."""
+
+    def test_types_and_keys_matter_and_values_do_not(self) -> None:
+        self.assertEqual(shape({"a": 1, "b": [1.0]}), shape({"b": [2.5, 3.0], "a": 7}))
+        self.assertNotEqual(shape({"a": 1}), shape({"a": 1.0}))
+        self.assertNotEqual(shape({"a": 1}), shape({"a": "1"}))
+        self.assertNotEqual(shape({"a": 1}), shape({}))
