@@ -83,6 +83,13 @@ class Forget:
 
 
 @dataclass(slots=True)
+class Settle:
+    """Effect: the agent has a new id; C{slaves/latest} is to lead to its directory."""
+
+    agent_id: str
+
+
+@dataclass(slots=True)
 class Remove:
     """Effect: delete a directory tree (sandbox GC)."""
 

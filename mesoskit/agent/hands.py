@@ -25,6 +25,7 @@ from mesoskit.agent.container import (
     Remove,
     Removed,
     SandboxesFound,
+    Settle,
     Signal,
     Uri,
     UsageRead,
@@ -36,7 +37,7 @@ from mesoskit.agent.sandboxes import SandboxError
 from mesoskit.agent.users import Credentials, UserError
 from mesoskit.model.ids import ContainerId
 
-Effect = Launch | Signal | Destroy | Forget | Remove
+Effect = Launch | Signal | Destroy | Forget | Remove | Settle
 Event = (
     ContainerStarted
     | ContainerFailed
@@ -64,6 +65,10 @@ class SandboxesLike(Protocol):
 
     def make(self, spec: ContainerSpec, credentials: Credentials | None) -> None:
         """Make a sandbox. Raises L{SandboxError}."""
+        ...
+
+    def link_agent(self, agent_id: str) -> None:
+        """Point C{slaves/latest} to an agent's directory. Raises L{SandboxError}."""
         ...
 
     def remove(self, path: str) -> "Deferred[None]":
@@ -153,8 +158,10 @@ class Hands:
             self._destroy(effect.container)
         elif isinstance(effect, Forget):
             self.containers.forget(effect.container)
-        else:
+        elif isinstance(effect, Remove):
             self._remove(effect.path)
+        else:
+            self._settle(effect.agent_id)
 
     def read_usage(self) -> "Deferred[None]":
         """Look what containers use and how full the disk is; tell both."""
@@ -220,6 +227,13 @@ class Hands:
             self.log.warn("destroying {container}: {why}", container=container, why=why)
 
         self.containers.destroy(container).addErrback(failed)
+
+    def _settle(self, agent_id: str) -> None:
+        try:
+            self._sandboxes.link_agent(agent_id)
+        except SandboxError as error:
+            # The link is for people; a full disk will be noticed by what matters more.
+            self.log.warn("slaves/latest: {why}", why=str(error))
 
     def _remove(self, path: str) -> None:
         def removed(result: object) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mesoskit.agent import checkpoint, updates
+from mesoskit.agent.container import Settle
 from mesoskit.agent.frameworks import ExecutorState
 from mesoskit.agent.phase import Phase
 from mesoskit.messages.internal_pb2 import (
@@ -157,6 +158,7 @@ def registered(state: AgentState, message: SlaveRegisteredMessage) -> None:
         state.set_agent_id(agent_id)
         info = agent_info(state).SerializeToString()
         state.out.append(Store(((checkpoint.AGENT, info),)))
+        state.out.append(Settle(agent_id))
     state.note("info", f"Registered with the master; the agent's id is {agent_id}")
     if message.connection.HasField("total_ping_timeout_seconds"):
         state.ping_timeout = message.connection.total_ping_timeout_seconds

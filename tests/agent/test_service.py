@@ -183,6 +183,8 @@ class ServiceTests(SynchronousTestCase):
         directory = f"{self.work_dir}/slaves/{AGENT_ID}/frameworks/{FRAMEWORK_ID}/executors/t/runs"
         (run,) = set(os.listdir(directory)) - {"latest"}
         self.assertEqual(os.readlink(f"{directory}/latest"), f"{directory}/{run}")
+        agent = f"{self.work_dir}/slaves"
+        self.assertEqual(os.readlink(f"{agent}/latest"), f"{agent}/{AGENT_ID}")
         self.assertEqual(self.world.launcher.ended, {})
 
     def test_agent_that_is_killed_comes_back_and_ends_what_ran(self) -> None:
@@ -198,6 +200,13 @@ class ServiceTests(SynchronousTestCase):
         self.world.acknowledge(master)
         self.assertIsInstance(master.messages[0], internal.ReregisterSlaveMessage)
         self.assertEqual(master.states(), ["TASK_LOST"])
+
+    def test_agent_that_cannot_link_to_its_directory_registers_all_the_same(self) -> None:
+        with open(f"{self.work_dir}/slaves", "w"):
+            pass
+        service = self.world.agent()
+        self.world.register(service)
+        self.assertEqual(service.state.agent_id, AGENT_ID)
 
     def test_executor_at_the_door(self) -> None:
         service = self.world.agent()

@@ -205,6 +205,9 @@ class MemorySandboxes:
             raise SandboxError(self.full)
         self.made.append(spec)
 
+    def link_agent(self, agent_id: str) -> None:
+        """Nothing: there are no links."""
+
     def remove(self, path: str) -> "Deferred[None]":
         """Remember it."""
         self.removed.append(path)
