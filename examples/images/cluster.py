@@ -198,23 +198,29 @@ def end_all_below(folder: Path) -> None:
     End what daemons leave behind on purpose: launchers and executors outlive an agent, so that
     it can find them again. They are known by the folder, in their arguments or environment.
     """
+    deadline = time.monotonic() + STOP_TIMEOUT
+    # Again until there is none: a launcher that just starts forks away from a single look.
+    while (left := below(folder)) and time.monotonic() < deadline:
+        for process in left:
+            try:
+                process.kill()
+            except psutil.Error:
+                pass
+        time.sleep(0.01)
+
+
+def below(folder: Path) -> list[psutil.Process]:
+    """Return the processes that name a folder in their arguments or environment."""
     mark = str(folder)
-    left = []
+    found = []
     for process in psutil.process_iter():
         try:
             said = [*process.cmdline(), *process.environ().values()]
         except psutil.Error:
             continue
-        if process.pid != os.getpid() and any(mark in text for text in said):
-            left.append(process)
-    for process in left:
-        try:
-            process.kill()
-        except psutil.Error:
-            pass
-    deadline = time.monotonic() + STOP_TIMEOUT
-    while any(lives(process) for process in left) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        if process.pid != os.getpid() and any(mark in text for text in said) and lives(process):
+            found.append(process)
+    return found
 
 
 def lives(process: psutil.Process) -> bool:
