@@ -1,143 +1,126 @@
 """The agent's endpoints over HTTP: paths and answers as Mesos has them.
 
-A route is one row of L{ROUTES}. Most are there with and without C{/slave(1)} before them, some
-without only (C{src/slave/slave.cpp}, C{src/slave/http.cpp}).
+A route is one row of L{ROUTES}; what all daemons answer is in L{mesoskit.web.shared}. Most are
+there with and without C{/slave(1)} before them, some without only (C{src/slave/slave.cpp},
+C{src/slave/http.cpp}). A handler's docstring is its page under C{/help}.
 """
 
-import os
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import orjson
-import psutil
-from twisted.web.resource import Resource
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.web.server import Request
 
-from mesoskit import __version__
-from mesoskit.agent.frameworks import Kind
+from mesoskit.agent import files_http, views
+from mesoskit.web import shared
+from mesoskit.web.routes import Reply, Route, RoutesResource, parameter
+from mesoskit.web.sending import Document
 
 if TYPE_CHECKING:
     from mesoskit.agent.service import AgentService
+    from mesoskit.agent.state import AgentState
 
 PROCESS = "slave(1)"
 """What stands before most paths: the name of the agent's libprocess actor in Mesos."""
 
-_CALLBACK = re.compile(rb"[A-Za-z0-9_.$]{1,128}")
-# What may stand before the bracket of jsonp: nothing that a browser could be tricked by.
-
-
-@dataclass(slots=True)
-class Reply:
-    """
-    An answer.
-
-    @ivar body: bytes as they are, or what orjson can write as JSON.
-    """
-
-    status: int = 200
-    body: Any = b""
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-Handler = Callable[["AgentService", Request], Reply]
-
-
-def health(service: "AgentService", request: Request) -> Reply:
-    """Say that the agent is there."""
-    return Reply()
+_FRESH = 1.0
 
 
 def version(service: "AgentService", request: Request) -> Reply:
     """Say which Mesos this speaks like, and which mesoskit it is."""
-    return Reply(
-        body={
-            "version": service.state.options.version,
-            "build_date": "",
-            "build_time": 0.0,
-            "build_user": "",
-            "mesoskit_version": __version__,
-        }
-    )
+    return shared.version_reply(service.state.options.version)
 
 
-def metrics(service: "AgentService", request: Request) -> Reply:
-    """Return all metrics in one flat object, names in alphabetical order."""
-    shown = service.metrics()
-    memory = psutil.virtual_memory()
-    one, five, fifteen = os.getloadavg()
-    shown.update(
-        {
-            "system/cpus_total": float(os.cpu_count() or 0),
-            "system/load_1min": one,
-            "system/load_5min": five,
-            "system/load_15min": fifteen,
-            "system/mem_free_bytes": float(memory.available),
-            "system/mem_total_bytes": float(memory.total),
-        }
-    )
-    return Reply(body=dict(sorted(shown.items())))
+def flags(service: "AgentService", request: Request) -> Reply:
+    """Show the flags that the agent runs with, as text; secrets are left out."""
+    return shared.flags_reply(service.state.options.flags)
 
 
-def containers(service: "AgentService", request: Request) -> Reply:
-    """Return what runs and what it uses: an object for each container."""
-    state = service.state
-    shown = []
-    for framework in state.frameworks.values():
-        for executor in framework.executors.values():
-            for container in _containers_of(executor):
-                entry: dict[str, Any] = {
-                    "container_id": container,
-                    "executor_id": executor.id,
-                    "framework_id": framework.id,
-                    "source": executor.id if executor.kind is Kind.COMMAND else "",
-                }
-                usage = state.usage.get(container)
-                if usage is not None:
-                    entry["statistics"] = {
-                        "timestamp": usage.timestamp,
-                        "processes": usage.processes,
-                        "cpus_user_time_secs": usage.user_seconds,
-                        "cpus_system_time_secs": usage.system_seconds,
-                        "mem_rss_bytes": usage.rss_bytes,
-                    }
-                shown.append(entry)
-    return Reply(body=shown)
-
-
-def _containers_of(executor: Any) -> list[Any]:
-    if executor.kind is Kind.CUSTOM:
-        return [executor.container]
-    return [task.container for task in executor.tasks.values() if not task.ended]
-
-
-@dataclass(slots=True, frozen=True)
-class Route:
+def state(service: "AgentService", request: Request) -> Reply:
     """
-    One endpoint.
+    Show everything: the agent, its frameworks, their executors and tasks.
 
-    @ivar path: without the first slash.
-    @ivar handler: returns the answer.
-    @ivar under_process: whether it is also there with C{/slave(1)} before it.
+    C{jsonp=callback} wraps it in a call of that function, here as everywhere.
     """
+    return Reply(body=Document(lambda: _state(service.state, service.master_host()), "state"))
 
-    path: str
-    handler: Handler
-    under_process: bool = True
+
+def _state(state: "AgentState", master: str | None) -> Iterator[bytes]:
+    """Give the document, an executor a piece."""
+    yield orjson.dumps(views.head_view(state, master))[:-1]
+    for name, frameworks in (
+        (b"frameworks", list(state.frameworks.values())),
+        (b"completed_frameworks", list(state.completed_frameworks.values())),
+    ):
+        yield b',"%b":[' % name
+        before = b""
+        for framework in frameworks:
+            yield before + orjson.dumps(views.framework_view(framework))[:-1]
+            before = b","
+            for key, executors in (
+                (b"executors", list(framework.executors.values())),
+                (b"completed_executors", list(framework.completed)),
+            ):
+                yield b',"%b":[' % key
+                comma = b""
+                for executor in executors:
+                    yield comma + orjson.dumps(views.executor_view(executor))
+                    comma = b","
+                yield b"]"
+            yield b"}"
+        yield b"]"
+    yield b"}"
+
+
+def containers(service: "AgentService", request: Request) -> "Deferred[Reply]":
+    """Show what runs and what it uses, an object for each executor; C{container_id} picks one."""
+    container_id = parameter(request, "container_id")
+    return _measured(service, lambda: views.containers_view(service.state, container_id))
+
+
+def statistics(service: "AgentService", request: Request) -> "Deferred[Reply]":
+    """
+    Show what each executor uses: CPU seconds, resident bytes, and its limits.
+
+    The figures are those of all its processes together, not older than a second.
+    """
+    return _measured(service, lambda: views.statistics_view(service.state))
+
+
+def _measured(service: "AgentService", view: Callable[[], Any]) -> "Deferred[Reply]":
+    """Look what containers use, unless somebody has just done so, and show it."""
+    usage = service.state.usage
+    newest = max((one.timestamp for one in usage.values()), default=0.0)
+    running = service.state.containers
+    looked: Deferred[Any]
+    if not running or (set(usage) >= set(running) and newest + _FRESH > service.reactor.seconds()):
+        looked = Deferred()
+        looked.callback(None)
+    else:
+        looked = service.hands.read_usage()
+        # What is told now is heard in the turn that follows.
+        looked.addCallback(lambda _: deferLater(service.reactor, 0))
+    return looked.addCallback(lambda _: Reply(body=view()))
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("health", health),
+    *shared.ROUTES,
+    Route("version", version, prefixed=False),
+    Route("flags", flags),
+    Route("state", state),
     Route("containers", containers),
-    Route("version", version, under_process=False),
-    Route("metrics/snapshot", metrics, under_process=False),
+    Route("monitor/statistics", statistics),
+    Route("files/browse", files_http.browse, prefixed=False),
+    Route("files/read", files_http.read, prefixed=False),
+    Route("files/download", files_http.download, prefixed=False),
+    Route("files/debug", files_http.debug, prefixed=False),
 )
 """Every endpoint; adding one is adding a row."""
 
 
-class AgentResource(Resource):
+class AgentResource(RoutesResource):
     """
     The root of an agent's HTTP: gives each request to its route.
 
@@ -145,45 +128,5 @@ class AgentResource(Resource):
     @param routes: rows of the table.
     """
 
-    isLeaf = True
-
     def __init__(self, service: "AgentService", routes: tuple[Route, ...] = ROUTES) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._service = service
-        self._handlers: dict[str, Handler] = {}
-        for route in routes:
-            self._handlers[route.path] = route.handler
-            if route.under_process:
-                self._handlers[f"{PROCESS}/{route.path}"] = route.handler
-
-    def render(self, request: Any) -> bytes:
-        """Answer a request."""
-        path = unquote(request.path.decode("utf-8", "replace")).strip("/")
-        handler = self._handlers.get(path)
-        if handler is None:
-            kind = {"Content-Type": "text/plain; charset=utf-8"}
-            reply = Reply(404, b"404 Not Found.", kind)
-        else:
-            reply = handler(self._service, request)
-        return _write(request, reply)
-
-
-def _write(request: Any, reply: Reply) -> bytes:
-    """Set status and headers of a request; return the body."""
-    request.setResponseCode(reply.status)
-    # Twisted's guess of a type is wrong for bodies that are empty.
-    request.responseHeaders.removeHeader("Content-Type")
-    body: bytes
-    if isinstance(reply.body, bytes):
-        body = reply.body
-    else:
-        body = orjson.dumps(reply.body)
-        kind = "application/json"
-        callback = request.args.get(b"jsonp", [b""])[0]
-        if callback and _CALLBACK.fullmatch(callback):
-            body, kind = callback + b"(" + body + b")", "text/javascript"
-        request.setHeader("Content-Type", kind)
-    for name, value in reply.headers.items():
-        request.setHeader(name, value)
-    request.setHeader("Content-Length", str(len(body)))
-    return body
+        super().__init__(service, routes, PROCESS, service.reactor)

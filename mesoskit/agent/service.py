@@ -129,7 +129,7 @@ class AgentService(Service):
         stopped: Callable[[str, int], None] | None = None,
         seed: bytes | None = None,
     ) -> None:
-        self._reactor = reactor
+        self.reactor = self._reactor = reactor
         self._clock = cast(IReactorTime, reactor)
         # Sandboxes are walked without following links: the directory's own name must have none.
         options = replace(options, work_dir=os.path.realpath(options.work_dir))
@@ -301,6 +301,11 @@ class AgentService(Service):
             link.lose(stop.why)
         if self._stopped is not None:
             self._stopped(stop.why, stop.status)
+
+    def master_host(self) -> str | None:
+        """Return the host of the master that there is a link to, or L{None}."""
+        link = None if self.state.master is None else self._links.get(self.state.master)
+        return None if link is None else link.peer.rpartition(":")[0] or link.peer
 
     def metrics(self) -> dict[str, float]:
         """Return what C{/metrics/snapshot} shows of this agent."""

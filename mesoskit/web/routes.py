@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -114,6 +115,13 @@ class Route:
     led: bool = False
 
 
+def in_thread(reactor: Any, function: Callable[[], Any]) -> Deferred[Any]:
+    """Call a function in a thread, or at once where the reactor has no threads."""
+    if IReactorThreads.providedBy(reactor):
+        return deferToThreadPool(reactor, reactor.getThreadPool(), function)
+    return maybeDeferred(function)
+
+
 def _open(path: str) -> Away | None:
     return None
 
@@ -144,7 +152,6 @@ class RoutesResource(Resource):
         self._service = service
         self._gate = gate
         self._reactor = reactor
-        self._threads = IReactorThreads.providedBy(reactor)
         self._documents = Documents(reactor)
         self._sender = Sender()
         self.help = pages.Help(name)
@@ -154,13 +161,6 @@ class RoutesResource(Resource):
             if route.prefixed:
                 self._routes[f"{name}/{route.path}"] = route
             self.help.add(route.path, route.prefixed, route.handler.__doc__ or "")
-
-    def in_thread(self, function: Callable[[], Any]) -> Deferred[Any]:
-        """Call a function in a thread, or at once where the reactor has no threads."""
-        if self._threads:
-            pool = self._reactor.getThreadPool()
-            return deferToThreadPool(self._reactor, pool, function)
-        return maybeDeferred(function)
 
     def _find(self, path: str) -> Route | None:
         """Return the route that C{path} is, or the longest that it is under."""
@@ -243,7 +243,7 @@ class RoutesResource(Resource):
         if len(body) < GZIP_FROM or not accepts_gzip(request):
             self._write(request, reply, body, kind, "")
             return
-        zipped = self._sender.gzip(body, self.in_thread)
+        zipped = self._sender.gzip(body, partial(in_thread, self._reactor))
         zipped.addCallback(lambda small: self._write(request, reply, small, kind, "gzip"))
         zipped.addErrback(self._broken, request)
 

@@ -11,7 +11,6 @@ import orjson
 from google.protobuf.message import Message
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.testing import MemoryReactorClock
-from twisted.web.test.requesthelper import DummyRequest
 
 from mesoskit.agent.containers.memory import MemoryContainers, MemoryLauncher
 from mesoskit.agent.hands import Hands
@@ -37,6 +36,7 @@ from tests.agent.bench import (
     task,
 )
 from tests.base import SynchronousTestCase
+from tests.web.asking import ask
 
 T = TypeVar("T")
 
@@ -297,11 +297,8 @@ class ServiceTests(SynchronousTestCase):
         self.assertIn("slave/executor_directory_max_allowed_age_secs", service.metrics())
 
     def get(self, service: AgentService, path: str) -> Any:
-        request: Any = DummyRequest([b""])
-        request.path = path.encode()
-        request.args = {}
-        body = service.resource().render(request)
-        return request.responseCode, body
+        answer = ask(service.port, f"GET {path}", self.world.turn)
+        return answer.status, answer.body
 
     def test_pages(self) -> None:
         service = self.world.agent()

@@ -1,0 +1,306 @@
+"""Sandboxes over HTTP: what may be seen by which path, and reading it without being led astray.
+
+A sandbox is attached as Mesos' agent attaches it (C{src/slave/slave.cpp}): under its own
+absolute path, under C{.../runs/latest} beside it, and under
+C{/frameworks/<id>/executors/<id>/runs/latest}; as long as its executor runs, and after that
+until the garbage collection has it.
+
+Sandboxes belong to tasks, which put in them what they like. So a path is walked from the
+sandbox on, name by name and through descriptors; a symbolic link is followed by us, not by
+the kernel, and only as far as it stays in the sandbox; what is no file and no directory is
+not opened for reading. What opens and reads blocks: it belongs into a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from mesoskit.agent.frameworks import Executor
+from mesoskit.agent.paths import latest_link
+from mesoskit.model.ids import ExecutorId, FrameworkId
+
+if TYPE_CHECKING:
+    from mesoskit.agent.state import AgentState
+
+LONGEST_READ: Final = 64 * 1024
+"""Bytes that one C{/files/read} returns at most: sixteen pages, as in Mesos."""
+
+MOST_ENTRIES: Final = 20_000
+"""Entries of a directory that are shown at most."""
+
+_MOST_LINKS: Final = 40
+_LONGEST_PATH: Final = 16 * 1024
+_WALK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Inaccessible(Exception):
+    """A path leads out of its sandbox, or to what may not be read."""
+
+
+class NotThere(Exception):
+    """There is nothing at a path, or nothing that is attached."""
+
+
+class Attached:
+    """
+    What a request's path was found to be.
+
+    @ivar root: the sandbox's own path.
+    @ivar rest: the names that follow, as they were given.
+    """
+
+    __slots__ = ("rest", "root")
+
+    def __init__(self, root: str, rest: list[str]) -> None:
+        self.root = root
+        self.rest = rest
+
+
+# Which sandbox.
+
+
+def attached(state: AgentState) -> Iterator[tuple[str, str]]:
+    """Give all virtual paths with what they stand for, as C{/files/debug} shows them."""
+    frameworks = [*state.frameworks.values(), *state.completed_frameworks.values()]
+    for framework in frameworks:
+        for executor in (*framework.completed, *framework.executors.values()):
+            path = executor.directory
+            if _is_there(state, path, executor):
+                yield path, path
+                yield latest_link(path), path
+                yield f"/frameworks/{framework.id}/executors/{executor.id}/runs/latest", path
+
+
+def _is_there(state: AgentState, path: str, executor: Executor | None) -> bool:
+    """Tell whether a sandbox is in use or waits for the garbage collection."""
+    if path in state.sandboxes:
+        return True
+    live = None if executor is None else executor.framework.executors.get(executor.id)
+    return live is not None and live.directory == path and path not in state.sandboxes.going
+
+
+def resolve(state: AgentState, path: str) -> Attached:
+    """
+    Return which sandbox a path is in.
+
+    Reads no file but C{runs/latest}, which is the agent's own. Raises L{NotThere}.
+    """
+    if len(path) > _LONGEST_PATH or "\0" in path:
+        raise NotThere(path)
+    prefix = f"{state.options.work_dir}/slaves/"
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    plain = "/" + "/".join(names)
+    agent_id: str = state.agent_id
+    if plain.startswith(prefix):
+        agent_id, _, inner = plain[len(prefix) :].partition("/")
+        names = inner.split("/")
+    elif not plain.startswith("/frameworks/"):
+        raise NotThere(path)
+    match names:
+        case ["frameworks", framework_id, "executors", executor_id, "runs", run, *rest]:
+            runs = f"{prefix}{agent_id}/frameworks/{framework_id}/executors/{executor_id}/runs"
+        case _:
+            raise NotThere(path)
+    if ".." in (framework_id, executor_id, run, agent_id):
+        raise NotThere(path)
+    framework = state.frameworks.get(FrameworkId(framework_id))
+    executor = None if framework is None else framework.executors.get(ExecutorId(executor_id))
+    root = _latest(runs) if run == "latest" else f"{runs}/{run}"
+    if root is None or not root.startswith(f"{runs}/") or not _is_there(state, root, executor):
+        raise NotThere(path)
+    return Attached(root, rest)
+
+
+def _latest(runs: str) -> str | None:
+    try:
+        return os.readlink(f"{runs}/latest")
+    except (OSError, ValueError):
+        return None
+
+
+# Walking.
+
+
+def open_in(place: Attached) -> int:
+    """
+    Open what a path leads to, as a descriptor that can only be looked at (C{O_PATH}).
+
+    Raises L{NotThere} and L{Inaccessible}.
+    """
+    opened = [_open(place.root, None)]
+    names = list(reversed(place.rest))
+    links = 0
+    try:
+        while names:
+            name = names.pop()
+            if name in ("", "."):
+                continue
+            if name == "..":
+                if len(opened) == 1:
+                    raise Inaccessible(name)
+                os.close(opened.pop())
+                continue
+            deeper = _open(name, opened[-1])
+            opened.append(deeper)
+            if stat.S_ISLNK(os.fstat(deeper).st_mode):
+                links += 1
+                if links > _MOST_LINKS:
+                    raise Inaccessible(name)
+                target = os.readlink("", dir_fd=deeper)
+                os.close(opened.pop())
+                if target.startswith("/"):
+                    target = _within(place.root, target)
+                    while len(opened) > 1:
+                        os.close(opened.pop())
+                names.extend(reversed(target.split("/")))
+        return opened.pop()
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _within(root: str, target: str) -> str:
+    """Return the part of an absolute link behind the sandbox. Raises L{Inaccessible}."""
+    if target != root and not target.startswith(f"{root}/"):
+        raise Inaccessible(target)
+    return target[len(root) + 1 :]
+
+
+def _open(name: str, directory: int | None) -> int:
+    try:
+        return os.open(name, _WALK, dir_fd=directory)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotThere(name) from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise NotThere(name) from None
+        raise Inaccessible(f"{name}: {error.strerror}") from None
+    except ValueError:
+        raise NotThere(name) from None
+
+
+def _reopen(descriptor: int) -> int:
+    """Open for reading what was only looked at; it is what it was, whatever its name is now."""
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Inaccessible(error.strerror or "cannot be opened") from None
+
+
+# What is read.
+
+
+def browse(place: Attached, path: str) -> list[dict[str, Any]] | None:
+    """
+    Return the entries of a directory, sorted by name; L{None}: it is no directory.
+
+    @param path: what the directory is called in the entries' own paths.
+    """
+    descriptor = open_in(place)
+    try:
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            return None
+        reading = _reopen(descriptor)
+    finally:
+        os.close(descriptor)
+    found: list[dict[str, Any]] = []
+    base = path.rstrip("/")
+    try:
+        with os.scandir(reading) as entries:
+            for entry in entries:
+                if len(found) >= MOST_ENTRIES:
+                    break
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISLNK(status.st_mode):
+                        # As in Mesos, a link is shown as what it leads to.
+                        inside = open_in(Attached(place.root, [*place.rest, entry.name]))
+                        try:
+                            status = os.fstat(inside)
+                        finally:
+                            os.close(inside)
+                except (OSError, NotThere, Inaccessible):
+                    continue
+                found.append(_entry(f"{base}/{_shown(entry.name)}", status))
+    finally:
+        os.close(reading)
+    return sorted(found, key=lambda one: str(one["path"]))
+
+
+def _shown(name: str) -> str:
+    """Return a name that can be written as UTF-8, whatever bytes it was made of."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _entry(path: str, status: os.stat_result) -> dict[str, Any]:
+    return {
+        "gid": _group(status.st_gid),
+        "mode": stat.filemode(status.st_mode),
+        "mtime": float(int(status.st_mtime)),
+        "nlink": status.st_nlink,
+        "path": path,
+        "size": status.st_size,
+        "uid": _user(status.st_uid),
+    }
+
+
+@lru_cache(maxsize=256)
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+@lru_cache(maxsize=256)
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+def open_file(place: Attached) -> tuple[int, int] | None:
+    """
+    Open a file for reading; return its descriptor and its size, L{None}: it is a directory.
+
+    Raises L{NotThere} and L{Inaccessible}.
+    """
+    looked = open_in(place)
+    try:
+        status = os.fstat(looked)
+        if stat.S_ISDIR(status.st_mode):
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            raise Inaccessible("it is no file")
+        return _reopen(looked), status.st_size
+    finally:
+        os.close(looked)
+
+
+def read(place: Attached, offset: int | None, length: int) -> tuple[bytes, int] | None:
+    """
+    Return a part of a file and where it begins; L{None}: it is a directory.
+
+    @param offset: L{None} to be told the size, with no data.
+    """
+    opened = open_file(place)
+    if opened is None:
+        return None
+    descriptor, size = opened
+    try:
+        if offset is None:
+            return b"", size
+        data = os.pread(descriptor, min(length, LONGEST_READ), offset) if offset < size else b""
+        return data, offset
+    except OSError as error:
+        raise Inaccessible(error.strerror or "cannot be read") from None
+    finally:
+        os.close(descriptor)

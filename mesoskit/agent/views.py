@@ -1,0 +1,262 @@
+"""What the agent's JSON endpoints show: C{/state}, C{/containers}, C{/monitor/statistics}.
+
+Fields, their order and their forms are those of Mesos (C{src/slave/http.cpp}); names are v0's.
+Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Framework, Group, Kind
+from mesoskit.agent.registration import CAPABILITIES
+from mesoskit.messages import codec
+from mesoskit.messages.mesos_pb2 import AgentInfo, CommandInfo, ExecutorInfo, TaskInfo
+from mesoskit.model.attributes import Attributes
+from mesoskit.model.resources import ENDPOINT, Resources
+from mesoskit.model.task_json import labels_json, task_json
+from mesoskit.model.tasks import TERMINAL
+
+if TYPE_CHECKING:
+    from mesoskit.agent.state import AgentState
+
+Json = dict[str, Any]
+
+_SHOWN = 15
+"""A command longer than this is cut short in the name of its executor."""
+
+
+def head_view(state: AgentState, master: str | None) -> Json:
+    """
+    Return what C{/state} begins with, before the frameworks.
+
+    @param master: the host of the master; L{None} where there is none.
+    """
+    options = state.options
+    total = options.resources
+    used = Resources.sum(
+        resources_of(executor)
+        for framework in state.frameworks.values()
+        for executor in framework.executors.values()
+        if executor.state is not ExecutorState.TERMINATED
+    )
+    view: Json = {
+        "version": options.version,
+        "build_date": "",
+        "build_time": 0.0,
+        "build_user": "",
+        "start_time": state.started_at or 0.0,
+        "id": state.agent_id,
+        "pid": options.pid,
+        "hostname": options.hostname,
+        "capabilities": [AgentInfo.Capability.Type.Name(one) for one in CAPABILITIES],
+        "resources": total.as_json(),
+        "reserved_resources": _by_role(total),
+        "unreserved_resources": total.unreserved().as_json(),
+        "reserved_resources_full": {
+            role: _messages(part) for role, part in total.reserved().items()
+        },
+        "unreserved_resources_full": _messages(total.unreserved()),
+        "reserved_resources_allocated": _by_role(used),
+        "unreserved_resources_allocated": used.unreserved().as_json(),
+        "resource_providers": [],
+        "attributes": Attributes.from_message(options.attributes).as_json(),
+    }
+    if master is not None:
+        view["master_hostname"] = master
+    view["flags"] = options.flags
+    return view
+
+
+def _by_role(resources: Resources) -> Json:
+    return {role: part.as_json() for role, part in resources.reserved().items()}
+
+
+def _messages(resources: Resources) -> list[Json]:
+    return [codec.to_dict(one) for one in resources.to_message(ENDPOINT)]
+
+
+def framework_view(framework: Framework) -> Json:
+    """Return what is shown of a framework, but for its executors."""
+    info = framework.info
+    view: Json = {
+        "id": framework.id,
+        "name": info.name,
+        "user": info.user,
+        "failover_timeout": info.failover_timeout,
+        "checkpoint": info.checkpoint,
+        "hostname": info.hostname,
+    }
+    if info.HasField("principal"):
+        view["principal"] = info.principal
+    if any(one.type == one.MULTI_ROLE for one in info.capabilities):
+        view["roles"] = list(info.roles)
+    else:
+        view["role"] = info.role
+    return view
+
+
+def executor_view(executor: Executor) -> Json:
+    """Return what is shown of an executor, with its tasks."""
+    tasks = list(executor.tasks.values())
+    queued = list(_queued(executor))
+    waiting = {task.id for task in queued}
+    completed = list(executor.completed or ())
+    held = resources_of(executor)
+    view: Json = {
+        "id": executor.id,
+        "name": name_of(executor),
+        "source": source_of(executor),
+        "container": executor.container,
+        "directory": executor.directory,
+        "resources": held.as_json(),
+        "role": _role(executor, [*tasks, *completed]),
+    }
+    info = executor.info
+    if info is None:
+        labels = [one.labels for one in map(_info, tasks[:1]) if one.HasField("labels")]
+    else:
+        labels = [info.labels] if info.HasField("labels") else []
+        if info.HasField("type"):
+            view["type"] = ExecutorInfo.Type.Name(info.type)
+    if labels:
+        view["labels"] = labels_json(labels[0])
+    view["tasks"] = [task_json(one.to_message()) for one in tasks if one.id not in waiting]
+    view["queued_tasks"] = [task_json(one.to_message()) for one in queued]
+    view["completed_tasks"] = [task_json(one.to_message()) for one in completed]
+    return view
+
+
+def _queued(executor: Executor) -> Iterator[AgentTask]:
+    for one in executor.queued:
+        if isinstance(one, Group):
+            yield from one.tasks
+        else:
+            yield one
+
+
+def _info(task: AgentTask) -> TaskInfo:
+    return TaskInfo.FromString(task.info)
+
+
+def _first_task(executor: Executor) -> TaskInfo | None:
+    for task in (*executor.tasks.values(), *(executor.completed or ())):
+        return _info(task)
+    return None
+
+
+def _role(executor: Executor, tasks: list[AgentTask]) -> str:
+    resources = list(executor.info.resources) if executor.info is not None else []
+    resources += list(_info(tasks[0]).resources) if tasks else []
+    for one in resources:
+        if one.HasField("allocation_info"):
+            return one.allocation_info.role
+    return executor.framework.info.role
+
+
+def resources_of(executor: Executor) -> Resources:
+    """Return what an executor and its live tasks hold."""
+    parts = [] if executor.info is None else [Resources.from_message(executor.info.resources)]
+    parts += [
+        Resources.from_message(_info(task).resources)
+        for task in executor.tasks.values()
+        if task.state not in TERMINAL
+    ]
+    return Resources.sum(parts)
+
+
+def name_of(executor: Executor) -> str:
+    """Return the name of an executor; that of a command task's tells its command."""
+    if executor.info is not None:
+        return executor.info.name
+    task = _first_task(executor)
+    if task is None:
+        return "Command Executor"
+    return f"Command Executor (Task: {task.task_id.value}) (Command: {_short(task.command)})"
+
+
+def _short(command: CommandInfo) -> str:
+    if command.shell:
+        return f"sh -c '{_cut(command.value)}'" if command.HasField("value") else "NO COMMAND"
+    if not command.HasField("value"):
+        return "NO EXECUTABLE"
+    return f"[{command.value}, {_cut(', '.join(command.arguments))}]"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def source_of(executor: Executor) -> str:
+    """Return the source of an executor: of a command task's, the task's id."""
+    return executor.id if executor.info is None else executor.info.source
+
+
+# What containers use.
+
+
+def containers_view(state: AgentState, container_id: str | None = None) -> list[Json]:
+    """Return C{/containers}: what runs and what it uses, an object for each executor."""
+    shown = []
+    for framework in state.frameworks.values():
+        for executor in framework.executors.values():
+            if executor.state is ExecutorState.TERMINATED:
+                continue
+            if container_id not in (None, executor.container):
+                continue
+            view: Json = {
+                "container_id": executor.container,
+                **_whose(framework, executor),
+                "statistics": _statistics(state, executor),
+                "status": {"container_id": {"value": executor.container}},
+            }
+            if view["statistics"] is None:
+                del view["statistics"]
+            pid = executor.pid or next((one.pid for one in executor.tasks.values() if one.pid), 0)
+            if pid:
+                view["status"]["executor_pid"] = pid
+            shown.append(view)
+    return shown
+
+
+def statistics_view(state: AgentState) -> list[Json]:
+    """Return C{/monitor/statistics}: the same without ids of containers."""
+    return [
+        {**_whose(framework, executor), "statistics": used}
+        for framework in state.frameworks.values()
+        for executor in framework.executors.values()
+        if (used := _statistics(state, executor)) is not None
+    ]
+
+
+def _whose(framework: Framework, executor: Executor) -> Json:
+    return {
+        "executor_id": executor.id,
+        "executor_name": name_of(executor),
+        "framework_id": framework.id,
+        "source": source_of(executor),
+    }
+
+
+def _statistics(state: AgentState, executor: Executor) -> Json | None:
+    """Return what all containers of an executor use together; L{None}: nothing is known."""
+    containers = {executor.container, *(task.container for task in executor.tasks.values())}
+    found = [state.usage[one] for one in containers if one is not None and one in state.usage]
+    if not found:
+        return None
+    limits = resources_of(executor)
+    memory = limits.scalar("mem") * 1024 * 1024 // 1000
+    view: Json = {
+        "cpus_soft_limit": limits.scalar("cpus") / 1000,
+        "cpus_system_time_secs": sum(one.system_seconds for one in found),
+        "cpus_user_time_secs": sum(one.user_seconds for one in found),
+        "mem_limit_bytes": memory,
+        "mem_rss_bytes": sum(one.rss_bytes for one in found),
+        "mem_soft_limit_bytes": memory,
+        "processes": sum(one.processes for one in found),
+        "timestamp": max(one.timestamp for one in found),
+    }
+    if executor.kind is Kind.COMMAND and not limits:
+        del view["cpus_soft_limit"], view["mem_limit_bytes"], view["mem_soft_limit_bytes"]
+    return view

@@ -1,0 +1,1 @@
+"""Tests of mesoskit.web, and what endpoints are asked with."""
