@@ -38,10 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         return wrong("mesoskit", f"unknown command {name!r}{nearest(name)}")
-    from mesoskit.app.late_tls import leave_tls_for_later
-
-    # A sixth of what C{execute} takes for a short task.
-    leave_tls_for_later()
     try:
         run: Callable[[Sequence[str]], int] = import_module(COMMANDS[name][0]).run
         return run(rest)
