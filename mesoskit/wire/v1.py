@@ -1,12 +1,13 @@
 """The v1 HTTP carrier: links of streams and the POSTs that belong to them.
 
-A peer's SUBSCRIBE is answered with a stream of events that does not end, under an id that
-all its other calls must name (C{docs/scheduler-http-api.md} of Apache Mesos). Stream and
-calls together are one L{mesoskit.wire.link.Link}; the stream's end is the link's end.
+A peer's SUBSCRIBE is answered with a stream of events that does not end. Its other calls
+belong to it by the stream's id, which they must name (C{docs/scheduler-http-api.md} of Apache
+Mesos), or by whose they say they are (C{docs/executor-http-api.md}). Stream and calls together
+are one L{mesoskit.wire.link.Link}; the stream's end is the link's end.
 
 This file is about what all v1 APIs share: one API more is a subclass of L{V1Carrier}
-(L{mesoskit.wire.v1_scheduler}). What is true of the peer is for the receiver to know, and
-its refusals are passed on as they are.
+(L{mesoskit.wire.v1_scheduler}, L{mesoskit.wire.v1_executor}). What is true of the peer is for
+the receiver to know, and its refusals are passed on as they are.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +21,7 @@ from twisted.logger import Logger
 
 from mesoskit.wire import media
 from mesoskit.wire.counters import Counters
-from mesoskit.wire.exchange import Exchange, Gate
+from mesoskit.wire.exchange import Away, Exchange, Gate
 from mesoskit.wire.heartbeats import Heartbeats
 from mesoskit.wire.link import Hello, Receiver, Refused
 from mesoskit.wire.settings import StreamSettings
@@ -32,7 +33,14 @@ STREAM_ID: Final = "mesos-stream-id"
 Invalid = Callable[[Any, str | None], "str | None"]
 """Says what is wrong with a call from this principal, as the receiver would; L{None}: nothing."""
 
+Identify = Callable[[Exchange], "str | Away | None"]
+"""Says who asks: a principal, nobody in particular, or why they are sent away (401, 403)."""
+
 _DEFAULTS: Final = StreamSettings()
+
+
+def _anybody(exchange: Exchange) -> str | Away | None:
+    return None
 
 
 class V1Carrier(ABC):
@@ -42,10 +50,13 @@ class V1Carrier(ABC):
     @cvar call_class: what peers POST.
     @cvar event_class: what streams carry.
     @cvar heartbeat: the record of a heartbeat, by media type.
+    @cvar by_stream_id: whether calls must name their stream's id; otherwise the header means
+        nothing and none is told.
 
     @ivar hello: what each link says of its peer, for peers say nothing of themselves here.
     @ivar settings: limits, of which C{high_water}, C{low_water}, C{outbound_cap},
         C{linger}, C{maximum_calls} and C{maximum_links} count here.
+    @ivar identify: says who asks; may be replaced, and holds from the next request on.
     @ivar counters: what the streams carried.
     @ivar streams: those that are open, by id.
     """
@@ -53,6 +64,7 @@ class V1Carrier(ABC):
     call_class: ClassVar[type[Message]]
     event_class: ClassVar[type[Message]]
     heartbeat: ClassVar[Mapping[str, bytes]]
+    by_stream_id: ClassVar[bool] = True
 
     log = Logger()
 
@@ -65,6 +77,7 @@ class V1Carrier(ABC):
         interval: float,
         gate: Gate,
         invalid: Invalid,
+        identify: Identify = _anybody,
         settings: StreamSettings | None = None,
         counters: Counters | None = None,
     ) -> None:
@@ -76,6 +89,7 @@ class V1Carrier(ABC):
         @param gate: says whether requests are taken at all now.
         @param invalid: what the receiver would say against a call. It is asked only where
             a header is wrong as well, and decides which of the two is told.
+        @param identify: says who asks, before anything else.
         """
         self.receiver = receiver
         self.hello = hello
@@ -86,6 +100,7 @@ class V1Carrier(ABC):
         self.streams: dict[str, V1Stream] = {}
         self._gate = gate
         self._invalid = invalid
+        self.identify = identify
         self._closed = False
 
     # What an API says of itself.
@@ -97,6 +112,10 @@ class V1Carrier(ABC):
     @abstractmethod
     def wants_answer_in_a_type(self, call: Any) -> bool:
         """Say whether a call that opens no stream must accept one of the two media types."""
+
+    def stream_of(self, exchange: Exchange, call: Any) -> V1Stream | None:
+        """Return the open stream that a call belongs to."""
+        return self.streams.get(exchange.header(STREAM_ID) or "")
 
     def status_of(self, call: Any) -> int:
         """Return the status of the answer to a call that was taken."""
@@ -118,6 +137,10 @@ class V1Carrier(ABC):
 
     def post(self, exchange: Exchange) -> None:
         """Take a request to this API, whatever its method; it is answered in any case."""
+        principal = self.identify(exchange)
+        if isinstance(principal, Away):
+            exchange.reply(principal.status, principal.why, principal.headers)
+            return
         away = self._gate(exchange.path)
         if away is not None:
             exchange.reply(away.status, away.why, away.headers)
@@ -132,20 +155,20 @@ class V1Carrier(ABC):
             return
         try:
             if self.opens(call):
-                self._subscribe(exchange, call)
+                self._subscribe(exchange, call, principal)
             else:
-                self._call(exchange, call)
+                self._call(exchange, call, principal)
         except Exception:
             self.counters.error("internal")
             self.log.failure("A request of {peer} failed", peer=exchange.peer)
             exchange.reply(500, "internal error")
 
-    def _subscribe(self, exchange: Exchange, call: Message) -> None:
+    def _subscribe(self, exchange: Exchange, call: Message, principal: str | None) -> None:
         chosen = media.preferred(exchange.header("accept"))
         wrong: tuple[int, str] | None = None
         if chosen is None:
             wrong = 406, media.NOT_ACCEPTABLE
-        elif exchange.header(STREAM_ID) is not None:
+        elif self.by_stream_id and exchange.header(STREAM_ID) is not None:
             wrong = 400, "Subscribe calls should not include the 'Mesos-Stream-Id' header"
         elif self._closed:
             wrong = 503, "shutting down"
@@ -153,28 +176,30 @@ class V1Carrier(ABC):
             self.counters.error("too-many")
             wrong = 503, f"no room for more than {self.settings.maximum_links} streams"
         if wrong is not None or chosen is None:
-            self._turn_away(exchange, call, wrong or (406, media.NOT_ACCEPTABLE))
+            self._turn_away(exchange, call, principal, wrong or (406, media.NOT_ACCEPTABLE))
             return
-        stream = V1Stream(self, exchange, str(uuid4()), chosen)
+        stream = V1Stream(self, exchange, str(uuid4()), chosen, principal)
         self.streams[stream.id] = stream
         stream.open(call)
 
-    def _call(self, exchange: Exchange, call: Message) -> None:
+    def _call(self, exchange: Exchange, call: Message, principal: str | None) -> None:
         if self.wants_answer_in_a_type(call) and media.preferred(exchange.header("accept")) is None:
-            self._turn_away(exchange, call, (406, media.NOT_ACCEPTABLE))
+            self._turn_away(exchange, call, principal, (406, media.NOT_ACCEPTABLE))
             return
-        stream = self.streams.get(exchange.header(STREAM_ID) or "")
-        if stream is None:
-            self.stray(exchange, call)
+        stream = self.stream_of(exchange, call)
+        if stream is None or stream.principal != principal:
+            self.stray(exchange, call, principal)
         else:
             stream.take(exchange, call)
 
-    def _turn_away(self, exchange: Exchange, call: Message, wrong: tuple[int, str]) -> None:
+    def _turn_away(
+        self, exchange: Exchange, call: Message, principal: str | None, wrong: tuple[int, str]
+    ) -> None:
         """Refuse for the sake of a header, unless the call itself is wrong already."""
-        invalid = self._invalid(call, None)
+        invalid = self._invalid(call, principal)
         exchange.reply(*(wrong if invalid is None else (400, invalid)))
 
-    def stray(self, exchange: Exchange, call: Message) -> None:
+    def stray(self, exchange: Exchange, call: Message, principal: str | None) -> None:
         """
         Take a call that belongs to no stream that is open.
 
@@ -184,7 +209,7 @@ class V1Carrier(ABC):
         if self._closed:
             exchange.reply(503, "shutting down")
         else:
-            Stray(self, exchange, exchange.header(STREAM_ID)).open(call)
+            Stray(self, exchange, exchange.header(STREAM_ID), principal).open(call)
 
     # The end.
 

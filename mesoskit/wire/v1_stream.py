@@ -34,16 +34,24 @@ class V1Stream:
     """
     A peer that subscribed: its stream, and its calls that are not answered yet.
 
-    @ivar id: what its calls must name.
+    @ivar id: its own; what its calls must name, where the API is such.
     @ivar media: the type of its events.
     @ivar subject: whose it is, as the API names such peers; empty until it is known, and
         so long the API looks at each event.
     """
 
-    def __init__(self, carrier: V1Carrier, exchange: Exchange, stream_id: str, media: str) -> None:
+    def __init__(
+        self,
+        carrier: V1Carrier,
+        exchange: Exchange,
+        stream_id: str,
+        media: str,
+        principal: str | None = None,
+    ) -> None:
         self.id = stream_id
         self.media = media
         self.subject = ""
+        self._principal = principal
         self._carrier = carrier
         self._exchange = exchange
         self._peer = exchange.peer
@@ -70,7 +78,7 @@ class V1Stream:
     @property
     def principal(self) -> str | None:
         """Who the peer proved to be."""
-        return None
+        return self._principal
 
     @property
     def hello(self) -> Hello:
@@ -269,7 +277,9 @@ class V1Stream:
             self._over_later()
             return
         self._state = _OPEN
-        headers = {"Content-Type": self.media, "Mesos-Stream-Id": self.id}
+        headers = {"Content-Type": self.media}
+        if self._carrier.by_stream_id:
+            headers["Mesos-Stream-Id"] = self.id
         self._exchange.begin(headers, self)
         self._carrier.log.info("{peer} is here over HTTP", peer=self._peer)
         self._flush()
@@ -316,7 +326,7 @@ class V1Stream:
             carrier.log.failure("lost failed for {peer}", peer=self._peer)
         owed, self._owed = self._owed, {}
         for exchange, call in owed.values():
-            carrier.stray(exchange, call)
+            carrier.stray(exchange, call, self._principal)
 
     def _broken(self) -> None:
         """Our own side raised: the link cannot be trusted to be in step any more."""
@@ -333,10 +343,16 @@ class Stray:
     """The link of one call that belongs to no stream: it ends with the answer."""
 
     congested = False
-    principal = None
 
-    def __init__(self, carrier: V1Carrier, exchange: Exchange, stream_id: str | None) -> None:
+    def __init__(
+        self,
+        carrier: V1Carrier,
+        exchange: Exchange,
+        stream_id: str | None,
+        principal: str | None = None,
+    ) -> None:
         self.peer = exchange.peer
+        self.principal = principal
         self._carrier = carrier
         self._exchange = exchange
         self._stream_id = stream_id

@@ -12,6 +12,7 @@ from mesoskit.master.options import MasterOptions
 from mesoskit.messages.codec import from_json
 from mesoskit.messages.mesos_pb2 import MasterInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event
+from mesoskit.wire.exchange import Away, Exchange
 from mesoskit.wire.link import Hello
 from tests.master.bench import (
     accept,
@@ -242,6 +243,51 @@ class ProtobufRefusals(_Refusals, HttpTestCase):
         for body in (b"garbage", b"\x0a\xff", b"\x1a\x02\x0a\x00"):
             answer = self.post(body)
             self.check(answer, 400, "Failed to parse body into Call protobuf")
+
+
+class AuthenticatedTests(HttpTestCase):
+    """Where frameworks must say who they are; what proves it is another layer's business."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.service.schedulers.identify = self.identify
+
+    def identify(self, exchange: Exchange) -> str | Away | None:
+        """Believe whoever is named."""
+        said = exchange.header("authorization")
+        if said is None:
+            challenge = 'Basic realm="mesos-master-scheduler"'
+            return Away(401, headers={"WWW-Authenticate": challenge})
+        return said if said != "claims" else Away(403, "no value")
+
+    def test_whoever_is_nobody_is_sent_away_before_anything_else(self) -> None:
+        self.service.leader = None
+        status, headers, body = self.post(b"garbage", method="GET")
+        self.assertEqual((401, b""), (status, body))
+        self.assertEqual('Basic realm="mesos-master-scheduler"', headers["www-authenticate"])
+        status, _, body = self.post(b"garbage", Authorization="claims")
+        self.assertEqual((403, b"no value"), (status, body))
+
+    def test_principal_is_the_framework_s(self) -> None:
+        stream = self.stream(subscription(), Authorization="alice")
+        (framework,) = self.service.state.frameworks.values()
+        self.assertEqual("alice", framework.info.principal)
+        call = scheduler_call(Call.REVIVE, stream.framework_id)
+        self.assertEqual(202, self.post(call, stream.id, Authorization="alice")[0])
+
+    def test_principal_that_the_framework_denies(self) -> None:
+        status, _, body = self.post(subscription(principal="bob"), Authorization="alice")
+        self.assertEqual(400, status)
+        self.assertIn(b"Authenticated principal 'alice' does not match principal 'bob'", body)
+
+    def test_another_s_stream_id_is_worth_nothing(self) -> None:
+        stream = self.stream(subscription(), Authorization="alice")
+        for kind in (Call.REVIVE, Call.TEARDOWN):
+            call = scheduler_call(kind, stream.framework_id)
+            status, _, body = self.post(call, stream.id, Authorization="mallory")
+            self.assertEqual(400, status)
+            self.assertIn(b"Authenticated principal 'mallory' does not match", body)
+        self.assertEqual(1, len(self.service.state.frameworks))
 
 
 class _Streams(_Base):

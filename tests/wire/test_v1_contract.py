@@ -9,7 +9,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 
 from mesoskit.wire.endpoints import client_endpoint
-from mesoskit.wire.link import Hello, Link, NotSendable, Refused, Taken
+from mesoskit.wire.link import CallRefused, Hello, Link, NotSendable, Refused, Taken
 from mesoskit.wire.port import PortFactory
 from mesoskit.wire.settings import StreamSettings
 from tests.base import SynchronousTestCase
@@ -288,6 +288,20 @@ class CapTests(SynchronousTestCase):
         clock.advance(5)
         pair.spin()
         self.assertEqual((["enough"], 1), (ear.reasons, len(far.reasons)))
+
+    def test_calls_beyond_the_limit_are_refused(self) -> None:
+        clock, ear, far = Clock(), Ear(), Ear()
+        _, host, port = serve(ear, AGENT, clock, StreamSettings(maximum_calls=2), True)
+        client = V1Client(far, MASTER, host, 20)
+        pair = TwoWires(clock, port, client, 0)
+        pair.spin(lambda: bool(far.heard))
+        calls = [client.call(text("please")) for _ in range(3)]
+        pair.spin(lambda: len(ear.words) == 2)
+        for number in (2, 3):
+            ear.link.answer(number, Taken())
+        pair.spin(lambda: bool(calls[2].called))
+        self.assertEqual([None, None], [self.successResultOf(call) for call in calls[:2]])
+        self.assertEqual(429, self.failureResultOf(calls[2], CallRefused).value.status)
 
     def test_streams_beyond_the_limit_are_refused(self) -> None:
         clock, ear = Clock(), Ear()

@@ -53,7 +53,7 @@ class PlainCarrier(V1Carrier):
 
     def ended(self, stream: V1Stream) -> None: ...
 
-    def stray(self, exchange: Any, call: Message) -> None:
+    def stray(self, exchange: Any, call: Message, principal: str | None) -> None:
         exchange.reply(400, "no such stream")
 
 
