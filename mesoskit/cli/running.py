@@ -25,7 +25,6 @@ def run(main: Main, insistent: bool = True) -> int:
     @param insistent: whether a second signal ends the process at once; otherwise it is ignored,
         for a command that would leave something behind.
     """
-
     # TLS takes a sixth of the time of a short task.
     leave_tls_for_later()
 
