@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesoskit.model.durations import parse_duration
+from mesoskit.model.durations import format_duration, parse_duration
 from mesoskit.model.sizes import parse_size
 
 _LONGEST_FILE = 16 * 1024 * 1024
@@ -83,6 +83,7 @@ class Flag:
     @ivar required: refuse to start without it.
     @ivar is_path: a path, so that C{file://} is not a command to read it.
     @ivar secret: never shown by C{/flags} or logged.
+    @ivar written: the default as text, where that is not how Python shows it.
     """
 
     name: str
@@ -93,23 +94,43 @@ class Flag:
     required: bool = False
     is_path: bool = False
     secret: bool = False
+    written: str = ""
 
     @property
     def is_boolean(self) -> bool:
         """Tell whether the flag may stand without a value."""
         return self.parse is boolean
 
+    @property
+    def default_text(self) -> str | None:
+        """Return the default as somebody would write it; L{None} where there is none."""
+        default = self.default
+        if self.written:
+            return self.written
+        if default is None or default == ():
+            return None
+        if isinstance(default, bool):
+            return "true" if default else "false"
+        if self.parse is duration:
+            return format_duration(default)
+        return str(default)
+
 
 class Values:
     """
     The values of a daemon's flags, as attributes.
 
-    @ivar given: the text of each flag that somebody gave, for C{/flags}.
+    @ivar given: the text of each flag that somebody gave.
+    @ivar shown: the text of each flag that has a value, given or not, for C{/flags}; without
+        secrets.
     """
 
-    def __init__(self, values: dict[str, Any], given: dict[str, str]) -> None:
+    def __init__(
+        self, values: dict[str, Any], given: dict[str, str], shown: dict[str, str]
+    ) -> None:
         self.__dict__.update(values)
         self.given = given
+        self.shown = shown
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"no flag --{name}")
@@ -151,17 +172,25 @@ class Flags:
         for flag in self.flags:
             if flag.required and values[flag.name] is None:
                 raise FlagError(f"--{flag.name} is required: {flag.help}")
-        return Values(values, given)
+        return Values(values, given, self._shown(given))
 
     def usage(self) -> str:
         """Return the help text: a line or two a flag."""
         lines = [f"Usage: {self.command} [--flag=value ...]", ""]
         for flag in self.flags:
             shown = f"--[no-]{flag.name}" if flag.is_boolean else f"--{flag.name}=VALUE"
-            default = "" if flag.default is None else f" (default: {_shown(flag.default)})"
+            default = flag.default_text
             lines.append(f"  {shown}")
-            lines.append(f"      {flag.help}{default}")
+            lines.append(f"      {flag.help}" + (f" (default: {default})" if default else ""))
         return "\n".join(lines)
+
+    def _shown(self, given: Mapping[str, str]) -> dict[str, str]:
+        shown = {}
+        for flag in self.flags:
+            value = given.get(flag.name, flag.default_text)
+            if value is not None and not flag.secret:
+                shown[flag.name] = value
+        return shown
 
     def _from_arguments(self, arguments: Sequence[str]) -> dict[str, str]:
         given: dict[str, str] = {}
@@ -221,9 +250,3 @@ class Flags:
             return data.decode().strip()
         except UnicodeDecodeError:
             raise FlagError(f"--{flag.name}: {path} is not UTF-8 text") from None
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)

@@ -37,6 +37,21 @@ class FlagsTests(SynchronousTestCase):
         )
         self.assertEqual(values.given, {"work_dir": "/w"})
 
+    def test_all_that_has_a_value_is_shown_but_for_secrets(self):
+        self.assertEqual(
+            self.parse("--secret=7", "--no-quiet", MESOS_AGENT_PING_TIMEOUT="20secs").shown,
+            {
+                "work_dir": "/w",
+                "port": "5050",
+                "quiet": "false",
+                "agent_ping_timeout": "20secs",
+                "cache": "2147483648",
+                "count": "1",
+            },
+        )
+        self.assertEqual(self.parse().shown["agent_ping_timeout"], "15secs")
+        self.assertIn("(default: 15secs)", FLAGS.usage())
+
     def test_dash_and_underscore_are_alike(self):
         self.assertEqual(self.parse("--agent-ping-timeout=5secs").agent_ping_timeout, 5.0)
         self.assertEqual(self.parse("--agent_ping_timeout=5secs").agent_ping_timeout, 5.0)

@@ -178,7 +178,7 @@ def make_agent(
         recover=values.recover,
         reconfiguration_policy=values.reconfiguration_policy,
         max_completed_executors_per_framework=values.max_completed_executors_per_framework,
-        flags=dict(values.given),
+        flags=values.shown,
     )
     return AgentService(
         reactor,

@@ -52,6 +52,13 @@ def common_flags(default_port: int) -> list[Flag]:
             "Tell the machine's name where --hostname is not given; otherwise its address.",
         ),
         Flag(
+            "logging_level",
+            one_of("INFO", "WARNING", "ERROR"),
+            "INFO",
+            "What is not as bad as that is not logged.",
+        ),
+        Flag("quiet", boolean, False, "Log nothing to the terminal."),
+        Flag(
             "runtime_dir", text, None, "Where sockets and other traces of a run are.", is_path=True
         ),
     ]
@@ -88,7 +95,7 @@ class DaemonOptions(usage.Options):
         """Let twistd go on to what will be a daemon and nothing else."""
         garbage.hold_off()
         leave_tls_for_later()
-        logs_as_twistd_does(twistd)
+        logs_as_twistd_does(twistd, self.given.logging_level, self.given.quiet)
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help text."""

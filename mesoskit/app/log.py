@@ -10,7 +10,14 @@ from collections.abc import MutableMapping
 from string import Formatter
 from typing import Any, Final
 
-from twisted.logger import FileLogObserver, formatEventAsClassicLogText, formatTime
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEventAsClassicLogText,
+    formatTime,
+)
 
 _UNUSUAL: Final = ("log_failure", "log_flattened", "log_system")
 # Formats are few; a program that makes them up by the thousand is not remembered for ever.
@@ -62,17 +69,31 @@ class ClassicText:
         return self._stamp
 
 
+_LEVEL: Final = "mesoskit_level"
+_QUIET: Final = "mesoskit_quiet"
+
+# What twistd was started with, and what is to be logged: it calls the observer with nothing.
 _twistd: dict[str, Any] = {}
 
 
-def logs_as_twistd_does(options: MutableMapping[str, Any]) -> None:
+_LEVELS: Final = {"WARNING": LogLevel.warn, "ERROR": LogLevel.error}
+
+
+def logs_as_twistd_does(
+    options: MutableMapping[str, Any], level: str = "INFO", quiet: bool = False
+) -> None:
     """
     Let twistd log through L{observer}, where its user has named no logger of his own.
 
     @param options: twistd's own; it calls what C{logger} names, with no argument.
+    @param level: what is logged at least: C{"INFO"}, C{"WARNING"} or C{"ERROR"}.
+    @param quiet: log nothing where twistd would log to the terminal.
     """
     if not options.get("logger"):
+        _twistd.clear()
         _twistd.update(options)
+        _twistd[_LEVEL] = level
+        _twistd[_QUIET] = quiet
         options["logger"] = f"{__name__}.{observer.__name__}"
 
 
@@ -85,7 +106,13 @@ def observer() -> Any:
     # call it otherwise, the tests of the daemons fail.
     from twisted.scripts import _twistd_unix
 
+    to_terminal = _twistd.get("nodaemon") and not (_twistd.get("logfile") or _twistd.get("syslog"))
+    if _twistd.get(_QUIET) and to_terminal:
+        return lambda event: None
     logs = _twistd_unix.UnixAppLogger(_twistd)._getLogObserver()  # type: ignore[no-untyped-call]
     if isinstance(logs, FileLogObserver):
         logs.formatEvent = ClassicText()
-    return logs
+    least = _LEVELS.get(_twistd.get(_LEVEL, ""))
+    if least is None:
+        return logs
+    return FilteringLogObserver(logs, [LogLevelFilterPredicate(least)])

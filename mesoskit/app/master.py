@@ -107,6 +107,7 @@ FLAGS = Flags(
             percentage,
             1.0,
             "Stop rather than give up more than this part of the agents after a start.",
+            written="100%",
             aliases=("recovery_slave_removal_limit",),
         ),
         Flag("allocation_interval", duration, 1.0, "Time between two full allocations."),
@@ -114,7 +115,8 @@ FLAGS = Flags(
             "min_allocatable_resources",
             parse_alternatives,
             None,
-            "Less than this is not offered: cpus:0.01|mem:32 by default.",
+            "Less than this is not offered.",
+            written="cpus:0.01|mem:32",
         ),
         Flag("role_sorter", one_of("drf", "random"), "drf", "How roles share."),
         Flag("framework_sorter", one_of("drf", "random"), "drf", "How frameworks of a role share."),
@@ -135,6 +137,7 @@ FLAGS = Flags(
             heartbeat_interval,
             15.0,
             "Time between two heartbeats to a framework over HTTP.",
+            written="15secs",
         ),
         Flag("offer_timeout", duration, None, "After which an unanswered offer is rescinded."),
         Flag("roles", roles, None, "The only roles that frameworks may have, comma-separated."),
@@ -216,6 +219,7 @@ def make_master(
         endpoints(values),
         allocator=HierarchicalAllocator(allocator_options(values)),
         stopped=stopped,
+        flags=values.shown,
     )
 
 

@@ -49,6 +49,27 @@ class MasterFlagsTests(SynchronousTestCase):
         self.assertEqual(made.state.options.port, 5999)
         self.assertEqual(made.state.options.ip, "127.0.0.1")
 
+    def test_master_shows_its_flags_as_they_would_be_written(self):
+        made = master.make_master(Clock(), self.parse("--weights=a=2"))
+        for name, shown in (
+            ("port", "5050"),
+            ("weights", "a=2"),
+            ("agent_reregister_timeout", "10mins"),
+            ("recovery_agent_removal_limit", "100%"),
+            ("min_allocatable_resources", "cpus:0.01|mem:32"),
+            ("registry_max_agent_age", "2weeks"),
+            ("root_submissions", "true"),
+        ):
+            self.assertEqual(made.flags[name], shown)
+        self.assertNotIn("roles", made.flags)
+
+    def test_what_a_flag_shows_as_its_default_is_its_default(self):
+        for flags in (master.FLAGS, agent.FLAGS):
+            for flag in flags.flags:
+                written = flag.default_text
+                if written is not None and flag.default is not None:
+                    self.assertEqual(flag.parse(written), flag.default, flag.name)
+
     def test_work_dir_that_cannot_be_made_is_named(self):
         values = master.FLAGS.parse(["--work_dir=/proc/nowhere"], {})
         error = self.assertRaises(daemon.StartError, master.make_master, Clock(), values)

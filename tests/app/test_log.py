@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import LogLevel, formatEventAsClassicLogText
+from twisted.logger import Logger, LogLevel, formatEventAsClassicLogText
 from twisted.python.failure import Failure
 
-from mesoskit.app.log import ClassicText, logs_as_twistd_does
+from mesoskit.app.log import ClassicText, logs_as_twistd_does, observer
 from tests.base import SynchronousTestCase
 
 
@@ -109,3 +112,26 @@ class Choosing(SynchronousTestCase):
         options: dict[str, Any] = {"logger": None}
         logs_as_twistd_does(options)
         self.assertEqual(options["logger"], "mesoskit.app.log.observer")
+
+    def logged(self, level: str, quiet: bool, **more: Any) -> str:
+        """Return what is in twistd's log of an information and a warning."""
+        path = self.mktemp()
+        options: dict[str, Any] = {"logfile": path, "nodaemon": True, "syslog": False, **more}
+        logs_as_twistd_does(options, level, quiet)
+        logger = Logger(observer=observer())
+        logger.info("all is well")
+        logger.warn("not all is well")
+        return Path(path).read_text() if Path(path).exists() else ""
+
+    def test_level_is_the_least_that_is_logged(self) -> None:
+        for level, count in (("INFO", 2), ("WARNING", 1), ("ERROR", 0)):
+            self.assertEqual(self.logged(level, False).count("all is well"), count, level)
+
+    def test_quiet_daemon_says_nothing_to_the_terminal(self) -> None:
+        said = StringIO()
+        self.patch(sys, "stdout", said)
+        self.assertEqual(self.logged("INFO", True, logfile=None), "")
+        self.assertEqual(said.getvalue(), "")
+
+    def test_quiet_daemon_with_a_log_file_writes_it(self) -> None:
+        self.assertEqual(self.logged("INFO", True).count("all is well"), 2)
