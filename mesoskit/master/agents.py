@@ -8,7 +8,7 @@ business, silence L{mesoskit.master.health}'s.
 from typing import TYPE_CHECKING
 
 from mesoskit.allocator.options import AgentOptions
-from mesoskit.master import executors, health, offers, registry, tasks
+from mesoskit.master import executors, health, offers, registry, tasks, watching
 from mesoskit.master.records import Agent, Peer
 from mesoskit.messages.internal_pb2 import (
     MasterSlaveConnection,
@@ -163,6 +163,8 @@ def add(state: "MasterState", agent: Agent, peer: Peer) -> None:
     state.agents[agent.id] = agent
     state.allocator.add_agent(state.now, agent.id, agent_options(agent), agent.total, agent.used())
     state.past.add((state.now, "agent registered", agent.id, peer.address))
+    if state.watchers:
+        watching.agent_added(state, agent)
 
 
 def connection(state: "MasterState") -> MasterSlaveConnection:
@@ -291,6 +293,8 @@ def remove(
         offers.rescind(state, offer)
     state.past.add((state.now, "agent removed", agent.id, message))
     tell_lost(state, agent.id)
+    if state.watchers:
+        watching.agent_removed(state, agent)
 
 
 def reason_told(partition_aware: bool, reason: Reason) -> Reason:

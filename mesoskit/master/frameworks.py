@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mesoskit.allocator.options import FrameworkOptions
-from mesoskit.master import executors, offers, tasks
+from mesoskit.master import executors, offers, tasks, watching
 from mesoskit.master.records import Framework, Peer
 from mesoskit.messages.internal_pb2 import (
     RunTaskMessage,
@@ -64,6 +64,8 @@ def add(
         state.allocator.set_congested(state.now, framework.id, True)
     state.past.add((state.now, "framework added", framework.id, info.name))
     state.note("info", f"Added framework {framework.id} ({info.name})")
+    if state.watchers:
+        watching.framework_added(state, framework)
     return framework
 
 
@@ -160,6 +162,8 @@ def remove(state: "MasterState", framework: Framework) -> None:
     state.completed.add(framework)
     state.past.add((now, "framework removed", framework.id))
     state.note("info", f"Removed framework {framework.id} ({framework.info.name})")
+    if state.watchers:
+        watching.framework_removed(state, framework)
 
 
 def error_event(message: str) -> Event:

@@ -7,7 +7,7 @@ once, into the message that goes to the agent, and validated there.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from mesoskit.master import executors, tasks
+from mesoskit.master import executors, tasks, watching
 from mesoskit.master.records import Agent, Executor, Framework, Task, task_detail
 from mesoskit.messages.internal_pb2 import RunTaskGroupMessage, RunTaskMessage
 from mesoskit.messages.mesos_pb2 import ExecutorInfo, HealthCheck, Offer, TaskInfo
@@ -168,6 +168,8 @@ class Launcher:
         agent.tasks[task] = None
         state = self._state
         state.past.add((state.now, _STAGING, task_id, framework.id, agent.id))
+        if state.watchers:
+            watching.task_added(state, task)
 
     def _use_executor(self, info: ExecutorInfo) -> bool:
         """Take an executor in if it is new; return whether the agent is to launch it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mesoskit.master import frameworks, health
+from mesoskit.master.answers import Listing
 from mesoskit.model.ids import AgentId, FrameworkId
 
 if TYPE_CHECKING:
@@ -29,7 +30,17 @@ class MarkAgentGone:
     agent_id: AgentId
 
 
-Request = Teardown | MarkAgentGone
+@dataclass(slots=True)
+class Watch:
+    """Tell of all that changes from now on (L{mesoskit.master.watching})."""
+
+
+@dataclass(slots=True)
+class Unwatch:
+    """One who watched does so no more."""
+
+
+Request = Teardown | MarkAgentGone | Watch | Unwatch
 
 
 @dataclass(slots=True)
@@ -42,25 +53,36 @@ class Requested:
 
 @dataclass(slots=True)
 class Replied:
-    """The answer to a request: a status as in HTTP, and a text for people."""
+    """
+    The answer to a request: a status as in HTTP, and a text for people.
+
+    @ivar listing: to a L{Watch}, what there was when it began.
+    """
 
     number: int
     status: int
     why: str = ""
+    listing: Listing | None = None
 
 
 def requested(state: "MasterState", event: Requested) -> None:
     """Do what an operator asks for."""
-    request = event.request
+    request, listing = event.request, None
     if not state.ready:
         status, why = 503, "Master has not finished recovery"
     elif isinstance(request, Teardown):
         status, why = _teardown(state, request)
+    elif isinstance(request, Watch):
+        state.watchers += 1
+        status, why, listing = 200, "", Listing(state)
+    elif isinstance(request, Unwatch):
+        state.watchers -= 1
+        status, why = 200, ""
     elif health.mark_gone(state, request.agent_id):
         status, why = 200, ""
     else:
-        status, why = 404, f"Agent {request.agent_id} not found"
-    state.effects.append(Replied(event.number, status, why))
+        status, why = 404, f"Agent '{request.agent_id}' not found"
+    state.effects.append(Replied(event.number, status, why, listing))
 
 
 def _teardown(state: "MasterState", request: Teardown) -> tuple[int, str]:

@@ -146,13 +146,18 @@ class Task:
         """Whether the task's resources are in use."""
         return self.state not in _FREED
 
-    def add_status(self, state: int, status: bytes) -> None:
-        """Remember a status; a second one in the same state takes the first one's place."""
+    def add_status(self, state: int, status: bytes) -> bool:
+        """
+        Remember a status; a second one in the same state takes the first one's place.
+
+        @return: whether it is in another state than the one before.
+        """
         if state == self.last_status_state:
             self.statuses[-1] = status
-        else:
-            self.statuses.append(status)
-            self.last_status_state = state
+            return False
+        self.statuses.append(status)
+        self.last_status_state = state
+        return True
 
     def to_message(self) -> mesos_pb2.Task:
         """Return the task as C{mesos.v1.Task}, statuses and all."""

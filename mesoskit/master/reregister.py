@@ -9,7 +9,16 @@ executors and frameworks are taken in (C{Master::reregisterSlave}).
 
 from typing import TYPE_CHECKING
 
-from mesoskit.master import agents, executors, frameworks, health, offers, registry, tasks
+from mesoskit.master import (
+    agents,
+    executors,
+    frameworks,
+    health,
+    offers,
+    registry,
+    tasks,
+    watching,
+)
 from mesoskit.master.history import forget_completed
 from mesoskit.master.records import Agent, Executor, Framework, Peer, Task
 from mesoskit.messages import mesos_pb2
@@ -351,6 +360,8 @@ def _take_in_task(
     framework.tasks[task_id] = task
     agent.tasks[task] = None
     state.past.add((state.now, task.state, task_id, framework.id, agent.id))
+    if state.watchers:
+        watching.task_added(state, task)
 
 
 def _task(agent: Agent, framework: Framework, reported: mesos_pb2.Task) -> Task:

@@ -76,6 +76,7 @@ class MasterState:
     @ivar unreachable: when (nanoseconds since 1970) each became unreachable.
     @ivar gone: when each was marked gone.
     @ivar unreachable_tasks: by agent, the tasks in their frameworks' C{unreachable}.
+    @ivar watchers: how many are told of all that changes (L{mesoskit.master.watching}).
     @ivar effects: what the event under way has brought about so far.
     """
 
@@ -106,6 +107,7 @@ class MasterState:
         "started",
         "unreachable",
         "unreachable_tasks",
+        "watchers",
     )
 
     def __init__(
@@ -133,6 +135,7 @@ class MasterState:
         self.unreachable_tasks: dict[AgentId, dict[Task, None]] = {}
         self.gone: dict[AgentId, int] = {}
         self.offers: dict[OfferId, Offer] = {}
+        self.watchers = 0
         self.deadlines = Deadlines()
         self.counters = Counters()
         self.past = Past(options.story_length)

@@ -21,7 +21,7 @@ In each but the first case all agents hear how things stand (C{UpdateFrameworkMe
 
 from typing import TYPE_CHECKING
 
-from mesoskit.master import frameworks, offers
+from mesoskit.master import frameworks, offers, watching
 from mesoskit.master.records import Framework, Peer, framework_roles
 from mesoskit.messages.mesos_pb2 import FrameworkInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event
@@ -82,6 +82,8 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
     _take_over(state, known, peer)
     _subscribed(state, known)
     tell_agents(state, known)
+    if state.watchers:
+        watching.framework_updated(state, known)
     return None
 
 
@@ -103,6 +105,8 @@ def update_framework(state: "MasterState", framework: Framework, call: Call) -> 
     _update(state, framework, info, suppressed)
     if changed:
         tell_agents(state, framework)
+    if state.watchers:
+        watching.framework_updated(state, framework)
     return None
 
 

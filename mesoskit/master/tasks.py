@@ -6,7 +6,7 @@ its framework's C{unreachable}, or its framework's C{completed}.
 
 from typing import TYPE_CHECKING
 
-from mesoskit.master import reconcile
+from mesoskit.master import reconcile, watching
 from mesoskit.master.history import remember_unreachable
 from mesoskit.master.records import Framework, Task
 from mesoskit.messages.internal_pb2 import KillTaskMessage
@@ -111,9 +111,11 @@ def end_task(
     if unreachable_nanoseconds is not None:
         status.unreachable_time.nanoseconds = unreachable_nanoseconds
     # A task that has ended keeps its state, but what was said of it is kept (as in Mesos).
-    task.add_status(status.state, status.SerializeToString())
+    new = task.add_status(status.state, status.SerializeToString())
     if task.state != after and legal(task.state, after):
         transition(state, task, after, _MASTER, reason)
+    if new and state.watchers:
+        watching.task_updated(state, task, status)
     remove_task(state, task)
     if told:
         tell(state, framework, status)
@@ -136,8 +138,10 @@ def end_unreachable_task(
         agent_id=task.agent_id,
         executor_id=task.executor_id,
     )
-    task.add_status(status.state, status.SerializeToString())
+    new = task.add_status(status.state, status.SerializeToString())
     transition(state, task, after, _MASTER, reason)
+    if new and state.watchers:
+        watching.task_updated(state, task, status)
     framework.completed.append(task)
     if told:
         tell(state, framework, status)

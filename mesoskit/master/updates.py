@@ -7,6 +7,7 @@ says itself has no uuid and is said once.
 
 from typing import TYPE_CHECKING
 
+from mesoskit.master import watching
 from mesoskit.master.records import Framework, Peer, Task
 from mesoskit.master.tasks import remove_task, transition
 from mesoskit.messages.internal_pb2 import (
@@ -68,7 +69,7 @@ def status_update(state: "MasterState", peer: Peer, message: StatusUpdateMessage
     if task is None:
         counters.invalid_status_updates += 1
         return
-    _remember(task, status)
+    new = _remember(task, status)
     latest = update.latest_state if update.HasField("latest_state") else None
     after = after_update(task.state, status.state, latest)
     if after != task.state and after != _UNREACHABLE:
@@ -76,20 +77,26 @@ def status_update(state: "MasterState", peer: Peer, message: StatusUpdateMessage
         transition(
             state, task, after, status.source, status.reason if status.HasField("reason") else None
         )
+    if state.watchers and (new or status.reason in watching.CHECKS):
+        watching.task_updated(state, task, status)
     if subscribed is not None:
         counters.valid_status_updates += 1
     else:
         counters.invalid_status_updates += 1
 
 
-def _remember(task: Task, status: TaskStatus) -> None:
-    """Keep a status with its task, without the framework's own data in it."""
+def _remember(task: Task, status: TaskStatus) -> bool:
+    """
+    Keep a status with its task, without the framework's own data in it.
+
+    @return: whether it is in another state than the one before.
+    """
     if status.data:
         kept = TaskStatus()
         kept.CopyFrom(status)
         kept.ClearField("data")
         status = kept
-    task.add_status(status.state, status.SerializeToString())
+    return task.add_status(status.state, status.SerializeToString())
 
 
 def acknowledge(state: "MasterState", framework: Framework, call: Call) -> None:

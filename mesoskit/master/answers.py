@@ -1,0 +1,295 @@
+"""What the operator API answers and tells, made of the master's records.
+
+The big answers are trees (L{mesoskit.messages.pieces}) over a L{Listing}, which holds what
+there was at one moment. Contents and order are those of C{src/master/readonly_handler.cpp} and
+C{src/common/protobuf_utils.cpp} of Apache Mesos. Nothing here changes anything.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from mesoskit.master.records import Agent, Executor, Framework, Offer, Task
+from mesoskit.messages import mesos_pb2
+from mesoskit.messages.master_pb2 import Response
+from mesoskit.messages.mesos_pb2 import AgentInfo
+from mesoskit.messages.pieces import Many, Tree
+from mesoskit.model.ids import FrameworkId
+from mesoskit.model.resources import ENDPOINT, POST, Resources
+
+if TYPE_CHECKING:
+    from mesoskit.master.state import MasterState
+
+_NANOSECONDS: Final = 1_000_000_000
+
+
+class Listing:
+    """
+    What there was at one moment; the records themselves live on.
+
+    @ivar executors: of all frameworks, in the order of their agents.
+    """
+
+    __slots__ = (
+        "agents",
+        "completed",
+        "completed_tasks",
+        "executors",
+        "frameworks",
+        "recovered",
+        "tasks",
+        "unreachable_tasks",
+    )
+
+    def __init__(self, state: "MasterState") -> None:
+        live, completed = list(state.frameworks.values()), list(state.completed)
+        self.agents = list(state.agents.values())
+        self.recovered = list(state.recovered.values())
+        self.frameworks = live
+        self.completed = completed
+        self.executors = [one for agent in self.agents for one in agent.all_executors()]
+        self.tasks = [task for one in live for task in one.tasks.values()]
+        self.unreachable_tasks = [task for one in live for task in one.unreachable.values()]
+        self.completed_tasks = [task for one in chain(live, completed) for task in one.completed]
+
+
+# The answers that may be big.
+
+
+def agents_tree(listing: Listing) -> Tree:
+    """Return C{GetAgents}."""
+    return {
+        "agents": Many(agent_message, listing.agents),
+        "recovered_agents": Many(recovered_message, listing.recovered),
+    }
+
+
+def frameworks_tree(listing: Listing) -> Tree:
+    """Return C{GetFrameworks}."""
+    executors: dict[FrameworkId, list[Executor]] = {}
+    for one in listing.executors:
+        executors.setdefault(one.framework_id, []).append(one)
+
+    def make(framework: Framework) -> Response.GetFrameworks.Framework:
+        return framework_message(framework, executors.get(framework.id, []))
+
+    return {
+        "frameworks": Many(make, listing.frameworks),
+        "completed_frameworks": Many(make, listing.completed),
+    }
+
+
+def executors_tree(listing: Listing) -> Tree:
+    """Return C{GetExecutors}."""
+    return {"executors": Many(executor_message, listing.executors)}
+
+
+def tasks_tree(listing: Listing) -> Tree:
+    """Return C{GetTasks}."""
+    return {
+        "tasks": Many(Task.to_message, listing.tasks),
+        "unreachable_tasks": Many(Task.to_message, listing.unreachable_tasks),
+        "completed_tasks": Many(Task.to_message, listing.completed_tasks),
+    }
+
+
+def operations_tree(listing: Listing) -> Tree:
+    """Return C{GetOperations}: none is ever pending here."""
+    return {"operations": Many(mesos_pb2.Operation.FromString, ())}
+
+
+def state_tree(listing: Listing) -> Tree:
+    """Return C{GetState}: all of them together."""
+    return {
+        "get_tasks": tasks_tree(listing),
+        "get_executors": executors_tree(listing),
+        "get_frameworks": frameworks_tree(listing),
+        "get_agents": agents_tree(listing),
+    }
+
+
+TREES: Final[dict[str, Callable[[Listing], Tree]]] = {
+    "GET_STATE": state_tree,
+    "GET_AGENTS": agents_tree,
+    "GET_FRAMEWORKS": frameworks_tree,
+    "GET_EXECUTORS": executors_tree,
+    "GET_TASKS": tasks_tree,
+    "GET_OPERATIONS": operations_tree,
+}
+"""Calls with big answers, by their names."""
+
+
+# What they are made of.
+
+
+def agent_message(agent: Agent) -> Response.GetAgents.Agent:
+    """Return what operators are told of a registered agent."""
+    message = Response.GetAgents.Agent(
+        active=agent.active, deactivated=False, version=agent.version, pid=agent.pid
+    )
+    message.agent_info.CopyFrom(recovered_message(agent.info))
+    message.registered_time.nanoseconds = _nanoseconds(agent.registered_time)
+    if agent.reregistered_time:
+        message.reregistered_time.nanoseconds = _nanoseconds(agent.reregistered_time)
+    used = Resources.sum(
+        one.allocated(role) for held in agent.used().values() for role, one in held.items()
+    )
+    message.total_resources.extend(agent.total.to_message(ENDPOINT))
+    message.allocated_resources.extend(used.to_message(ENDPOINT))
+    message.offered_resources.extend(_offered(agent.offers.values()).to_message(ENDPOINT))
+    for kind in agent.capabilities.types:
+        message.capabilities.add().type = kind  # type: ignore[assignment]
+    return message
+
+
+def recovered_message(info: AgentInfo) -> AgentInfo:
+    """Return an agent's own info, its resources in the newest form."""
+    message = AgentInfo()
+    message.CopyFrom(info)
+    del message.resources[:]
+    message.resources.extend(Resources.from_message(info.resources).to_message(POST))
+    return message
+
+
+def framework_head(framework: Framework) -> Response.GetFrameworks.Framework:
+    """Return what events tell of a framework: not what it holds."""
+    message = Response.GetFrameworks.Framework(
+        active=framework.active, connected=framework.connected, recovered=framework.recovered
+    )
+    message.framework_info.CopyFrom(framework.info)
+    message.registered_time.nanoseconds = _nanoseconds(framework.registered_time)
+    message.reregistered_time.nanoseconds = _nanoseconds(framework.reregistered_time)
+    message.unregistered_time.nanoseconds = _nanoseconds(framework.unregistered_time)
+    return message
+
+
+def framework_message(
+    framework: Framework, executors: Iterable[Executor]
+) -> Response.GetFrameworks.Framework:
+    """
+    Return what operators are told of a framework, live or completed.
+
+    @param executors: those that it has.
+    """
+    message = framework_head(framework)
+    for name in ("registered_time", "reregistered_time", "unregistered_time"):
+        if not getattr(message, name).nanoseconds:
+            message.ClearField(name)
+    message.offers.extend(offer_message(offer) for offer in framework.offers.values())
+    message.allocated_resources.extend(_used(framework, executors).to_message(ENDPOINT))
+    message.offered_resources.extend(_offered(framework.offers.values()).to_message(ENDPOINT))
+    return message
+
+
+def _used(framework: Framework, executors: Iterable[Executor]) -> Resources:
+    parts: dict[str, list[Resources]] = {}
+    for task in framework.tasks.values():
+        if task.holds_resources:
+            parts.setdefault(task.role, []).append(task.resources)
+    for executor in executors:
+        parts.setdefault(executor.role, []).append(executor.resources)
+    return Resources.sum(Resources.sum(each).allocated(role) for role, each in parts.items())
+
+
+def _offered(offers: Iterable[Offer]) -> Resources:
+    return Resources.sum(offer.resources.allocated(offer.role) for offer in offers)
+
+
+def offer_message(offer: Offer) -> mesos_pb2.Offer:
+    """Return an offer as operators see it."""
+    message = mesos_pb2.Offer()
+    message.CopyFrom(offer.agent.offer_template)
+    message.id.value = offer.id
+    message.framework_id.value = offer.framework_id
+    message.allocation_info.role = offer.role
+    message.resources.extend(offer.resources.allocated(offer.role).to_message(ENDPOINT))
+    return message
+
+
+def executor_message(executor: Executor) -> Response.GetExecutors.Executor:
+    """Return what operators are told of an executor."""
+    message = Response.GetExecutors.Executor()
+    message.executor_info.CopyFrom(executor.info)
+    message.agent_id.value = executor.agent_id
+    return message
+
+
+# The small answers.
+
+
+def roles(state: "MasterState") -> Response:
+    """Answer GET_ROLES: the roles that frameworks are in or have something of, or with a weight."""
+    response = Response(type=Response.GET_ROLES)
+    frameworks: dict[str, list[str]] = {}
+    parts: dict[str, list[Resources]] = {}
+    for framework in state.frameworks.values():
+        for role in framework.roles:
+            frameworks.setdefault(role, []).append(framework.id)
+    for agent in state.agents.values():
+        for held in agent.used().values():
+            for role, one in held.items():
+                parts.setdefault(role, []).append(one.allocated(role))
+    for offer in state.offers.values():
+        parts.setdefault(offer.role, []).append(offer.resources.allocated(offer.role))
+    weights = state.options.weights
+    response.get_roles.SetInParent()
+    for name in sorted({*frameworks, *parts, *weights}):
+        shown = response.get_roles.roles.add(name=name, weight=weights.get(name, 1.0))
+        for framework_id in frameworks.get(name, ()):
+            shown.frameworks.add().value = framework_id
+        shown.resources.extend(Resources.sum(parts.get(name, ())).to_message(ENDPOINT))
+    return response
+
+
+def weights(state: "MasterState") -> Response:
+    """Answer GET_WEIGHTS: those that were set."""
+    response = Response(type=Response.GET_WEIGHTS)
+    response.get_weights.SetInParent()
+    for role, weight in sorted(state.options.weights.items()):
+        response.get_weights.weight_infos.add(role=role, weight=weight)
+    return response
+
+
+def master(state: "MasterState") -> Response:
+    """Answer GET_MASTER."""
+    response = Response(type=Response.GET_MASTER)
+    answer = response.get_master
+    answer.master_info.CopyFrom(state.info)
+    answer.start_time = answer.elected_time = state.started
+    return response
+
+
+def quota(state: "MasterState") -> Response:
+    """Answer GET_QUOTA: none is set."""
+    response = Response(type=Response.GET_QUOTA)
+    response.get_quota.status.SetInParent()
+    return response
+
+
+def maintenance_status(state: "MasterState") -> Response:
+    """Answer GET_MAINTENANCE_STATUS: no machine drains or is down."""
+    response = Response(type=Response.GET_MAINTENANCE_STATUS)
+    response.get_maintenance_status.status.SetInParent()
+    return response
+
+
+def maintenance_schedule(state: "MasterState") -> Response:
+    """Answer GET_MAINTENANCE_SCHEDULE: nothing is planned."""
+    response = Response(type=Response.GET_MAINTENANCE_SCHEDULE)
+    response.get_maintenance_schedule.schedule.SetInParent()
+    return response
+
+
+MESSAGES: Final[dict[str, Callable[["MasterState"], Response]]] = {
+    "GET_ROLES": roles,
+    "GET_WEIGHTS": weights,
+    "GET_MASTER": master,
+    "GET_QUOTA": quota,
+    "GET_MAINTENANCE_STATUS": maintenance_status,
+    "GET_MAINTENANCE_SCHEDULE": maintenance_schedule,
+}
+"""Calls with small answers, by their names."""
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * _NANOSECONDS)
