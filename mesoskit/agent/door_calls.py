@@ -1,4 +1,4 @@
-"""What executors say at the door: C{mesos.v1.executor.Call}.
+"""What executors say, at the door or over HTTP: C{mesos.v1.executor.Call}.
 
 The refusals and their texts are those of Mesos' agent (C{Http::executor} in
 C{src/slave/http.cpp}, C{validateExecutorCall} in C{src/common/validation.cpp}), whatever
@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from mesoskit.agent import executors, updates
-from mesoskit.agent.frameworks import Executor, ExecutorState
+from mesoskit.agent.frameworks import Executor, ExecutorState, Kind
 from mesoskit.agent.registration import agent_info
 from mesoskit.messages.executor_pb2 import Call, Event
 from mesoskit.messages.internal_pb2 import ExecutorToFrameworkMessage
 from mesoskit.messages.mesos_pb2 import TaskState as TaskStateField
 from mesoskit.messages.mesos_pb2 import TaskStatus
-from mesoskit.model.events import Answer, Drop, Send
-from mesoskit.model.ids import PeerId, TaskId
+from mesoskit.model.events import Answer, Send
+from mesoskit.model.ids import ExecutorId, FrameworkId, PeerId, TaskId
 from mesoskit.model.statuses import complete_status
 from mesoskit.model.tasks import Reason, Source, TaskState, as_lost, may_cause
 from mesoskit.model.updates import Receipt
@@ -27,30 +27,51 @@ if TYPE_CHECKING:
     from mesoskit.agent.state import AgentState
 
 NOT_SUBSCRIBED: Final = "Executor is not subscribed"
+PROVEN: Final = "The executor has shown its token; it is only heard with it"
 LOST_ON_THE_WAY: Final = "Task launched during agent restart"
 
 
-def call(
-    state: AgentState, executor: Executor, peer: PeerId, message: Call, number: int | None
-) -> None:
-    """Hear a call of the executor that the token at the door named."""
-    wrong = validate(message)
+def call(state: AgentState, peer: PeerId, message: Call, number: int | None) -> None:
+    """
+    Hear a call over an executor's link.
+
+    A heartbeat is taken from anybody. What else an executor without a token says need not
+    come over the link that has subscribed, which may be broken at the moment.
+    """
+    wrong = invalid(message)
     if wrong is not None:
         return refuse(state, peer, number, 400, wrong)
-    if message.framework_id.value != executor.framework.id:
-        return refuse(state, peer, number, 400, "Framework cannot be found")
-    if message.executor_id.value != executor.id:
-        return refuse(state, peer, number, 400, "Executor cannot be found")
+    if message.type == Call.HEARTBEAT:
+        return _taken(state, peer, number)
+    executor = _speaker(state, peer, message)
+    if isinstance(executor, tuple):
+        return refuse(state, peer, number, *executor)
     if message.type == Call.SUBSCRIBE:
         _taken(state, peer, number)
         return _subscribe(state, executor, peer, message.subscribe)
-    if executor.peer != peer:
+    foreign = executor.proven and executor.peer != peer
+    if foreign or executor.state is ExecutorState.REGISTERING:
         return refuse(state, peer, number, 403, NOT_SUBSCRIBED)
     if message.type == Call.UPDATE:
         return _update(state, executor, peer, message.update.status, number)
     if message.type == Call.MESSAGE:
         _message(state, executor, message.message.data)
-    return _taken(state, peer, number)
+        return _taken(state, peer, number)
+    return refuse(state, peer, number, 501, "501 Not Implemented.")
+
+
+def _speaker(state: AgentState, peer: PeerId, message: Call) -> Executor | tuple[int, str]:
+    """Return the executor that a call is of, or why it cannot be."""
+    known = state.peers[peer]
+    framework = state.frameworks.get(FrameworkId(message.framework_id.value))
+    if framework is None or (known is not None and known.framework is not framework):
+        return 400, "Framework cannot be found"
+    executor = framework.executors.get(ExecutorId(message.executor_id.value))
+    if executor is None or executor.kind is not Kind.CUSTOM or known not in (None, executor):
+        return 400, "Executor cannot be found"
+    if known is None and executor.proven:
+        return 403, PROVEN
+    return executor
 
 
 def refuse(state: AgentState, peer: PeerId, number: int | None, status: int, why: str) -> None:
@@ -69,6 +90,12 @@ _BODIES: Final[dict[int, Literal["subscribe", "update", "message"]]] = {
     Call.UPDATE: "update",
     Call.MESSAGE: "message",
 }
+
+
+def invalid(message: Call, principal: str | None = None) -> str | None:
+    """Say in Mesos' words what is wrong with a call whatever the agent has, or return L{None}."""
+    wrong = validate(message)
+    return None if wrong is None else f"Failed to validate Executor::Call: {wrong}"
 
 
 def validate(message: Call) -> str | None:
@@ -114,11 +141,15 @@ def validate_status(message: Call, status: TaskStatus) -> str | None:
 def _subscribe(
     state: AgentState, executor: Executor, peer: PeerId, subscribe: Call.Subscribe
 ) -> None:
+    if executor.state is ExecutorState.TERMINATED:
+        # A child of it may live on and try.
+        state.out.append(Send(peer, Event(type=Event.SHUTDOWN)))
+        executors.drop(state, peer, executors.ENDED)
+        return
     if executor.peer is not None and executor.peer != peer:
-        old = executor.peer
-        state.peers.pop(old, None)
-        state.out.append(Drop(old, "the executor has subscribed on another link"))
+        executors.drop(state, executor.peer, "the executor has subscribed on another link")
     executor.peer = peer
+    state.peers[peer] = executor
     state.deadlines.drop(("subscribe", executor.container))
     if executor.state is ExecutorState.TERMINATING:
         state.out.append(Send(peer, Event(type=Event.SHUTDOWN)))
@@ -127,7 +158,7 @@ def _subscribe(
     state.remember("executor subscribed", executor.id, executor.container, executor.framework.id)
     state.out.append(Send(peer, _subscribed(state, executor)))
     for update in subscribe.unacknowledged_updates:
-        _take_update(state, executor, peer, update.status)
+        _take_update(state, executor, update.status)
     known = {info.task_id.value for info in subscribe.unacknowledged_tasks}
     for task in executor.live():
         if task.started and task.state == TaskState.TASK_STAGING and task.id not in known:
@@ -164,47 +195,47 @@ def _subscribed(state: AgentState, executor: Executor) -> Event:
 def _update(
     state: AgentState, executor: Executor, peer: PeerId, status: TaskStatus, number: int | None
 ) -> None:
-    refusal = _take_update(state, executor, peer, status)
-    if refusal is None:
+    if _take_update(state, executor, status):
         _taken(state, peer, number)
     else:
         state.counters["invalid_status_updates"] += 1
-        refuse(state, peer, number, *refusal)
+        why = f"Too many updates of task '{status.task_id.value}' wait to be acknowledged"
+        refuse(state, peer, number, 429, why)
 
 
-def _take_update(
-    state: AgentState, executor: Executor, peer: PeerId, status: TaskStatus
-) -> tuple[int, str] | None:
+def _take_update(state: AgentState, executor: Executor, status: TaskStatus) -> bool:
     """
-    Take a status, or return why not. What was taken is acknowledged to the executor
-    behind the store; so is what nobody else needs to hear (a repetition, a word after
-    the last, anything of a framework that is being shut down), so that it is not repeated.
+    Take a status, unless too many wait. What was taken is acknowledged to the executor
+    behind the store; so is what nobody else needs to hear (a repetition, a word after the
+    last, anything of a framework that is being shut down or of a task that the executor
+    does not have), so that it is not repeated.
     """
     framework = executor.framework
     task_id = TaskId(status.task_id.value)
     task = executor.tasks.get(task_id)
-    if task is None and not any(task_id == old.id for old in executor.completed or ()):
-        return 400, f"Task '{task_id}' is none of executor '{executor.id}'"
-    if task is not None and not task.started:
-        return 400, f"Task '{task_id}' was not delivered to executor '{executor.id}'"
-    if task is not None and not framework.terminating:
+    if task is None or not task.started:
+        if not any(task_id == old.id for old in executor.completed or ()):
+            state.counters["invalid_status_updates"] += 1
+            state.note("warn", f"Executor {executor.id} was not given a task {task_id}")
+    elif not framework.terminating:
         same = status.state == task.state and not task.terminal
         if same or task.terminal or may_cause(Source.SOURCE_EXECUTOR, task.state, status.state):
             complete_status(status, state.agent_id, executor.id, state.now)
             updates.describe_container(state, task, status)
             if updates.report(state, framework.id, status, task) is Receipt.FULL:
-                return 429, f"Too many updates of task '{task_id}' wait to be acknowledged"
+                return False
         else:
             state.counters["invalid_status_updates"] += 1
             names = TaskState(task.state).name, TaskState(status.state).name
             state.note("warn", f"Task {task_id} cannot go from {names[0]} to {names[1]}")
-    elif task is not None:
+    else:
         task.state = status.state
-    event = Event(type=Event.ACKNOWLEDGED)
-    event.acknowledged.task_id.value = task_id
-    event.acknowledged.uuid = status.uuid
-    state.out.append(Send(peer, event))
-    return None
+    if executor.peer is not None:
+        event = Event(type=Event.ACKNOWLEDGED)
+        event.acknowledged.task_id.value = task_id
+        event.acknowledged.uuid = status.uuid
+        state.out.append(Send(executor.peer, event))
+    return True
 
 
 def _message(state: AgentState, executor: Executor, data: bytes) -> None:

@@ -1,8 +1,11 @@
-"""Custom executors: processes that subscribe at the agent's door.
+"""Custom executors: processes that subscribe at the agent's door, or over HTTP.
 
 Launched with a token; given time to subscribe; given tasks, kills and messages over their
 link; shut down, destroyed, and reported when their container ends (C{src/slave/slave.cpp}).
 Their calls are heard in L{mesoskit.agent.door_calls}.
+
+Executors written for Mesos know of no token. As in Mesos, they are who their calls say they
+are; but one that has once shown its token is only believed with it.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ GROUP_KILLED_BEFORE: Final = (
     "A task within the task group was killed before delivery to the executor"
 )
 TERMINATED: Final = "Executor terminated"
+ENDED: Final = "the executor's container has ended"
 
 
 # Launching.
@@ -121,12 +125,22 @@ def deliver(state: AgentState, executor: Executor, item: AgentTask | Group) -> N
 
 
 def connected(state: AgentState, event: Connected) -> None:
-    """Somebody is at the door; the token says which executor it is."""
-    executor = None if event.token is None else state.tokens.get(event.token)
+    """Somebody is there; the token says which executor it is, or else its calls will."""
+    if event.token is None:
+        state.peers[event.peer] = None
+        return
+    executor = state.tokens.get(event.token)
     if executor is None or executor.state is ExecutorState.TERMINATED:
         state.out.append(Drop(event.peer, "the token is none of an executor of this agent"))
         return
+    executor.proven = True
     state.peers[event.peer] = executor
+
+
+def drop(state: AgentState, peer: PeerId, why: str) -> None:
+    """Close an executor's link."""
+    state.peers.pop(peer, None)
+    state.out.append(Drop(peer, why))
 
 
 def lost(state: AgentState, peer: PeerId) -> None:
@@ -255,8 +269,7 @@ def terminated(state: AgentState, executor: Executor, status: int | None) -> Non
     if executor.token is not None:
         state.tokens.pop(executor.token, None)
     for peer in [peer for peer, one in state.peers.items() if one is executor]:
-        del state.peers[peer]
-        state.out.append(Drop(peer, "the executor's container has ended"))
+        drop(state, peer, ENDED)
     executor.peer = None
     executor.queued.clear()
     ending = executor.termination or (

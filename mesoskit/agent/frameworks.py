@@ -96,7 +96,8 @@ class Executor:
     @ivar container: of its process; for groups the parent of the tasks' containers.
     @ivar directory: its sandbox.
     @ivar peer: the link over which it has subscribed.
-    @ivar token: what it must show at the door (custom executors).
+    @ivar token: what it may show to prove itself (custom executors).
+    @ivar proven: it has shown it; from then on nobody else speaks for it.
     @ivar queued: tasks and groups that wait until it has subscribed.
     @ivar tasks: all that are not completed, the queued ones included.
     @ivar completed: tasks that are terminal and acknowledged, newest last.
@@ -115,6 +116,7 @@ class Executor:
         "kind",
         "peer",
         "pid",
+        "proven",
         "queued",
         "sent_task",
         "state",
@@ -144,6 +146,7 @@ class Executor:
         self.peer: PeerId | None = None
         self.pid: int | None = None
         self.token: str | None = None
+        self.proven = False
         self.queued: list[AgentTask | Group] = []
         self.tasks: dict[TaskId, AgentTask] = {}
         self.completed: deque[AgentTask] | None = None

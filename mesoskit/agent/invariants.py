@@ -68,8 +68,9 @@ def _executors(state: AgentState) -> None:
         assert framework.id not in state.completed_frameworks, f"{framework.id} is live and gone"
         for executor in framework.executors.values():
             _executor(state, executor)
-    for peer, executor in state.peers.items():
-        assert executor.state is not ExecutorState.TERMINATED, f"link {peer} leads nowhere"
+    for peer, linked in state.peers.items():
+        dead = linked is not None and linked.state is ExecutorState.TERMINATED
+        assert not dead, f"link {peer} leads nowhere"
 
 
 def _executor(state: AgentState, executor: Executor) -> None:

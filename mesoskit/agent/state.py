@@ -77,7 +77,7 @@ class AgentState:
     @ivar destroying: those of which destruction was asked for and that have not ended.
     @ivar doomed: containers of before a restart that are being destroyed and belong to nobody.
     @ivar leaving: the process is to end as soon as nothing runs any more.
-    @ivar peers: the executors behind links.
+    @ivar peers: the executors behind links; L{None} until a call has said which it is.
     @ivar tokens: which executor may show which token.
     @ivar in_memory: the streams of which nothing is stored, because the store refused it.
     @ivar unstored: the keys whose records the store refused to change, to be tried again.
@@ -111,7 +111,7 @@ class AgentState:
         self.containers: dict[ContainerId, AgentTask | Executor] = {}
         self.destroying: set[ContainerId] = set()
         self.doomed: set[ContainerId] = set()
-        self.peers: dict[PeerId, Executor] = {}
+        self.peers: dict[PeerId, Executor | None] = {}
         self.tokens: dict[str, Executor] = {}
         self.deadlines = Deadlines()
         self.sandboxes = gc.Sandboxes()
@@ -202,9 +202,8 @@ def _received(state: AgentState, event: Received) -> None:
         else:
             state.note("warn", f"Ignoring {event.message.DESCRIPTOR.full_name} from the master")
         return
-    executor = state.peers.get(event.peer)
-    if executor is not None and event.message.__class__ is ExecutorCall:
-        door_calls.call(state, executor, event.peer, event.message, event.call)
+    if event.peer in state.peers and event.message.__class__ is ExecutorCall:
+        door_calls.call(state, event.peer, event.message, event.call)
     elif event.call is not None:
         door_calls.refuse(state, event.peer, event.call, 403, "Not expected from this peer")
 

@@ -1,5 +1,7 @@
 """Custom executors at the agent's door."""
 
+from typing import Any
+
 from mesoskit.agent.container import ContainerExited, ContainerFailed, ContainerStarted, Destroy
 from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.executor_pb2 import Call, Event
@@ -84,9 +86,8 @@ class LaunchTests(ExecutorTestCase):
 
     def test_link_with_a_wrong_token_is_dropped(self) -> None:
         bench = self.launched()
-        for token in (None, "wrong"):
-            (drop,) = bench.give(Connected(DOOR, PeerKind.EXECUTOR, "unix", token=token))
-            self.assertIsInstance(drop, Drop)
+        (drop,) = bench.give(Connected(DOOR, PeerKind.EXECUTOR, "unix", token="wrong"))
+        self.assertIsInstance(drop, Drop)
         self.assertEqual(bench.state.peers, {})
 
     def test_executor_that_does_not_subscribe_in_time_is_destroyed(self) -> None:
@@ -205,6 +206,8 @@ class UpdateTests(ExecutorTestCase):
     def refused(self, message: Call, status: int, why: str) -> None:
         self.bench.answers.clear()
         self.bench.call(DOOR, message)
+        if status == 400:
+            why = f"Failed to validate Executor::Call: {why}"
         self.assertEqual(self.bench.answers, [Answer(DOOR, 1, status, why)])
 
     def test_refusals_are_mesos_own(self) -> None:
@@ -232,15 +235,28 @@ class UpdateTests(ExecutorTestCase):
             f"Received TASK_STAGING from executor e of framework {FRAMEWORK_ID}"
             " which is not allowed",
         )
-        update.update.status.state = RUNNING  # type: ignore[assignment]
-        update.update.status.task_id.value = "unknown"
-        self.refused(update, 400, "Task 'unknown' is none of executor 'e'")
+        self.refused(Call(type=Call.UNKNOWN), 501, "501 Not Implemented.")
+
+    def test_update_of_a_task_that_the_executor_does_not_have_goes_no_further(self) -> None:
+        bench = self.running()
+        bench.update(DOOR, RUNNING, "unknown")
+        self.assertEqual(bench.answers, [Answer(DOOR, 1)])
+        self.assertEqual(bench.heard(), ["ACKNOWLEDGED"])
+        self.assertEqual(bench.updates(), [])
+        self.assertEqual(bench.state.metrics()["slave/invalid_status_updates"], 1)
 
     def test_call_before_subscribing_is_refused(self) -> None:
         bench = self.launched()
         executor = bench.state.frameworks[FRAMEWORK_ID].executors["e"]  # type: ignore[index]
         bench.give(Connected(DOOR, PeerKind.EXECUTOR, "unix", token=executor.token))
-        self.refused(Call(type=Call.HEARTBEAT), 403, "Executor is not subscribed")
+        message = Call(type=Call.MESSAGE, message={"data": b"up"})
+        self.refused(message, 403, "Executor is not subscribed")
+
+    def test_heartbeat_is_taken_from_anybody(self) -> None:
+        bench = self.running()
+        bench.give(Connected(PeerId(12), PeerKind.EXECUTOR, "http"))
+        bench.call(PeerId(12), Call(type=Call.HEARTBEAT), "nobody")
+        self.assertEqual(bench.answers, [Answer(PeerId(12), 1)])
 
     def test_messages_go_both_ways(self) -> None:
         bench = self.running()
@@ -311,6 +327,125 @@ class LinkTests(ExecutorTestCase):
         bench.give(Lost(DOOR))
         bench.kill()
         self.assertEqual(bench.heard(11)[-1], "KILL")
+
+
+class WithoutTokenTests(ExecutorTestCase):
+    """Executors that show no token are who their calls say they are."""
+
+    def call(self, peer: int, message: Call, executor_id: str = "e") -> Answer:
+        """Make a call over a link of its own; return the answer."""
+        self.bench.answers.clear()
+        self.bench.give(Connected(PeerId(peer), PeerKind.EXECUTOR, "http"))
+        self.bench.call(PeerId(peer), message, executor_id)
+        (answer,) = self.bench.answers
+        return answer
+
+    def subscribe(self, peer: int, **fields: Any) -> Answer:
+        return self.call(peer, Call(type=Call.SUBSCRIBE, subscribe=fields))
+
+    def test_subscribes_and_is_given_its_tasks(self) -> None:
+        bench = self.launched()
+        self.assertEqual(self.subscribe(20), Answer(PeerId(20), 1))
+        self.assertEqual(bench.heard(20), ["SUBSCRIBED", "LAUNCH"])
+        bench.give(Lost(PeerId(20)))
+        self.assertEqual(bench.state.peers, {})
+
+    def test_nobody_else_is_found(self) -> None:
+        bench = self.launched()
+        found = self.call(20, Call(type=Call.SUBSCRIBE, subscribe={}), "other")
+        self.assertEqual((found.status, found.why), (400, "Executor cannot be found"))
+        message = Call(type=Call.SUBSCRIBE, subscribe={})
+        message.executor_id.value = "e"
+        message.framework_id.value = "other"
+        bench.answers.clear()
+        bench.receive(message, PeerId(20), 2)
+        (answer,) = bench.answers
+        self.assertEqual((answer.status, answer.why), (400, "Framework cannot be found"))
+
+    def test_executor_that_the_agent_plays_is_not_found(self) -> None:
+        self.bench.run(task("command"))
+        answer = self.call(20, Call(type=Call.SUBSCRIBE, subscribe={}), "command")
+        self.assertEqual(answer.why, "Executor cannot be found")
+
+    def test_call_before_subscribing_is_refused(self) -> None:
+        self.launched()
+        answer = self.call(20, Call(type=Call.MESSAGE, message={"data": b"x"}))
+        self.assertEqual((answer.status, answer.why), (403, "Executor is not subscribed"))
+
+    def test_second_subscription_takes_the_place_of_the_first(self) -> None:
+        bench = self.launched()
+        self.subscribe(20)
+        self.subscribe(21, unacknowledged_tasks=[self.task()])
+        self.assertEqual([one.peer for one in bench.dropped], [PeerId(20)])
+        self.assertEqual(bench.heard(21), ["SUBSCRIBED"])
+        self.assertEqual(list(bench.state.peers), [PeerId(21)])
+
+    def test_update_over_another_link_is_acknowledged_on_the_stream(self) -> None:
+        bench = self.launched()
+        self.subscribe(20)
+        bench.give(Connected(PeerId(21), PeerKind.EXECUTOR, "http"))
+        bench.update(PeerId(21), RUNNING)
+        self.assertEqual(bench.heard(20)[-1], "ACKNOWLEDGED")
+        self.assertEqual(bench.updates(), [("t", "TASK_RUNNING")])
+
+    def test_update_while_the_stream_is_broken_is_taken_once(self) -> None:
+        bench = self.launched()
+        self.subscribe(20)
+        bench.give(Lost(PeerId(20)))
+        bench.give(Connected(PeerId(21), PeerKind.EXECUTOR, "http"))
+        uuid = bench.update(PeerId(21), RUNNING)
+        self.assertEqual(bench.answers[-1], Answer(PeerId(21), 1))
+        self.assertEqual(bench.updates(), [("t", "TASK_RUNNING")])
+        status = {"task_id": {"value": "t"}, "state": RUNNING, "source": 2, "uuid": uuid}
+        self.subscribe(22, unacknowledged_updates=[{"status": status}])
+        self.assertEqual(bench.heard(22), ["SUBSCRIBED", "ACKNOWLEDGED"])
+        self.assertEqual(bench.updates(), [("t", "TASK_RUNNING")])
+
+    def test_executor_that_has_shown_its_token_is_not_believed_without(self) -> None:
+        bench = self.running()
+        for message in (
+            Call(type=Call.SUBSCRIBE, subscribe={}),
+            Call(type=Call.MESSAGE, message={"data": b"x"}),
+        ):
+            self.assertEqual(self.call(20, message).status, 403)
+        self.assertEqual(bench.heard(20), [])
+        bench.give(Lost(DOOR))
+        self.assertEqual(self.subscribe(21).status, 403)
+
+    def test_token_wins_over_whoever_came_without(self) -> None:
+        bench = self.launched()
+        self.subscribe(20)
+        bench.subscribe(unacknowledged_tasks=[self.task()])
+        self.assertEqual([one.peer for one in bench.dropped], [PeerId(20)])
+        self.assertEqual(bench.heard(), ["SUBSCRIBED"])
+
+    def test_who_speaks_for_an_executor_speaks_for_no_other(self) -> None:
+        bench = self.launched()
+        bench.run(task("u", executor=custom_executor("f")), launch=True)
+        self.subscribe(20)
+        bench.answers.clear()
+        bench.call(PeerId(20), Call(type=Call.SUBSCRIBE, subscribe={}), "f")
+        self.assertEqual(bench.answers[0].why, "Executor cannot be found")
+
+    def test_executor_that_is_ending_is_told_to_shut_down(self) -> None:
+        bench = self.launched()
+        self.subscribe(20)
+        bench.update(PeerId(20), RUNNING)
+        bench.receive(internal.ShutdownMessage())
+        bench.give(Lost(PeerId(20)))
+        self.assertEqual(self.subscribe(21).status, 202)
+        self.assertEqual(bench.heard(21), ["SHUTDOWN"])
+
+    def test_child_of_an_executor_that_has_ended_is_told_to_shut_down(self) -> None:
+        bench = self.launched()
+        self.subscribe(20)
+        bench.update(PeerId(20), RUNNING)
+        bench.give(ContainerExited(self.container, 0))
+        bench.give(Connected(PeerId(21), PeerKind.EXECUTOR, "http"))
+        bench.call(PeerId(21), Call(type=Call.SUBSCRIBE, subscribe={}))
+        self.assertEqual(bench.heard(21), ["SHUTDOWN"])
+        self.assertEqual(bench.dropped[-1].peer, PeerId(21))
+        self.assertEqual(bench.state.peers, {})
 
 
 class EndTests(ExecutorTestCase):

@@ -233,7 +233,7 @@ class ServiceTests(SynchronousTestCase):
         ((_, spec),) = self.world.launcher.specs.items()
         token = dict(spec.environment)["MESOSKIT_EXECUTOR_TOKEN"]
         executor = self.world.connect(service, Role.EXECUTOR, token)
-        call = Call(type=Call.HEARTBEAT)
+        call = Call(type=Call.MESSAGE, message={"data": b"up"})
         call.executor_id.value, call.framework_id.value = "e", FRAMEWORK_ID
         assert executor.link is not None
         answered = executor.link.call(call)
