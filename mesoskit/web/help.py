@@ -48,16 +48,20 @@ class Help:
     def page(self, path: list[str]) -> str | None:
         """Return a page as HTML: of all, of a process, of an endpoint; L{None}: there is none."""
         if not path:
-            return _list("Endpoints", [(f"/{one}", f"/help/{one}") for one in sorted(self._pages)])
+            links = _links([(f"/{one}", f"/help/{one}") for one in sorted(self._pages)])
+            return _html("Endpoints", links)
         process, *rest = path
         pages = self._pages.get(process)
         if pages is None:
             return None
-        if not rest and set(pages) != {"/"}:
-            links = [(f"/{process}{one}", f"/help/{process}{one}") for one in sorted(pages)]
-            return _list(f"/{process}", links)
         text = pages.get("/" + "/".join(rest))
-        return None if text is None else _html(f"/{'/'.join(path)}", f"<pre>{escape(text)}</pre>")
+        if rest and text is None:
+            return None
+        body = "" if text is None else f"<pre>{escape(text)}</pre>"
+        if not rest:
+            others = sorted(set(pages) - {"/"})
+            body += _links([(f"/{process}{one}", f"/help/{process}{one}") for one in others])
+        return _html(f"/{'/'.join(path)}", body)
 
 
 def _markdown(usage: str, docstring: str) -> str:
@@ -67,11 +71,11 @@ def _markdown(usage: str, docstring: str) -> str:
     return f"{page}\n### DESCRIPTION ###\n{rest}\n" if rest else page
 
 
-def _list(title: str, links: list[tuple[str, str]]) -> str:
+def _links(links: list[tuple[str, str]]) -> str:
     items = (
         f'<li><a href="{escape(quote(target))}">{escape(name)}</a></li>' for name, target in links
     )
-    return _html(title, f"<ul>{''.join(items)}</ul>")
+    return f"<ul>{''.join(items)}</ul>" if links else ""
 
 
 def _html(title: str, body: str) -> str:

@@ -1,0 +1,191 @@
+"""The master's endpoints beside those of a recorded cluster, request by request."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from mesoskit.cluster.memory import MemoryStore
+from mesoskit.master.options import MasterOptions
+from mesoskit.master.service import MasterService
+from mesoskit.messages.mesos_pb2 import ContainerStatus
+from mesoskit.messages.scheduler_pb2 import Call
+from mesoskit.model.events import PeerKind
+from tests.base import SynchronousTestCase
+from tests.master.bench import (
+    AWARE,
+    Bench,
+    acknowledge,
+    registration,
+    scheduler_call,
+    task,
+    update,
+)
+from tests.web import recorded
+from tests.web.asking import Answer, ask
+
+#: What belongs to features that this master does not have yet.
+_NOT_YET = re.compile(
+    r"(/master)?/(quota|weights|maintenance|machine|reserve|unreserve|create-volumes"
+    r"|destroy-volumes|registrar\(1\)|profiler|__processes__)(/|$)|/(master)?$"
+)
+#: Histograms of times and the quotas' metrics, which are not there yet; a role nobody is in.
+_NO_METRICS = re.compile(
+    r"lacks (allocator/mesos/(allocation_run(_latency)?_ms|quota)|registrar/|.*/roles/[*]/)"
+)
+
+
+class Cluster(SynchronousTestCase):
+    """A running task, and a framework that has ended with a finished one."""
+
+    def setUp(self) -> None:
+        self.bench = bench = Bench(hostname="127.0.0.1", ip="127.0.0.1", port=25050)
+        message = registration("127.0.0.1", "cpus:4;mem:2048;disk:4096;ports:[31000-32000]", 25051)
+        for name, value in (("rack", "r1"), ("zone", "z")):
+            message.slave.attributes.add(name=name, type=3).text.value = value
+        agent = bench.connect(PeerKind.AGENT)
+        bench.receive(agent, message)
+        ended, ended_id = bench.subscribe(AWARE, name="ended")
+        offer = bench.offer(ended)
+        bench.launch(ended, offer, task(offer, "done", "cpus:1;mem:128"))
+        for state in ("TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"):
+            status = update(offer, "done", state, container_status=self.container())
+            bench.receive(agent, status)
+            bench.receive(ended, acknowledge(offer, "done", state))
+        bench.receive(ended, scheduler_call(Call.TEARDOWN, ended_id))
+        framework, framework_id = bench.subscribe(name="running", role="r1", failover_timeout=100.0)
+        offer = bench.offer(framework)
+        info = task(offer, "run-1", "cpus:1.5;mem:128;ports:[31005-31006]")
+        info.labels.labels.add(key="a", value="b")
+        info.discovery.visibility = 1  # type: ignore[assignment]
+        info.discovery.name = "svc"
+        info.discovery.ports.ports.add(number=31005, name="http", protocol="tcp")
+        bench.launch(framework, offer, info)
+        for state in ("TASK_STARTING", "TASK_RUNNING"):
+            status = update(offer, "run-1", state, container_status=self.container())
+            bench.receive(agent, status)
+            bench.receive(framework, acknowledge(offer, "run-1", state))
+        self.clock = Clock()
+        self.service = MasterService(
+            self.clock,
+            MasterOptions(hostname="127.0.0.1", ip="127.0.0.1", port=25050),
+            MemoryStore(),
+            (),
+            flags={"port": "25050"},
+        )
+        self.successResultOf(self.service.startService())
+        self.addCleanup(self.service.stopService)
+        self.service.state = bench.state
+        self.service.leader = bench.state.info
+        self.names = {"framework": framework_id, "agent": next(iter(bench.state.agents))}
+
+    @staticmethod
+    def container() -> ContainerStatus:
+        status = ContainerStatus(executor_pid=36)
+        status.container_id.value = "c"
+        status.network_infos.add().ip_addresses.add(ip_address="127.0.0.1", protocol=1)
+        return status
+
+    def ask(self, request: str, body: str = "", **headers: str) -> Answer:
+        return ask(self.service.port, request, lambda: self.clock.advance(0), body, **headers)
+
+
+class Recorded(Cluster):
+    """Answer for answer."""
+
+    def test_answers_are_as_recorded(self) -> None:
+        for row in recorded.rows("master"):
+            path: str = row["path"]
+            if _NOT_YET.match(path.partition("?")[0]) or (".json" in path and row["status"] == 404):
+                continue
+            for name, value in self.names.items():
+                path = path.replace(f"{{{name}}}", value)
+            body = row.get("body", "")
+            if row["path"].endswith("teardown") and "No framework" in row.get("text", ""):
+                body = "frameworkId=nosuch"
+            more = {"Accept_Encoding": "gzip"} if row.get("gzip") else {}
+            answer = self.ask(f"{row['method']} {path}", body, **more)
+            wrong = recorded.compare(row, answer, self.names)
+            wrong = [one for one in wrong if not _NO_METRICS.search(one)]
+            self.assertEqual([], wrong, f"{row['method']} {path}")
+
+    def test_old_names_with_json_are_answered_too(self) -> None:
+        for path in ("/state.json", "/master/state.json", "/master/tasks.json", "/roles.json"):
+            self.assertIsInstance(self.ask(f"GET {path}").json(), dict)
+
+    def test_nonsense_closes_the_connection(self) -> None:
+        for request in ("BOGUS /version", "GET /master/state?x=%zz"):
+            self.assertEqual(0, self.ask(request).status, request)
+
+    def test_paths_with_a_slash_at_the_end_are_the_same(self) -> None:
+        self.assertEqual(self.ask("GET /master/state").body, self.ask("GET /master/state/").body)
+
+    def test_head_has_no_body(self) -> None:
+        whole, head = self.ask("GET /state"), self.ask("HEAD /state")
+        self.assertEqual((200, b""), (head.status, head.body))
+        self.assertEqual(whole.headers["content-length"], head.headers["content-length"])
+
+
+class Ours(Cluster):
+    """What Mesos has not."""
+
+    def explain(self, query: str) -> Any:
+        return self.ask(f"GET /offers/explain?{query}")
+
+    def test_offers_are_explained(self) -> None:
+        answer = self.explain(f"framework_id={self.names['framework']}").json()
+        (framework,) = answer["frameworks"]
+        (agent,) = framework["agents"]
+        self.assertEqual("running", framework["name"])
+        self.assertEqual(
+            (self.names["agent"], "127.0.0.1", "r1", "FILTERED"),
+            (agent["agent_id"], agent["hostname"], agent["role"], agent["reason"]),
+        )
+        self.assertEqual("the framework refused it", agent["why"])
+        self.assertGreater(agent["until"], self.bench.now)
+        self.assertEqual(2.5, agent["available"]["cpus"])
+        self.assertEqual(
+            [{"framework_id": self.names["framework"], "role": "r1"}], agent["holders"]
+        )
+        self.assertEqual(answer, self.explain("role=r1").json())
+        self.assertEqual({"frameworks": []}, self.explain("role=nobodys").json())
+        (framework,) = self.explain("role=r1&agent_id=another").json()["frameworks"]
+        self.assertEqual([], framework["agents"])
+
+    def test_what_cannot_be_explained(self) -> None:
+        status = self.explain("framework_id=nosuch")
+        self.assertEqual((404, b"There is no framework 'nosuch'.\n"), (status.status, status.body))
+        self.assertEqual(400, self.explain("").status)
+
+    def test_metrics_in_the_form_of_prometheus(self) -> None:
+        answer = self.ask("GET /metrics")
+        self.assertEqual("text/plain; version=0.0.4; charset=utf-8", answer.headers["content-type"])
+        lines = answer.body.decode().splitlines()
+        self.assertIn("mesos_master_tasks_running 1.0", lines)
+        framework = f'framework_name="running",framework_id="{self.names["framework"]}"'
+        self.assertIn(
+            f'mesos_framework_tasks_active{{{framework},state="task_running"}} 1.0', lines
+        )
+
+    def test_help_has_a_page_for_every_route(self) -> None:
+        (master,) = [
+            one
+            for one in self.ask("GET /help?format=json").json()["processes"]
+            if one["id"] == "master"
+        ]
+        self.assertIn("/state-summary", [one["name"] for one in master["endpoints"]])
+        for process in self.ask("GET /help?format=json").json()["processes"]:
+            for one in process["endpoints"]:
+                page = self.ask(f"GET /help/{process['id']}{one['name']}".rstrip("/"))
+                self.assertIn(b"TL;DR", page.body)
+                self.assertEqual("text/html", page.headers["content-type"])
+        self.assertEqual(400, self.ask("GET /help/nosuch").status)
+
+    def test_parts_are_forgotten_when_nobody_looks(self) -> None:
+        self.ask("GET /state")
+        fragments = self.service.fragments()
+        self.assertEqual(3, len(fragments))
+        self.clock.advance(61)
+        self.assertEqual(0, len(fragments))
