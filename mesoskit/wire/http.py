@@ -179,8 +179,8 @@ class WebExchange:
 
     def header(self, name: str) -> str | None:
         """Return a header by its name in lower case."""
-        values = self._request.requestHeaders.getRawHeaders(name)
-        return None if values is None else ", ".join(values)
+        values = self._request.requestHeaders.getRawHeaders(name.encode())
+        return None if values is None else b", ".join(values).decode("latin-1")
 
     def reply(self, status: int, why: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Answer with a text, or with nothing."""

@@ -204,6 +204,8 @@ class QuickChannel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Take the short way as far as it goes; the rest goes the long one."""
+        if self.transport.disconnecting:
+            return
         if self.requests or not self.persistent:
             self._to_web(data)
         else:
@@ -211,7 +213,7 @@ class QuickChannel(HTTPChannel):
             # No request has begun there yet; what it holds is the beginning of one at most.
             begun = self.clearLineBuffer()  # type: ignore[no-untyped-call]
             self._look(self._held + begun + data)
-        if not self._unfinished:
+        if not self._unfinished or self.transport.disconnecting:
             self._stop_timer()
         elif self._limit is None and not self._waiting:
             self._limit = self._call_later(self.patience, self._too_slow)
@@ -265,7 +267,8 @@ class QuickChannel(HTTPChannel):
         return len(data) < _LONGEST_HEAD and data[:5] == b"POST "[: len(data)]
 
     def _to_web(self, data: bytes) -> None:
-        self._unfinished = True
+        # What comes while a request is being answered is kept for later, and may take its time.
+        self._unfinished = not self._handlingRequest
         super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def allContentReceived(self) -> None:

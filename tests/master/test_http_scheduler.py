@@ -84,6 +84,19 @@ class _Refusals(_Base):
         for kind in ("application/json; charset=utf-8", "Application/JSON", "text/plain"):
             self.check(self.post(subscription(), Content_Type=kind), 415, why)
 
+    def test_headers_may_hold_any_bytes(self) -> None:
+        for stream_id in ("\u00ff\u00fe", "a b", ""):
+            request = self.request(scheduler_call(Call.REVIVE, "nobody"), stream_id)
+            for value in (b"\xff", b"\xe2\x98\x83"):
+                connection = Connection(self)
+                connection.send(request.replace(b"Host: x", b"Host: x\r\nX-Any: " + value))
+                ((status, _, why),) = connection.answers()
+                self.assertEqual((400, b"Framework cannot be found"), (status, why))
+        connection = Connection(self)
+        head = b"POST /api/v1/scheduler HTTP/1.1\r\nContent-Type: \xff\r\nContent-Length: 0\r\n\r\n"
+        connection.send(head)
+        self.assertEqual(415, connection.answers()[0][0])
+
     def test_call_that_is_not_valid(self) -> None:
         why = "Failed to validate scheduler::Call: Expecting 'subscribe' to be present"
         self.check(self.post(Call(type=Call.SUBSCRIBE)), 400, why)

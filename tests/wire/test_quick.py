@@ -261,6 +261,16 @@ class SlowTests(QuickCase):
         self.clock.advance(2)
         self.assertTrue(self.transport.disconnecting)
 
+    def test_what_comes_behind_a_request_may_wait_for_its_answer(self) -> None:
+        self.root.at_once = False
+        self.send(call(Mesos_Stream_Id=None), b"\r\nGET /pa")
+        for _ in range(10):
+            self.clock.advance(60)
+        self.assertEqual([], self.statuses())
+        self.root.answer()
+        self.send(b"ge HTTP/1.1\r\n\r\n")
+        self.assertEqual([b"POST /call 1", b"page"], self.bodies())
+
     def test_busy_one_is_not_cut_off(self) -> None:
         for _ in range(100):
             self.send(call(), b"GET /page HTTP/1.1\r\n\r\n")
