@@ -65,6 +65,7 @@ class Cluster(SynchronousTestCase):
         bench.launch(framework, offer, info)
         for state in ("TASK_STARTING", "TASK_RUNNING"):
             status = update(offer, "run-1", state, container_status=self.container())
+            status.update.status.timestamp = 2.0
             bench.receive(agent, status)
             bench.receive(framework, acknowledge(offer, "run-1", state))
         self.clock = Clock()
