@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 TESTS ?= tests
 # What the tests need from the system, as Debian packages; `make deps` installs them as root.
-SYSTEM_PACKAGES :=
+SYSTEM_PACKAGES := gsasl sasl2-bin
 
 PROTOS := $(shell find protocols -name '*.proto' 2>/dev/null)
 INSTALLED := $(VENV)/.installed

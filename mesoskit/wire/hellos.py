@@ -22,12 +22,14 @@ class HelloRefused(Exception):
 
     @ivar kind: of error, for the counters.
     @ivar why: what is told to the peer.
+    @ivar status: of what kind, as in HTTP; 0 for none.
     """
 
-    def __init__(self, kind: str, why: str) -> None:
+    def __init__(self, kind: str, why: str, status: int = 0) -> None:
         super().__init__(why)
         self.kind = kind
         self.why = why
+        self.status = status
 
 
 def role_name(role: int) -> str:
@@ -45,6 +47,7 @@ def to_wire(hello: Hello, heartbeat: float) -> WireHello:
         heartbeat_ms=max(1, int(heartbeat * 1000)),
         token=hello.token,
         instance=hello.instance,
+        authenticates=hello.authenticates or None,
     )
 
 
@@ -81,4 +84,5 @@ def from_wire(
             raise HelloRefused(
                 "hello", f"a string in the hello is no text of up to {_LONGEST_TEXT} letters"
             )
-    return Hello(role, hello.software, hello.epoch, token, hello.instance), span
+    ours = Hello(role, hello.software, hello.epoch, token, hello.instance, hello.authenticates)
+    return ours, span

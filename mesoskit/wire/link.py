@@ -82,6 +82,7 @@ class Hello:
     @ivar epoch: of the leader; 0 where the peer leads nothing.
     @ivar token: an executor's proof.
     @ivar instance: unique for each start of a process.
+    @ivar authenticates: whether it dials and will prove who it is before anything else.
     """
 
     role: int
@@ -90,6 +91,7 @@ class Hello:
     # A secret: it must not get into a log with the rest.
     token: str | None = field(default=None, repr=False)
     instance: str = ""
+    authenticates: bool = False
 
 
 class Link(Protocol):

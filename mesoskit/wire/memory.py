@@ -47,6 +47,9 @@ class _End:
     def flush_later(self) -> None:
         self.dirty = True
 
+    def settling(self) -> None:
+        """Time does not pass here."""
+
     def opened(self) -> None:
         """Nobody visits it: time does not pass here."""
 
@@ -187,7 +190,11 @@ class _Known:
     """Settles at once: the peer is whom the test says."""
 
     def __init__(self, session: Session, principal: str) -> None:
-        session.settled(principal)
+        self._session = session
+        self._principal = principal
+
+    def start(self) -> None:
+        self._session.settled(self._principal)
 
     def received(self, message: Message) -> None:
         """Nothing comes before the peer is settled."""

@@ -34,6 +34,10 @@ class Carrier(Protocol):
         """Call C{flush} at the end of the turn."""
         ...
 
+    def settling(self) -> None:
+        """The peer has said hello: C{settle_timeout} begins, and C{hello_timeout} is over."""
+        ...
+
     def opened(self) -> None:
         """The peer is settled and the receiver knows it."""
         ...
@@ -43,9 +47,15 @@ class Settling(Protocol):
     """
     The layer between hello and C{connected}, where peers must prove who they are.
 
-    It is made for one session, may send there, and ends with L{Session.settled} or with
-    L{Session.lose}; C{hello_timeout} goes on while it works.
+    It is made for one session when the peer's hello is in order, and may refuse it there with
+    L{HelloRefused<mesoskit.wire.hellos.HelloRefused>}. From C{start} on it may send, and ends
+    with L{Session.settled}, L{Session.refuse} or L{Session.lose}; C{settle_timeout} limits it.
+    Nothing tells it that the connection is gone: what it does to the session then has no effect.
     """
+
+    def start(self) -> None:
+        """Both sides have said hello."""
+        ...
 
     def received(self, message: Message) -> None:
         """A message came before the peer was settled."""
@@ -57,7 +67,10 @@ Receivers = Receiver | Callable[[], Receiver]
 
 
 Settle = Callable[["Session"], Settling]
-"""Makes the settling layer of a session whose peer has said a hello that is in order."""
+"""
+Makes the settling layer of a session whose peer has said a hello that is in order, or refuses
+the peer with L{HelloRefused<mesoskit.wire.hellos.HelloRefused>}.
+"""
 
 
 class SessionPlan:

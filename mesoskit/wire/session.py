@@ -72,6 +72,7 @@ class Session:
         "_silent",
         "_spoke",
         "_state",
+        "_status",
         "_why",
         "_writing",
     )
@@ -89,6 +90,7 @@ class Session:
         self._receiver: Receiver | None = None
         self._settling: Settling | None = None
         self._why = ""
+        self._status = 0
         self._decoder = framing.Decoder(min(settings.early_limit, settings.record_limit))
         self._outbox = Outbox(settings.batch, settings.record_limit, plan.counters)
         # Our last call number; our calls that are not answered, with None where nobody
@@ -127,6 +129,11 @@ class Session:
     def ended(self) -> str:
         """Why the link ends or has ended; empty before."""
         return self._why
+
+    @property
+    def status(self) -> int:
+        """Of what kind the peer's error was, as in HTTP; 0 where it said none."""
+        return self._status
 
     @property
     def queued(self) -> int:
@@ -181,6 +188,19 @@ class Session:
 
     def lose(self, why: str = "") -> None:
         """Close after what was sent, as L{Link.lose<mesoskit.wire.link.Link.lose>}."""
+        self._lose(why, 0)
+
+    def refuse(self, kind: str, why: str, status: int = 0) -> None:
+        """
+        Send the peer away: it broke the rules.
+
+        @param kind: of error, for the counters.
+        @param status: of what kind, for the peer's program, as in HTTP; 0 for none.
+        """
+        if self._state < _CLOSING:
+            self._fail(kind, why, status)
+
+    def _lose(self, why: str, status: int) -> None:
         if self._state >= _CLOSING:
             return
         self._state = _CLOSING
@@ -188,7 +208,7 @@ class Session:
         while (data := self._outbox.pop()) is not None:
             self._write(data)
         if why:
-            error = Frame(error=_sayable(why, _LONGEST_ERROR))
+            error = Frame(error=_sayable(why, _LONGEST_ERROR), status=status or None)
             self._write(framing.encode(error.SerializeToString()))
         self._carrier.close()
 
@@ -255,10 +275,15 @@ class Session:
 
     def late(self) -> None:
         """The time for hello and for proving who one is has passed."""
-        if self._state < _OPEN:
+        if self._state == _GREETING:
             seconds = self._plan.settings.hello_timeout
-            what = "no hello came" if self._state == _GREETING else "not authenticated"
-            self._fail("hello-timeout", f"{what} within {seconds:g} s")
+            self._fail("hello-timeout", f"no hello came within {seconds:g} s")
+
+    def unsettled(self) -> None:
+        """The time for proving who one is has passed."""
+        if self._state == _SETTLING:
+            seconds = self._plan.settings.settle_timeout
+            self._fail("settle-timeout", f"not authenticated within {seconds:g} s", 401)
 
     def closed(self, why: str) -> None:
         """The connection is gone."""
@@ -298,19 +323,26 @@ class Session:
                 raise hellos.HelloRefused("no-hello", "a hello comes in a frame of its own")
             longest = plan.settings.longest_heartbeat
             self._hello, span = hellos.from_wire(frame.hello, plan.accept, longest)
+            if plan.settle is not None:
+                self._settling = plan.settle(self)
         except hellos.HelloRefused as refused:
-            self._fail(refused.kind, refused.why)
+            self._fail(refused.kind, refused.why, refused.status)
+            return
+        except Exception:
+            self._broken("settle")
             return
         # The first of the visits that hear nothing may come at once, hence one more.
         self._patience = ceil(span * plan.settings.missed_heartbeats / plan.span) + 1
         if not plan.dials:
             self._say_hello()
-        if plan.settle is None:
+        settling = self._settling
+        if settling is None:
             self.settled(None)
             return
         self._state = _SETTLING
+        self._carrier.settling()
         try:
-            self._settling = plan.settle(self)
+            settling.start()
         except Exception:
             self._broken("settle")
 
@@ -353,7 +385,7 @@ class Session:
             self._fail("malformed", "what came is not a Frame")
             return
         if frame.HasField("error"):
-            self._told(frame.error)
+            self._told(frame.error, frame.status)
         elif self._state == _GREETING:
             self._greet(frame)
         elif frame.HasField("hello"):
@@ -379,9 +411,14 @@ class Session:
         except Malformed as error:
             self._fail("malformed", str(error))
             return
+        receiver = self._receiver
+        if call and receiver is None:
+            self._fail(
+                "early-call", f"a {item.name} was called before it was settled who calls", 401
+            )
+            return
         if call and not self._owe(call):
             return
-        receiver = self._receiver
         try:
             if receiver is not None:
                 receiver.received(self, message, call or None)
@@ -421,8 +458,9 @@ class Session:
         else:
             deferred.errback(CallRefused(status, _text(item.why, _LONGEST_TEXT)))
 
-    def _told(self, error: str | bytes) -> None:
+    def _told(self, error: str | bytes, status: int) -> None:
         self._plan.counters.error("told")
+        self._status = status
         self._state = _CLOSING
         self._why = "the peer said: " + _text(error, _LONGEST_ERROR)
         self.log.warn("{peer} closes: {why}", peer=self._peer, why=self._why)
@@ -481,12 +519,12 @@ class Session:
 
     # How it ends
 
-    def _fail(self, kind: str, why: str) -> None:
+    def _fail(self, kind: str, why: str, status: int = 0) -> None:
         """The peer broke the rules: tell it, and close."""
         self._plan.counters.error(kind)
         why = why[:_LONGEST_ERROR]
         self.log.warn("{peer} is sent away: {why}", peer=self._peer, why=why)
-        self.lose(why)
+        self._lose(why, status)
 
     def _cut(self, kind: str, why: str) -> None:
         """The peer takes nothing any more: end without a word."""

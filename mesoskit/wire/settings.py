@@ -18,8 +18,9 @@ class StreamSettings:
         congested.
     @ivar low_water: below so many bytes it is not any more.
     @ivar outbound_cap: a peer for which more bytes than this wait is disconnected.
-    @ivar hello_timeout: seconds within which a peer must have said who it is, and been
-        believed.
+    @ivar hello_timeout: seconds within which a peer must have said hello.
+    @ivar settle_timeout: seconds within which it must have proved after that who it is,
+        where that is asked.
     @ivar dial_timeout: seconds that dialling may take, hello included.
     @ivar heartbeat: at least one frame is sent in each such span of seconds.
     @ivar missed_heartbeats: a peer that was silent for so many of the spans that it
@@ -38,6 +39,7 @@ class StreamSettings:
     low_water: int = 256 * 1024
     outbound_cap: int = 32 * 1024 * 1024
     hello_timeout: float = 5.0
+    settle_timeout: float = 15.0
     dial_timeout: float = 15.0
     heartbeat: float = 5.0
     missed_heartbeats: int = 3
@@ -61,6 +63,7 @@ class StreamSettings:
             "batch",
             "outbound_cap",
             "hello_timeout",
+            "settle_timeout",
             "dial_timeout",
             "linger",
             "missed_heartbeats",

@@ -41,11 +41,14 @@ class DialFailed(Exception):
     No link came about.
 
     @ivar why: the reason, which may be the peer's own words.
+    @ivar status: of what kind the peer's refusal is, as in HTTP; 0 where it said none. 401:
+        it wants a proof of who we are, or does not believe ours.
     """
 
-    def __init__(self, endpoint: str, why: str) -> None:
+    def __init__(self, endpoint: str, why: str, status: int = 0) -> None:
         super().__init__(f"no link to {endpoint}: {why}")
         self.why = why
+        self.status = status
 
 
 @implementer(IProtocol, IPushProducer)
@@ -149,6 +152,13 @@ class StreamProtocol:
         """Have the session flushed at the end of the turn, with all others."""
         self._factory.pulse.flush_later(self.session)
 
+    def settling(self) -> None:
+        """Give the peer C{settle_timeout} from now."""
+        self._cancel_timer()
+        factory = self._factory
+        self._timer = factory.clock.callLater(factory.settings.settle_timeout, self._unsettled)
+        factory.greeted(self)
+
     def opened(self) -> None:
         """Let the pulse visit the session from now on."""
         self._cancel_timer()
@@ -158,6 +168,10 @@ class StreamProtocol:
     def _late(self) -> None:
         self._timer = None
         self.session.late()
+
+    def _unsettled(self) -> None:
+        self._timer = None
+        self.session.unsettled()
 
     def _abort(self) -> None:
         self._timer = None
@@ -264,6 +278,9 @@ class StreamFactory:
             emptied.callback(None)
         return emptied
 
+    def greeted(self, protocol: StreamProtocol) -> None:
+        """Both sides have said hello, and it is settled now who they are."""
+
     def linked(self, protocol: StreamProtocol) -> None:
         """The link on this connection is open."""
 
@@ -305,6 +322,12 @@ class _DialFactory(StreamFactory):
         self._protocol = super().buildProtocol(addr)
         return self._protocol
 
+    def greeted(self, protocol: StreamProtocol) -> None:
+        """The protocol's own timer limits what is left to do."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
     def linked(self, protocol: StreamProtocol) -> None:
         """Say that the link is there."""
         result = self._end()
@@ -316,7 +339,8 @@ class _DialFactory(StreamFactory):
         super().gone(protocol, why)
         result = self._end()
         if result is not None:
-            result.errback(DialFailed(self._endpoint, protocol.session.ended or why))
+            session = protocol.session
+            result.errback(DialFailed(self._endpoint, session.ended or why, session.status))
 
     def _unreachable(self, reason: Failure) -> None:
         result = self._end()

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
+from mesoskit.wire.hellos import HelloRefused
 from mesoskit.wire.link import Hello, Refused
 from mesoskit.wire.session import Session
 from mesoskit.wire.settings import StreamSettings
@@ -270,7 +271,11 @@ class Password:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        session.send(text("who are you?"))
+        if session.hello.software == "bad/1":
+            raise HelloRefused("unwanted", "bad software", 403)
+
+    def start(self) -> None:
+        self.session.send(text("who are you?"))
 
     def received(self, message: Any) -> None:
         if message.data == b"boom":
@@ -304,10 +309,27 @@ class SettlingTests(StrangerCase):
         self.assertEqual(self.stranger.errors, ["wrong word"])
         self.assertEqual((self.ear.heard, self.stranger.lost), ([], 1))
 
-    def test_the_time_for_hello_goes_on(self) -> None:
-        self.clock.advance(5)
+    def test_it_has_a_time_of_its_own(self) -> None:
+        self.clock.advance(14.9)
         self.wires.spin()
-        self.assertEqual(self.stranger.errors, ["not authenticated within 5 s"])
+        self.assertEqual(self.stranger.errors, [])
+        self.clock.advance(0.1)
+        self.wires.spin()
+        self.check_sent_away("settle-timeout", "not authenticated within 15 s")
+        self.assertEqual(self.stranger.frames[-1].status, 401)
+        self.assertEqual(self.ear.heard, [])
+
+    def test_it_can_refuse_a_hello(self) -> None:
+        self.stranger, self.wires = self.come()
+        self.greet(software="bad/1")
+        self.assertEqual(self.stranger.errors, ["bad software"])
+        self.assertEqual(self.stranger.frames[-1].status, 403)
+        self.assertEqual(len(self.stranger.frames), 1)
+        self.assertEqual(self.factory.counters.errors, {"unwanted": 1})
+
+    def test_nobody_calls_before_it_is_settled_who(self) -> None:
+        self.say(items=[{"name": self.name, "body": b"\x0a\x03ops", "call": 1}])
+        self.check_sent_away("early-call", "called before it was settled who calls")
         self.assertEqual(self.ear.heard, [])
 
     def test_a_layer_that_raises_ends_the_link(self) -> None:
