@@ -1,7 +1,8 @@
-"""The failover of a framework over HTTP, as a real cluster was recorded to do it.
+"""Frameworks over HTTP, as a real cluster was recorded to treat them.
 
-Scenario 10 of the recordings, step by step: what was POSTed there is POSTed here, with our
-ids, and every event that comes has the same keys and types as one recorded there.
+Scenarios 04 (C{mesos-execute}, in JSON) and 10 (failover) of the recordings, step by step:
+what was POSTed there is POSTed here, with our ids, and every event that comes has the same
+keys and types as one recorded there.
 """
 
 from __future__ import annotations
@@ -31,28 +32,35 @@ def shape(value: Any) -> Any:
     return type(value).__name__
 
 
-def recorded(kind: str) -> list[Any]:
-    """Return the recorded messages of this kind, C{Call} or C{Event}, as they were sent."""
-    return [
-        json.loads(each.text)
-        for each in golden.jsons()
-        if "(scenarios 10" in each.where and each.name.endswith(f".{kind}")
-    ]
+class RecordedCase(HttpTestCase):
+    """
+    A cluster of one agent, as it was recorded.
 
+    @cvar scenario: the number of the recording.
+    """
 
-class FailoverTests(HttpTestCase):
-    """Scenario 10."""
+    scenario = ""
 
     def setUp(self) -> None:
         super().setUp()
-        self.calls = recorded("Call")
-        self.shapes = [shape(event) for event in recorded("Event")] + [{"type": "str"}]
-        (registration,) = (
+        self.calls = self.recorded("Call")
+        # Heartbeats are kept once for all scenarios.
+        self.shapes = [shape(event) for event in self.recorded("Event")] + [{"type": "str"}]
+        registration = next(
             each
             for each in golden.bodies()
-            if "(scenarios 10)" in each.where and each.name.endswith("RegisterSlaveMessage")
+            if f"(scenarios {self.scenario})" in each.where
+            and each.name.endswith("RegisterSlaveMessage")
         )
         self.agent = self.connect_agent(registration.message())
+
+    def recorded(self, kind: str) -> list[Any]:
+        """Return the recorded messages of this kind, C{Call} or C{Event}, as they were sent."""
+        return [
+            json.loads(each.text)
+            for each in golden.jsons()
+            if f"(scenarios {self.scenario}" in each.where and each.name.endswith(f".{kind}")
+        ]
 
     def connect_agent(self, message: Any) -> Any:
         assert isinstance(message, RegisterSlaveMessage)
@@ -72,7 +80,9 @@ class FailoverTests(HttpTestCase):
         call: dict[str, Any] = [each for each in self.calls if each["type"] == kind][number]
         return call
 
-    def subscribe(self, framework_id: str = "", number: int = 0) -> Stream:  # type: ignore[override]
+    def subscribe(  # type: ignore[override]
+        self, framework_id: str = "", number: int = 0, **more: Any
+    ) -> Stream:
         """Subscribe as it was recorded, with this id."""
         calls = [
             each
@@ -83,7 +93,7 @@ class FailoverTests(HttpTestCase):
         if framework_id:
             call["framework_id"]["value"] = framework_id
             call["subscribe"]["framework_info"]["id"]["value"] = framework_id
-        stream = Stream(self, JSON, self.request(json.dumps(call).encode()))
+        stream = Stream(self, JSON, self.request(json.dumps(call).encode(), **more))
         self.clock.advance(1.1)
         self.turn()
         return stream
@@ -95,14 +105,15 @@ class FailoverTests(HttpTestCase):
         self.assertEqual(status, answer[0], answer)
         return answer[2]
 
-    def update(self, stream: Stream, state: str) -> TaskStatus:
-        """Let the agent send the recorded update of this state."""
+    def update(self, stream: Stream, state: str, task_id: str = "") -> TaskStatus:
+        """Let the agent send the recorded update of this state, of any task or this one."""
         status = next(
             event["update"]["status"]
-            for event in recorded("Event")
+            for event in self.recorded("Event")
             if event["type"] == "UPDATE"
             and event["update"]["status"]["state"] == state
             and "uuid" in event["update"]["status"]
+            and event["update"]["status"]["task_id"]["value"].startswith(task_id)
         )
         message = StatusUpdateMessage(pid="slave(1)@127.0.0.1:25051")
         update = message.update
@@ -117,15 +128,21 @@ class FailoverTests(HttpTestCase):
         self.assertEqual("UPDATE", stream.types()[-1])
         return update.status
 
-    def launch(self, stream: Stream) -> None:
+    def launch(self, stream: Stream, number: int = 0) -> None:
         """Accept the last offer with the recorded task."""
         offer = next(e for e in reversed(stream.events()) if e["type"] == "OFFERS")
         (offered,) = offer["offers"]["offers"]
-        call = self.said("ACCEPT")
+        call = self.said("ACCEPT", number)
         call["accept"]["offer_ids"] = [offered["id"]]
         for task in call["accept"]["operations"][0]["launch"]["task_infos"]:
             task["agent_id"] = offered["agent_id"]
         self.do(stream, call)
+
+
+class FailoverTests(RecordedCase):
+    """Scenario 10."""
+
+    scenario = "10"
 
     def test_failover(self) -> None:
         # (a) A launches, acknowledges one update but not the next, and leaves.
@@ -199,6 +216,53 @@ class FailoverTests(HttpTestCase):
         self.assertEqual(200, self.post(body, path="/master/teardown")[0])
         self.assertTrue(stream.ended)
         self.assertNotIn("ERROR", stream.types())
+        self.check(stream)
+
+
+class ExecuteTests(RecordedCase):
+    """Scenario 04: C{mesos-execute}, which shows a password that nobody asked for."""
+
+    scenario = "04"
+
+    def begin(self) -> Stream:
+        """Subscribe, as libmesos does."""
+        path = "/master/api/v1/scheduler"
+        stream = self.subscribe(path=path, Authorization="Basic Znc6ZndzZWNyZXQ=")
+        self.assertEqual(["SUBSCRIBED", "HEARTBEAT", "OFFERS"], stream.types())
+        return stream
+
+    def acknowledged(self, stream: Stream, state: str, task_id: str) -> None:
+        """Send an update, and have it acknowledged."""
+        status = self.update(stream, state, task_id)
+        call = self.said("ACKNOWLEDGE")
+        call["acknowledge"] = {
+            "agent_id": {"value": status.agent_id.value},
+            "task_id": {"value": task_id},
+            "uuid": stream.events()[-1]["update"]["status"]["uuid"],
+        }
+        self.do(stream, call)
+        self.assertEqual(status.uuid, self.agent.messages[-1].uuid)
+
+    def test_task_that_finishes(self) -> None:
+        stream = self.begin()
+        self.launch(stream)
+        for state in ("TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"):
+            self.acknowledged(stream, state, "tj")
+        self.check(stream)
+
+    def test_task_that_is_killed(self) -> None:
+        stream = self.begin()
+        self.launch(stream, 1)
+        for state in ("TASK_STARTING", "TASK_RUNNING"):
+            self.acknowledged(stream, state, "tk")
+        self.do(stream, self.said("SUPPRESS"))
+        kill = self.said("KILL")
+        (agent_id,) = self.service.state.agents
+        kill["kill"]["agent_id"]["value"] = agent_id
+        self.do(stream, kill)
+        self.assertEqual("KillTaskMessage", type(self.agent.messages[-1]).__name__)
+        for state in ("TASK_KILLING", "TASK_KILLED"):
+            self.acknowledged(stream, state, "tk")
         self.check(stream)
 
 
