@@ -8,7 +8,7 @@ from typing import Any
 
 from mesoskit.driver import ExecutorInfo, Reason, TaskInfo, TaskState, executor_info, task
 from tests.cluster import processes
-from tests.cluster.harness import CHECKOUT, SharedCluster
+from tests.cluster.harness import CHECKOUT, ClusterTestCase, SharedCluster
 from tests.cluster.ledger import Ledger
 from tests.cluster.waiting import until
 
@@ -146,6 +146,58 @@ class WrongExecutorTests(SharedCluster):
         self.assertEqual(status.state, TaskState.TASK_FAILED)
         self.assertEqual(status.reason, Reason.REASON_EXECUTOR_TERMINATED)
         self.assertFalse(processes.alive(pid))
+        await cluster.acknowledged()
+
+
+class SurvivalTests(ClusterTestCase):
+    """Executors and groups when what is above them is killed."""
+
+    async def test_none_runs_on_when_its_agent_is_back(self) -> None:
+        cluster = self.cluster()
+        await cluster.start()
+        ledger = cluster.framework(fields={"checkpoint": True})
+        (handle,) = await ledger.launch(doing("w", "wait", echo()))
+        pid = await executor_pid(ledger, handle.agent_id)
+        names = ("g1", "g2")
+        group = [ledger.task(name, "sleep 1000") for name in names]
+        await ledger.group(executor_info("group"), group)
+        for name in names:
+            await ledger.running(name)
+        await cluster.agent.kill()
+        self.assertTrue(processes.alive(pid))
+        cluster.agent.start()
+        await cluster.registered()
+        for name in ("w", *names):
+            status = await ledger.over(name)
+            self.assertEqual(status.state, TaskState.TASK_GONE, ledger.story(name))
+            self.assertEqual(status.reason, Reason.REASON_AGENT_RESTARTED)
+        await until("the end of the executor", lambda: not processes.alive(pid))
+        for name in names:
+            await ledger.gone(name)
+        ledger.balance()
+        await cluster.acknowledged()
+
+    async def test_they_work_on_without_their_launcher(self) -> None:
+        cluster = self.cluster()
+        await cluster.start()
+        ledger = cluster.framework()
+        executor = echo()
+        (handle,) = await ledger.launch(doing("w", "wait", executor))
+        pid = await executor_pid(ledger, handle.agent_id)
+        launcher = cluster.agent.launcher
+        assert launcher is not None
+        processes.kill(launcher)
+        await until("another launcher", lambda: cluster.agent.launcher not in (None, launcher))
+        await ledger.launch(doing("f", "finish", executor), agent_id=handle.agent_id)
+        self.assertEqual((await ledger.over("f")).state, TaskState.TASK_FINISHED)
+        self.assertEqual(await executor_pid(ledger, handle.agent_id), pid)
+        processes.kill(pid)
+        status = await ledger.over("w")
+        self.assertEqual(status.state, TaskState.TASK_FAILED)
+        self.assertEqual(status.reason, Reason.REASON_EXECUTOR_TERMINATED)
+        await until("word of it", lambda: ledger.lost_executors)
+        # The one who could have known how it ended is dead.
+        self.assertEqual(ledger.lost_executors[0][1:], ("echo", -1))
         await cluster.acknowledged()
 
 
