@@ -19,6 +19,8 @@ from twisted.logger import (
     formatTime,
 )
 
+from mesoskit.web.verbosity import VERBOSITY
+
 _UNUSUAL: Final = ("log_failure", "log_flattened", "log_system")
 # Formats are few; a program that makes them up by the thousand is not remembered for ever.
 _KNOWN_FORMATS: Final = 1024
@@ -112,7 +114,9 @@ def observer() -> Any:
     logs = _twistd_unix.UnixAppLogger(_twistd)._getLogObserver()  # type: ignore[no-untyped-call]
     if isinstance(logs, FileLogObserver):
         logs.formatEvent = ClassicText()
+    # What C{/logging/toggle} asks for comes before what the daemon was started with.
+    chosen: list[Any] = [VERBOSITY]
     least = _LEVELS.get(_twistd.get(_LEVEL, ""))
-    if least is None:
-        return logs
-    return FilteringLogObserver(logs, [LogLevelFilterPredicate(least)])
+    if least is not None:
+        chosen.append(LogLevelFilterPredicate(least))
+    return FilteringLogObserver(logs, chosen)

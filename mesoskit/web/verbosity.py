@@ -1,7 +1,7 @@
 """How much a daemon logs, and C{/logging/toggle}, which lets it log more for a while.
 
-Level 0 leaves debug messages out; every level above shows them. Texts and rules are those of
-C{3rdparty/libprocess/src/logging.cpp}.
+Level 0 is what the daemon was started to log, without debug messages; every level above shows
+all there is. Texts and rules are those of C{3rdparty/libprocess/src/logging.cpp}.
 """
 
 import re
@@ -30,7 +30,9 @@ class Verbosity:
 
     def __call__(self, event: dict[str, Any]) -> Any:
         """Say whether an event is worth a line."""
-        if self.level == 0 and event.get("log_level") is LogLevel.debug:
+        if self.level:
+            return PredicateResult.yes
+        if event.get("log_level") is LogLevel.debug:
             return PredicateResult.no
         return PredicateResult.maybe
 

@@ -9,10 +9,12 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, formatEventAsClassicLogText
 from twisted.python.failure import Failure
 
 from mesoskit.app.log import ClassicText, logs_as_twistd_does, observer
+from mesoskit.web.verbosity import VERBOSITY
 from tests.base import SynchronousTestCase
 
 
@@ -126,6 +128,14 @@ class Choosing(SynchronousTestCase):
     def test_level_is_the_least_that_is_logged(self) -> None:
         for level, count in (("INFO", 2), ("WARNING", 1), ("ERROR", 0)):
             self.assertEqual(self.logged(level, False).count("all is well"), count, level)
+
+    def test_toggled_daemon_logs_everything_for_a_while(self) -> None:
+        clock = Clock()
+        VERBOSITY.set(1, 60.0, clock)
+        self.addCleanup(VERBOSITY.set, 0, 0.0, clock)
+        self.assertEqual(self.logged("ERROR", False).count("all is well"), 2)
+        clock.advance(61)
+        self.assertEqual(self.logged("ERROR", False).count("all is well"), 0)
 
     def test_quiet_daemon_says_nothing_to_the_terminal(self) -> None:
         said = StringIO()
