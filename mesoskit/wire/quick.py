@@ -31,8 +31,9 @@ Post = Callable[[Exchange], None]
 
 #: Heads longer than this are left to twisted.web, in bytes.
 _LONGEST_HEAD: Final = 4096
-#: Bodies longer than this are left to twisted.web, in bytes.
-_LONGEST_BODY: Final = 256 * 1024
+#: Bodies longer than this are left to twisted.web, in bytes: while one is incomplete it is
+#: copied with every piece that comes.
+_LONGEST_BODY: Final = 64 * 1024
 #: So many calls of one connection may wait for their answers; then no more is read.
 _WAITING: Final = 1000
 #: So many bytes of further requests are held meanwhile; then no more is read.
@@ -225,6 +226,9 @@ class QuickChannel(HTTPChannel):
             position = self._take(data)
         finally:
             self._busy = False
+        if position:
+            # What is incomplete now is another request.
+            self._stop_timer()
         rest = data[position:]
         self._unfinished = bool(rest)
         if not rest:
@@ -316,6 +320,7 @@ class QuickChannel(HTTPChannel):
         reason = REASONS[408].encode()
         head = b"HTTP/1.1 408 %b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         self.transport.write(head % reason)
+        self.setTimeout(None)  # type: ignore[no-untyped-call]
         self.timeoutConnection()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -261,6 +261,17 @@ class SlowTests(QuickCase):
         self.clock.advance(2)
         self.assertTrue(self.transport.disconnecting)
 
+    def test_busy_one_is_not_cut_off_although_something_is_always_incomplete(self) -> None:
+        data = call(b"x" * 20)
+        for way in (data, call(b"x" * 20, Mesos_Stream_Id=None)):
+            self.come()
+            self.send(way[:-5])
+            for _ in range(100):
+                self.clock.advance(1)
+                self.send(way[-5:] + way[:-5])
+            self.assertFalse(self.transport.disconnecting)
+            self.assertEqual(100, len(self.statuses()))
+
     def test_what_comes_behind_a_request_may_wait_for_its_answer(self) -> None:
         self.root.at_once = False
         self.send(call(Mesos_Stream_Id=None), b"\r\nGET /pa")
