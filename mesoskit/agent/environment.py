@@ -35,7 +35,7 @@ def agent_variables(options: AgentOptions, agent_id: str) -> dict[str, str]:
         LIBPROCESS_PORT="0",
         MESOS_SLAVE_ID=agent_id,
         MESOS_SLAVE_PID=options.pid,
-        MESOS_AGENT_ENDPOINT=f"{options.ip}:{options.port}",
+        MESOS_AGENT_ENDPOINT=options.local_endpoint or f"{options.ip}:{options.port}",
         MESOS_HTTP_COMMAND_EXECUTOR="0",
     )
     return variables

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.web.server import Request
+from twisted.web.server import NOT_DONE_YET, Request
 
 from mesoskit.agent import files_http, views
 from mesoskit.web import shared
 from mesoskit.web.routes import Reply, Route, RoutesResource, parameter
 from mesoskit.web.sending import Document
+from mesoskit.wire.http import WebExchange
 
 if TYPE_CHECKING:
     from mesoskit.agent.service import AgentService
@@ -105,6 +106,12 @@ def _measured(service: "AgentService", view: Callable[[], Any]) -> "Deferred[Rep
     return looked.addCallback(lambda _: Reply(body=view()))
 
 
+def executor(service: "AgentService", request: Request) -> int:
+    """Take a call of an executor: C{POST} only, JSON or protobuf (the v1 executor API)."""
+    service.executors.post(WebExchange(request))
+    return NOT_DONE_YET
+
+
 ROUTES: tuple[Route, ...] = (
     *shared.ROUTES,
     Route("version", version, prefixed=False),
@@ -116,6 +123,7 @@ ROUTES: tuple[Route, ...] = (
     Route("files/read", files_http.read, prefixed=False),
     Route("files/download", files_http.download, prefixed=False),
     Route("files/debug", files_http.debug, prefixed=False),
+    Route("api/v1/executor", executor),
 )
 """Every endpoint; adding one is adding a row."""
 

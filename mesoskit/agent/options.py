@@ -25,6 +25,9 @@ class AgentOptions:
     @ivar hostname: what the agent advertises.
     @ivar ip: the address that it advertises and binds.
     @ivar port: the port of its HTTP API, also part of its PID (C{slave(1)@ip:port}).
+    @ivar local_ip: an address of this machine at which the agent is reached where it listens
+        on all of them; empty: as C{ip}.
+    @ivar local_endpoint: what executors are told (C{MESOS_AGENT_ENDPOINT}); empty: C{ip:port}.
     @ivar resources: all that the agent has.
     @ivar attributes: as they go on the wire.
     @ivar work_dir: absolute path: sandboxes and checkpoints.
@@ -36,6 +39,8 @@ class AgentOptions:
     @ivar executor_registration_timeout: an executor that has not subscribed by then, or
         not again after its link broke, is destroyed.
     @ivar executor_shutdown_grace_period: between C{SHUTDOWN} and destruction.
+    @ivar executor_heartbeat_interval: how often executors over HTTP get a C{HEARTBEAT} event,
+        so that nothing between takes their connection for dead.
     @ivar gc_delay: how long a sandbox stays after its container's end, at most.
     @ivar gc_disk_headroom: the fraction of the disk that the GC tries to keep free.
     @ivar disk_watch_interval: between two looks at the disk.
@@ -52,6 +57,8 @@ class AgentOptions:
     hostname: str
     ip: str = "127.0.0.1"
     port: int = 5051
+    local_ip: str = ""
+    local_endpoint: str = ""
     resources: Resources = Resources.EMPTY
     attributes: tuple[Attribute, ...] = ()
     work_dir: str = "/var/lib/mesos"
@@ -62,6 +69,7 @@ class AgentOptions:
     libprocess_ip: str | None = None
     executor_registration_timeout: float = 60.0
     executor_shutdown_grace_period: float = 5.0
+    executor_heartbeat_interval: float = 30 * 60.0
     gc_delay: float = 7 * 24 * 3600.0
     gc_disk_headroom: float = 0.1
     disk_watch_interval: float = 60.0

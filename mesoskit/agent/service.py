@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from google.protobuf.message import Message
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
@@ -22,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mesoskit import __version__
+from mesoskit.agent import door_calls
 from mesoskit.agent.container import Destroy, Forget, Launch, Remove, Settle, Signal
 from mesoskit.agent.door import Door
 from mesoskit.agent.events import Leave, ShutDown
@@ -46,9 +48,11 @@ from mesoskit.model.events import (
 )
 from mesoskit.model.ids import PeerId
 from mesoskit.wire.endpoints import server_endpoint
+from mesoskit.wire.exchange import Away
 from mesoskit.wire.link import CallID, Hello, Link, Refused, Taken
 from mesoskit.wire.port import PortFactory, PortSettings
 from mesoskit.wire.settings import StreamSettings
+from mesoskit.wire.v1_executor import ExecutorCarrier
 
 _TAKEN = Taken()
 
@@ -110,6 +114,7 @@ class AgentService(Service):
 
     @ivar state: what it knows.
     @ivar door: where executors come; C{port} is the factory that listens for everybody else.
+    @ivar executors: those that come over HTTP.
     """
 
     log = Logger()
@@ -155,6 +160,15 @@ class AgentService(Service):
             settings=port_settings,
             tls=tls,
         )
+        self.executors = ExecutorCarrier(
+            self,
+            Hello(Role.EXECUTOR),
+            clock=self._clock,
+            interval=options.executor_heartbeat_interval,
+            gate=self.away,
+            invalid=door_calls.invalid,
+            settings=settings,
+        )
         detector = StandaloneMaster(master) if isinstance(master, str) else master
         pulse = self.door.factory.pulse
         self._dialer = MasterDialer(reactor, detector, self, hello, settings=settings, pulse=pulse)
@@ -179,6 +193,12 @@ class AgentService(Service):
         from mesoskit.agent.http import AgentResource
 
         return AgentResource(self)
+
+    def away(self, path: str) -> Away | None:
+        """Say why calls over HTTP are not taken now: the agent does not know yet what it has."""
+        if self.state.recovery.done:
+            return None
+        return Away(503, "Agent has not finished recovery")
 
     def _start_state(self, options: AgentOptions) -> None:
         """Make the state, whose PID tells the port."""
@@ -212,9 +232,7 @@ class AgentService(Service):
         await self.door.open()
         for text in self._endpoints:
             self.ports.append(await server_endpoint(self._reactor, text).listen(self.port))
-        if self._options.port == 0 and self.ports:
-            port = getattr(self.ports[0].getHost(), "port", 0)
-            self._start_state(replace(self._options, port=port))
+        self._start_state(self._told())
         self._dialer.start()
         await self.turns.start()
         self._deciding = True
@@ -223,6 +241,19 @@ class AgentService(Service):
         if self.running:
             self._poll("disk", self._options.disk_watch_interval, self.hands.read_disk)
             self._poll("usage", self._options.usage_interval, self._read_usage)
+
+    def _told(self) -> AgentOptions:
+        """
+        Return the options with what is known now that the ports are open. Executors are told
+        where the agent listens, which is not what others are told where that is translated.
+        """
+        options = self._options
+        for host in (port.getHost() for port in self.ports):
+            if isinstance(host, IPv4Address):
+                ip = host.host if host.host != "0.0.0.0" else options.local_ip or options.ip
+                port, endpoint = options.port or host.port, f"{ip}:{host.port}"
+                return replace(options, port=port, local_endpoint=endpoint)
+        return options
 
     def stopService(self) -> "Deferred[None]":
         """
@@ -254,6 +285,7 @@ class AgentService(Service):
     def _close(self) -> "Deferred[None]":
         self.turns.stop()
         self._dialer.stop()
+        self.executors.lose_all("The agent is shutting down")
         for poll in self._polls.values():
             poll.cancel()
         self._polls.clear()
@@ -297,6 +329,7 @@ class AgentService(Service):
                 self._leaving.callback(None)
             return
         self._dialer.stop()
+        self.executors.lose_all(stop.why)
         for link in list(self._peers):
             link.lose(stop.why)
         if self._stopped is not None:

@@ -17,6 +17,7 @@ from mesoskit.app.daemon import (
     directory,
     endpoints,
     host_name,
+    local_ip,
     one_of,
     refuse,
 )
@@ -87,6 +88,12 @@ FLAGS = Flags(
             duration,
             5.0,
             "How long an executor may take to shut down.",
+        ),
+        Flag(
+            "executor_heartbeat_interval",
+            duration,
+            1800.0,
+            "How often executors over HTTP get a HEARTBEAT event.",
         ),
         Flag("gc_delay", duration, 604800.0, "How long sandboxes of the past are kept, at most."),
         Flag(
@@ -159,6 +166,7 @@ def make_agent(
     options = AgentOptions(
         hostname=host_name(values, ip),
         ip=ip,
+        local_ip=local_ip(values),
         port=values.port if values.advertise_port is None else values.advertise_port,
         resources=resources(values, str(work_dir)),
         attributes=tuple(values.attributes.to_message()) if values.attributes else (),
@@ -169,6 +177,7 @@ def make_agent(
         libprocess_ip=os.environ.get("LIBPROCESS_IP"),
         executor_registration_timeout=values.executor_registration_timeout,
         executor_shutdown_grace_period=values.executor_shutdown_grace_period,
+        executor_heartbeat_interval=values.executor_heartbeat_interval,
         gc_delay=values.gc_delay,
         gc_disk_headroom=values.gc_disk_headroom,
         disk_watch_interval=values.disk_watch_interval,

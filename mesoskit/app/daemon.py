@@ -280,17 +280,26 @@ def endpoints(values: Values) -> list[str]:
 
 def advertised_ip(values: Values) -> str:
     """Return the address that others are told."""
-    for given in (values.advertise_ip, values.ip):
-        if given and given != "0.0.0.0":
-            return str(given)
+    if values.advertise_ip and values.advertise_ip != "0.0.0.0":
+        return str(values.advertise_ip)
+    return local_ip(values)
+
+
+def local_ip(values: Values) -> str:
+    """Return the address at which the daemon is reached on this machine."""
+    if values.ip and values.ip != "0.0.0.0":
+        return str(values.ip)
     return address_of_this_machine()
 
 
 def address_of_this_machine() -> str:
-    """Return this machine's IPv4 address, 127.0.0.1 where it has none."""
+    """Return this machine's IPv4 address, 127.0.0.1 where its name has none that is its own."""
     with suppress(OSError):
         for *_, address in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET):
-            return str(address[0])
+            # A name server may have an old opinion.
+            with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.bind((address[0], 0))
+                return str(address[0])
     return "127.0.0.1"
 
 
