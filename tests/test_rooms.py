@@ -79,7 +79,7 @@ ROOMS = [
     # They start in milliseconds, in a process of their own.
     room("agent.launcher* agent.fetch"),
     room(
-        "master.service master.http",
+        "master.service master.http master.operator_api master.operator_streams",
         "master model allocator messages wire web cluster flags",
         "twisted zope.interface google.protobuf orjson psutil",
     ),
@@ -92,7 +92,7 @@ ROOMS = [
     ),
     room("agent", "model messages flags", "google.protobuf orjson", LIVE),
     room("wire", "messages", "twisted zope.interface google.protobuf orjson automat"),
-    room("web", "model wire", "twisted zope.interface orjson psutil"),
+    room("web", "model wire messages", "twisted zope.interface orjson psutil google.protobuf"),
     room("cluster.zookeeper", "model messages", "twisted zope.interface google.protobuf kazoo"),
     room("cluster", "model messages", "twisted zope.interface google.protobuf orjson"),
     # The whole of a program, as a daemon is: it sees to it that its start is a short one.

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 from twisted.web.server import NOT_DONE_YET
 
-from mesoskit.master import documents, explaining
+from mesoskit.master import documents, explaining, operator_api
 from mesoskit.master.operator import Replied, Teardown
 from mesoskit.master.options import MESOS_VERSION
 from mesoskit.model.ids import FrameworkId
@@ -187,6 +187,7 @@ ROUTES: tuple[Route, ...] = (
     Route("offers/explain", explain, led=True),
     Route("redirect", redirect),
     Route("teardown", teardown, led=True),
+    Route("api/v1", operator_api.operator, led=True),
     Route("api/v1/scheduler", scheduler),
 )
 """Every endpoint; adding one is adding a row."""

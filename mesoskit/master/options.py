@@ -42,6 +42,8 @@ class MasterOptions:
     @ivar registry_max_agent_count: and those beyond this number.
     @ivar http_heartbeat_interval: how often a framework over HTTP gets a C{HEARTBEAT} event,
         as C{SUBSCRIBED} tells every framework (ours: Mesos' master has no flag for its 15 s).
+    @ivar max_operator_event_stream_subscribers: how many operators may watch the cluster; one
+        more ends the stream of the one who came first.
     @ivar story_length: how many past transitions L{mesoskit.master.story} can look back on
         (ours; not a flag of Mesos).
     """
@@ -65,6 +67,7 @@ class MasterOptions:
     registry_max_agent_age: float = 1209600.0
     registry_max_agent_count: int = 102400
     http_heartbeat_interval: float = 15.0
+    max_operator_event_stream_subscribers: int = 1000
     story_length: int = 20000
 
     def __post_init__(self) -> None:
@@ -84,6 +87,11 @@ class MasterOptions:
         ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 0 or more")
+        if self.max_operator_event_stream_subscribers < 1:
+            raise ValueError(
+                "max_operator_event_stream_subscribers is"
+                f" {self.max_operator_event_stream_subscribers}; it must be 1 or more"
+            )
         if self.max_agent_ping_timeouts < 1:
             raise ValueError(
                 f"max_agent_ping_timeouts is {self.max_agent_ping_timeouts}; it must be 1 or more"

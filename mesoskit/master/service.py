@@ -25,8 +25,10 @@ from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
 from mesoskit.master.documents import Fragments
 from mesoskit.master.operator import Replied, Request, Requested
+from mesoskit.master.operator_streams import OperatorStreams
 from mesoskit.master.options import MasterOptions
 from mesoskit.master.state import MasterState
+from mesoskit.master.watching import Told
 from mesoskit.messages.mesos_pb2 import MasterInfo
 from mesoskit.model.events import (
     Answer,
@@ -89,6 +91,7 @@ class MasterService(Service):
     @ivar factory: makes its native links; C{port} is the factory that listens.
     @ivar leader: the master that leads; L{None} while none does.
     @ivar schedulers: the frameworks that come over HTTP.
+    @ivar operators: those who watch the cluster.
     """
 
     log = Logger()
@@ -140,6 +143,12 @@ class MasterService(Service):
             invalid=_invalid_call,
             settings=settings,
         )
+        self.operators = OperatorStreams(
+            self.request,
+            clock=self._clock,
+            interval=options.http_heartbeat_interval,
+            most=options.max_operator_event_stream_subscribers,
+        )
         self.port = PortFactory(
             self.factory, self.resource, clock=self._clock, settings=port_settings, tls=tls
         )
@@ -149,6 +158,7 @@ class MasterService(Service):
             Drop: self._drop,
             Note: self._note,
             Replied: self._replied,
+            Told: self._told,
         }
         self._start_state(options)
 
@@ -226,6 +236,7 @@ class MasterService(Service):
             self._forgetting.cancel()
         heard = self.factory.lose_all("The master is shutting down")
         self.schedulers.lose_all("The master is shutting down")
+        self.operators.lose_all()
         self.port.close_undecided()
         waiting, self._requests = self._requests, {}
         for deferred in waiting.values():
@@ -242,6 +253,7 @@ class MasterService(Service):
         """The state asked to end."""
         self.factory.lose_all(stop.why)
         self.schedulers.lose_all(stop.why)
+        self.operators.lose_all()
         waiting, self._requests = self._requests, {}
         for deferred in waiting.values():
             deferred.errback(NotRunning(stop.why))
@@ -262,6 +274,7 @@ class MasterService(Service):
     def metrics(self) -> dict[str, float]:
         """Return what C{/metrics/snapshot} shows of this master."""
         shown = self.state.metrics()
+        shown["master/operator_event_stream_subscribers"] = float(len(self.operators))
         shown["registrar/queued_operations"] = float(self.turns.waiting)
         shown["mesoskit/turns"] = float(self.turns.turns)
         shown["mesoskit/events"] = float(self.turns.events)
@@ -329,6 +342,9 @@ class MasterService(Service):
 
     def _note(self, effect: Note) -> None:
         getattr(self.log, effect.level)("{text}", text=effect.text)
+
+    def _told(self, effect: Told) -> None:
+        self.operators.tell(effect.event)
 
     def _replied(self, effect: Replied) -> None:
         waiting = self._requests.pop(effect.number, None)

@@ -227,7 +227,8 @@ class RoutesResource(Resource):
         body = reply.body
         if isinstance(body, Document):
             built = self._documents.get(body)
-            built.addCallback(lambda whole: self._encode(request, reply, whole, JSON))
+            kind = reply.headers.get("Content-Type", JSON)
+            built.addCallback(lambda whole: self._encode(request, reply, whole, kind))
             built.addErrback(self._broken, request)
         elif isinstance(body, bytes):
             self._encode(request, reply, body, "")

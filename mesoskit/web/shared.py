@@ -36,7 +36,8 @@ def version_reply(version: str) -> Reply:
     )
 
 
-def _metrics(service: DaemonService) -> dict[str, float]:
+def measured(service: DaemonService) -> dict[str, float]:
+    """Return all metrics, the machine's too, names in alphabetical order."""
     shown = service.metrics()
     shown.update(system.figures())
     return dict(sorted(shown.items()))
@@ -54,12 +55,12 @@ def snapshot(service: DaemonService, request: Any) -> Reply:
             parse_duration(timeout)
         except InvalidDuration as error:
             return text(400, f"Invalid timeout '{timeout}': {error}.\n")
-    return Reply(body=_metrics(service))
+    return Reply(body=measured(service))
 
 
 def metrics(service: DaemonService, request: Any) -> Reply:
     """Return all metrics in Prometheus' text form; an extension of mesoskit."""
-    shown = prometheus.text_form(_metrics(service))
+    shown = prometheus.text_form(measured(service))
     return Reply(body=shown.encode(), headers={"Content-Type": prometheus.TYPE})
 
 

@@ -1,0 +1,113 @@
+"""The master's operator API: what each call of C{POST /api/v1} is answered with.
+
+What is read from the state alone is made in L{mesoskit.master.answers}; what changes it goes to
+it as an event (L{mesoskit.master.operator}). The order of checks is that of
+C{Master::Http::api} in C{src/master/http.cpp}.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.web.server import NOT_DONE_YET
+
+from mesoskit.master import answers
+from mesoskit.master.operator import MarkAgentGone, Replied, Request, Teardown
+from mesoskit.master.options import MESOS_VERSION
+from mesoskit.messages.master_pb2 import Call, Response
+from mesoskit.model.ids import AgentId, FrameworkId
+from mesoskit.model.validation_call import validate_master_call
+from mesoskit.web import api
+from mesoskit.web.routes import Reply, text
+from mesoskit.web.shared import measured
+from mesoskit.wire.http import WebExchange
+
+if TYPE_CHECKING:
+    from mesoskit.master.service import MasterService
+
+NOT_YET: Final = frozenset(
+    (
+        "UNKNOWN",
+        "LIST_FILES",
+        "READ_FILE",
+        "UPDATE_WEIGHTS",
+        "RESERVE_RESOURCES",
+        "UNRESERVE_RESOURCES",
+        "CREATE_VOLUMES",
+        "DESTROY_VOLUMES",
+        "GROW_VOLUME",
+        "SHRINK_VOLUME",
+        "UPDATE_MAINTENANCE_SCHEDULE",
+        "START_MAINTENANCE",
+        "STOP_MAINTENANCE",
+        "DRAIN_AGENT",
+        "DEACTIVATE_AGENT",
+        "REACTIVATE_AGENT",
+        "UPDATE_QUOTA",
+        "SET_QUOTA",
+        "REMOVE_QUOTA",
+    )
+)
+"""Calls of features that are not there: they are answered with 501 and their name."""
+
+
+def operator(service: "MasterService", request: Any) -> "Reply | Deferred[Reply] | int":
+    """
+    Take a call of an operator: C{POST} only, JSON or protobuf (the v1 operator API).
+
+    C{SUBSCRIBE} is answered with a stream of what changes in the cluster.
+    """
+    exchange = WebExchange(request)
+    try:
+        call, accepted = api.read(Call, request, exchange, validate_master_call)
+    except api.NotTaken as refused:
+        return refused.reply
+    name = Call.Type.Name(call.type)
+    tree = answers.TREES.get(name)
+    if tree is not None:
+        state = service.state
+        return api.tree_reply(Response, name, accepted, lambda: tree(answers.Listing(state)))
+    make = answers.MESSAGES.get(name)
+    if make is not None:
+        return api.message_reply(make(service.state), accepted)
+    change = CHANGES.get(name)
+    if change is not None:
+        return service.request(change(call)).addCallback(_replied)
+    if name == "SUBSCRIBE":
+        service.operators.subscribe(exchange, accepted)
+        return NOT_DONE_YET
+    if name == "SET_LOGGING_LEVEL":
+        return api.set_logging_level(call, service.reactor)
+    facts = api.Facts(MESOS_VERSION, service.flags, lambda: measured(service))
+    message = api.process_message(Response, name, facts)
+    if message is not None:
+        return api.message_reply(message, accepted)
+    return api.not_implemented(name)
+
+
+def _replied(result: Replied) -> Reply:
+    return text(result.status, result.why) if result.why else Reply(result.status)
+
+
+def _teardown(call: Call) -> Request:
+    return Teardown(FrameworkId(call.teardown.framework_id.value))
+
+
+def _mark_agent_gone(call: Call) -> Request:
+    return MarkAgentGone(AgentId(call.mark_agent_gone.agent_id.value))
+
+
+CHANGES: Final[dict[str, Callable[[Call], Request]]] = {
+    "TEARDOWN": _teardown,
+    "MARK_AGENT_GONE": _mark_agent_gone,
+}
+"""Calls that change the state, by their names."""
+
+HANDLED: Final = (
+    frozenset(answers.TREES)
+    | frozenset(answers.MESSAGES)
+    | frozenset(CHANGES)
+    | api.PROCESS_CALLS
+    | {"SUBSCRIBE", "SET_LOGGING_LEVEL"}
+)
+"""The names of all calls that are answered."""
