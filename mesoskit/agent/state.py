@@ -56,6 +56,7 @@ from mesoskit.model.events import (
     Received,
     Recovered,
     Send,
+    Stop,
     StoreFailed,
     Woke,
 )
@@ -139,6 +140,9 @@ class AgentState:
         _EVENTS[event.__class__](self, event)
         if self.leaving and event.__class__ is not Leave:
             shutdown.left(self)
+        if self.phase is Phase.TERMINATING:
+            # What stands behind a Stop is not performed, and the launcher would wait for ever.
+            out.sort(key=_is_stop)
         return out
 
     def deadline(self) -> float | None:
@@ -190,6 +194,10 @@ class AgentState:
         """Take an id over, from a master or from the store."""
         self.agent_id = agent_id
         self.variables = agent_variables(self.options, agent_id)
+
+
+def _is_stop(effect: Any) -> bool:
+    return effect.__class__ is Stop
 
 
 def _received(state: AgentState, event: Received) -> None:

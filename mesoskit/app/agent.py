@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
@@ -240,5 +241,9 @@ def makeService(options: Options) -> Daemon:
         agent = make_agent(reactor, options.given, stopped)
     except (StartError, ValueError) as error:
         refuse(FLAGS.command, str(error))
-    daemon = Daemon(FLAGS.command, agent, reactor, options)
+
+    def leave(name: str) -> None:
+        agent.shut_down(f"Received {name}; unregistering and shutting down")
+
+    daemon = Daemon(FLAGS.command, agent, reactor, options, {signal.SIGUSR1: leave})
     return daemon

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -134,12 +134,19 @@ class Daemon(Service):
     @param inner: what does the work. Its C{startService} may return a Deferred.
     @param reactor: stopped when the daemon ends by itself.
     @param options: as parsed, or L{None} where no twistd is around.
+    @param on_signals: what else is done at which signal; called with the signal's name.
     """
 
     def __init__(
-        self, command: str, inner: IService, reactor: Any, options: DaemonOptions | None = None
+        self,
+        command: str,
+        inner: IService,
+        reactor: Any,
+        options: DaemonOptions | None = None,
+        on_signals: Mapping[signal.Signals, Callable[[str], None]] | None = None,
     ) -> None:
         self.command = command
+        self._on_signals = dict(on_signals or {})
         self.inner = inner
         self._reactor = reactor
         self._options = options
@@ -169,12 +176,17 @@ class Daemon(Service):
     def _take_signals(self) -> None:
         """Let SIGTERM and SIGINT be a clean end: twistd would die by them when all is done."""
 
-        def stop(number: int, frame: object) -> None:
-            name = signal.Signals(number).name
-            self._reactor.callFromThread(self.end, f"it was asked to by {name}", 0)
+        def stop(name: str) -> None:
+            self.end(f"it was asked to by {name}", 0)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+        actions = {signal.SIGTERM: stop, signal.SIGINT: stop, **self._on_signals}
+
+        def heard(number: int, frame: object) -> None:
+            known = signal.Signals(number)
+            self._reactor.callFromThread(actions[known], known.name)
+
+        for number in actions:
+            signal.signal(number, heard)
 
     def stopService(self) -> "Deferred[Any] | None":
         """Stop the inner service."""

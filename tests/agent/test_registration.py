@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+from mesoskit.agent.container import Forget
 from mesoskit.agent.events import ShutDown
 from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.mesos_pb2 import TaskStatus
@@ -190,9 +191,12 @@ class LeavingTests(SynchronousTestCase):
         bench.receive(internal.ShutdownMessage(message="Agent has been marked gone"))
         self.assertEqual(bench.others, [])
         self.assertEqual(len(bench.hands), 2)
-        bench.exit(status=15)
+        effects = bench.exit(status=15)
         (stop,) = bench.others
         self.assertIsInstance(stop, Stop)
+        # Nothing that stands behind it would be performed.
+        self.assertIs(effects[-1], stop)
+        self.assertTrue([one for one in effects if isinstance(one, Forget)])
         self.assertEqual(stop.status, 0)
         self.assertIn("Agent has been marked gone", stop.why)
         self.assertEqual(bench.store, {})

@@ -242,6 +242,22 @@ class StopTests(ClusterTestCase):
         ledger.balance()
         await cluster.acknowledged()
 
+    async def test_an_agent_that_is_to_leave_for_good_unregisters_and_forgets_its_id(self) -> None:
+        cluster = self.cluster()
+        await cluster.start()
+        ledger = cluster.framework()
+        await ledger.run("long", "sleep 1000")
+        await ledger.running("long")
+        cluster.agent.signal(signal.SIGUSR1)
+        self.assertEqual(await cluster.agent.ended(), 0, cluster.agent.log())
+        await ledger.over("long")
+        self.assertEqual(ledger.states("long")[-1], "TASK_LOST")
+        known = await asking.metrics(cluster.master.port)
+        self.assertEqual(known["master/slave_removals/reason_unregistered"], 1)
+        await until(
+            "nothing left of the agent", lambda: not processes.below(cluster.agent.directory)
+        )
+
     async def test_daemonised_ones_start_answer_and_stop(self) -> None:
         directory = Path(tempfile.mkdtemp(prefix="mk-", dir="/tmp"))
         self.addCleanup(processes.sweep, directory)
