@@ -1,0 +1,109 @@
+"""Documents of kept parts: always those of a fresh look, and never short of a task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import invariant, run_state_machine_as_test
+
+from mesoskit.master import documents
+from mesoskit.master.documents import Fragments
+from mesoskit.messages.scheduler_pb2 import Call
+from tests.base import SynchronousTestCase
+from tests.master.bench import Bench, acknowledge, scheduler_call, task, update
+from tests.master.test_machine import ClusterMachine
+
+
+def _all(state: Any, fragments: Fragments) -> list[bytes]:
+    return [
+        b"".join(pieces)
+        for pieces in (
+            documents.state(state, {}, fragments),
+            documents.summary(state, fragments),
+            documents.agents(state, fragments),
+            documents.tasks(state, fragments),
+            documents.roles(state, fragments),
+        )
+    ]
+
+
+class Looking(ClusterMachine):
+    """Random histories, in which somebody looks after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = Fragments()
+
+    @invariant()
+    def kept_parts_are_those_of_a_fresh_look(self) -> None:
+        state = self.bench.state
+        seen = _all(state, self.kept)
+        assert seen == _all(state, Fragments())
+        for document in seen:
+            json.loads(document)
+
+
+class DocumentTests(SynchronousTestCase):
+    """What is read while things change."""
+
+    def test_kept_parts_are_those_of_a_fresh_look(self) -> None:
+        run_state_machine_as_test(
+            Looking,
+            settings=settings(
+                max_examples=15,
+                stateful_step_count=30,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+            ),
+        )
+
+    def setUp(self) -> None:
+        self.bench = Bench()
+        self.agent, _ = self.bench.register()
+        self.framework, self.framework_id = self.bench.subscribe()
+        offer = self.offer = self.bench.offer(self.framework)
+        names = [f"t{number}" for number in range(4)]
+        self.bench.launch(self.framework, offer, *[task(offer, one, "cpus:1") for one in names])
+
+    def _end(self, name: str) -> None:
+        self.bench.receive(self.agent, update(self.offer, name, "TASK_FINISHED"))
+        self.bench.receive(self.framework, acknowledge(self.offer, name, "TASK_FINISHED"))
+
+    def _ids(self, pieces: Iterator[bytes], before: bytes = b"") -> set[str]:
+        view = json.loads(before + b"".join(pieces))
+        return {
+            one["id"]
+            for framework in (*view["frameworks"], *view["completed_frameworks"])
+            for key in ("tasks", "completed_tasks", "unreachable_tasks")
+            for one in framework[key]
+        }
+
+    def test_task_that_ends_while_a_document_is_made_is_in_it(self) -> None:
+        for taken in range(1, 12):
+            self.setUp()
+            pieces = documents.state(self.bench.state, {}, Fragments())
+            begun = b"".join(next(pieces) for _ in range(taken))
+            self._end("t0")
+            self._end("t3")
+            self.assertEqual({"t0", "t1", "t2", "t3"}, self._ids(pieces, begun))
+
+    def test_framework_and_agent_that_go_while_a_document_is_made_do_no_harm(self) -> None:
+        for taken in range(1, 12):
+            self.setUp()
+            pieces = documents.state(self.bench.state, {}, Fragments())
+            begun = b"".join(next(pieces) for _ in range(taken))
+            self.bench.receive(self.framework, scheduler_call(Call.TEARDOWN, self.framework_id))
+            self.bench.lose(self.agent)
+            self.bench.register("another.example")
+            self.assertEqual({"t0", "t1", "t2", "t3"}, self._ids(pieces, begun))
+
+    def test_parts_of_what_is_forgotten_are_forgotten(self) -> None:
+        kept = Fragments()
+        for _ in range(300):
+            self.setUp()
+            list(documents.state(self.bench.state, {}, kept))
+        self.assertLess(len(kept), 600)
