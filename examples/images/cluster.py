@@ -5,6 +5,7 @@ cluster has been stopped.
 """
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,15 +177,20 @@ def twistd() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return so many ports on which nobody listens."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((ADDRESS, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """
+    Return so many ports on which nobody listens, below those that the kernel gives to whoever
+    dials: one of these could be taken again before a daemon has it.
+    """
+    found: list[int] = []
+    for port in random.sample(range(15_000, 32_000), 2_000):
+        if len(found) == count:
+            break
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((ADDRESS, port))
+            found.append(port)
+    if len(found) < count:
+        raise CannotStart(f"{count} free ports from 15000 to 31999 are not to be had")
+    return found
 
 
 def listens(port: int) -> bool:
