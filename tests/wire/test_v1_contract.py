@@ -9,7 +9,16 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 
 from mesoskit.wire.endpoints import client_endpoint
-from mesoskit.wire.link import CallRefused, Hello, Link, NotSendable, Refused, Taken
+from mesoskit.wire.link import (
+    CallRefused,
+    Hello,
+    Link,
+    LinkLost,
+    NotSendable,
+    Refused,
+    Taken,
+    TooManyCalls,
+)
 from mesoskit.wire.port import PortFactory
 from mesoskit.wire.settings import StreamSettings
 from tests.base import SynchronousTestCase
@@ -17,15 +26,20 @@ from tests.wire.contract import LinkContract, Pair
 from tests.wire.ears import AGENT, MASTER, Ear, text
 from tests.wire.test_sockets import Sockets
 from tests.wire.transports import Wires
-from tests.wire.v1_peers import Host, PlainCarrier, Root, V1Client
+from tests.wire.v1_peers import Host, NamelessCarrier, PlainCarrier, Root, V1Client
 
 
 def serve(
-    ear: Ear, peer: Hello, clock: Any, settings: StreamSettings, short: bool
+    ear: Ear,
+    peer: Hello,
+    clock: Any,
+    settings: StreamSettings,
+    short: bool,
+    api: type[PlainCarrier] = PlainCarrier,
 ) -> tuple[PlainCarrier, Host, PortFactory]:
     """Return an API that this ear hears, and the port that it is at."""
     host = Host(ear)
-    carrier = PlainCarrier(
+    carrier = api(
         host,
         peer,
         clock=clock,
@@ -78,16 +92,17 @@ class V1ContractTests(LinkContract, SynchronousTestCase):
 
     piece = 0
     short = True
+    api = PlainCarrier
 
     def make_pair(
         self, a: Ear, b: Ear, hello_a: Hello, hello_b: Hello, settings_b: StreamSettings
     ) -> Pair:
         clock = Clock()
         if "congest" in self.id():
-            self.carrier, host, port = serve(a, hello_b, clock, self.settings, self.short)
+            self.carrier, host, port = serve(a, hello_b, clock, self.settings, self.short, self.api)
             self.client = V1Client(b, hello_a, host, 20)
         else:
-            self.carrier, host, port = serve(b, hello_a, clock, settings_b, self.short)
+            self.carrier, host, port = serve(b, hello_a, clock, settings_b, self.short, self.api)
             self.client = V1Client(a, hello_b, host, 20)
         pair = TwoWires(clock, port, self.client, self.piece)
         self.addCleanup(self.check_nothing_is_left, pair)
@@ -178,6 +193,64 @@ class FragmentedV1ContractTests(V1ContractTests):
     def test_large_messages_among_small_ones(self) -> None:
         self.piece = 9_973
         super().test_large_messages_among_small_ones()
+
+
+class NamelessV1ContractTests(V1ContractTests):
+    """
+    The promises where calls name no stream: they all go the long way.
+
+    There a call waits on its connection until the one before it is answered, so tests in
+    which several wait at once are said anew.
+    """
+
+    short = False
+    api = NamelessCarrier
+
+    def test_order_holds_for_messages_and_calls_together(self) -> None:
+        pair, a, b = self.link(b=Ear(_take))
+        for number in range(0, 20, 2):
+            a.link.send(text(f"m{number}"))
+            a.link.call(text(f"m{number + 1}")).addErrback(lambda _: None)
+        pair.spin(lambda: len(b.words) >= 20)
+        self.assertEqual(b.words, [f"m{number}" for number in range(20)])
+
+    def test_answers_may_come_in_any_order(self) -> None:
+        """There is no other order than the calls'."""
+        pair, a, b = self.link()
+        answers = [a.link.call(text(word)) for word in "xyz"]
+        for number, answer in enumerate(answers):
+            pair.spin(lambda: bool(b.words))
+            self.assertEqual(b.words, list("xyz")[: number + 1])
+            b.link.answer(b.heard[-1][2], Taken())
+            pair.spin()
+            self.assertIsNone(self.successResultOf(answer))
+
+    def test_calls_that_wait_fail_when_the_link_is_lost(self) -> None:
+        pair, a, b = self.link()
+        answers = [a.link.call(text("please")) for _ in range(3)]
+        pair.spin(lambda: b.words == ["please"])
+        pair.cut()
+        pair.spin(lambda: bool(a.reasons))
+        for answer in answers:
+            self.failureResultOf(answer, LinkLost)
+
+    def test_calls_beyond_the_limit_fail_and_are_not_sent(self) -> None:
+        pair, a, b = self.link(b=Ear(_take))
+        for _ in range(20):
+            a.link.call(text("please"))
+        self.failureResultOf(a.link.call(text("too much")), TooManyCalls)
+        pair.spin(lambda: len(b.words) >= 20)
+        a.link.call(text("now"))
+        pair.spin(lambda: b.words == ["please"] * 20 + ["now"])
+
+    def test_streams_have_no_ids(self) -> None:
+        self.link()
+        self.assertNotIn("mesos-stream-id", self.client.stream.answers.headers)
+
+
+def _take(link: Link, _word: str, call: int | None) -> None:
+    if call is not None:
+        link.answer(call, Taken())
 
 
 class SocketPair(Sockets):

@@ -57,6 +57,15 @@ class PlainCarrier(V1Carrier):
         exchange.reply(400, "no such stream")
 
 
+class NamelessCarrier(PlainCarrier):
+    """The same without stream ids: calls are those of the one that is there."""
+
+    by_stream_id = False
+
+    def stream_of(self, exchange: Any, call: Message) -> V1Stream | None:
+        return next(iter(self.streams.values()), None)
+
+
 class Root(Resource):
     """The root of a site that has one API."""
 
@@ -242,7 +251,7 @@ class V1Client:
 
     def _subscribed(self) -> None:
         assert self.stream.answers.status == 200, self.stream.answers.status
-        self._id = self.stream.answers.headers["mesos-stream-id"]
+        self._id = self.stream.answers.headers.get("mesos-stream-id", "")
         self._ear.connected(self)
 
     def _chunk(self, chunk: bytes) -> None:
