@@ -2,9 +2,10 @@
 
     python pymesos_scheduler.py MASTER FRAMEWORK_INFO TASKS
 
-FRAMEWORK_INFO is JSON; TASKS a JSON object of commands by task id. It launches each task on
-the first offer that holds it. Further lines on standard input are a method of the driver and
-its arguments, as a JSON list. A line of output is an event's name and what came with it.
+FRAMEWORK_INFO is JSON; TASKS a JSON object of commands by task id, or of what else is to be in
+the task: its executor and data. It launches each task on the first offer that holds it. Further
+lines on standard input are a method of the driver and its arguments, as a JSON list. A line of
+output is an event's name and what came with it.
 
 It imports nothing of ours: it is a stranger's program.
 """
@@ -47,12 +48,12 @@ class Recorder(Scheduler):
             self.waiting.clear()
             driver.launchTasks(offer["id"], tasks, {"refuse_seconds": 1})
 
-    def task(self, offer, name, command):
+    def task(self, offer, name, told):
         return {
             "name": name,
             "task_id": {"value": name},
             "agent_id": offer["agent_id"],
-            "command": {"value": command},
+            **(told if isinstance(told, dict) else {"command": {"value": told}}),
             "resources": [
                 {"name": key, "type": "SCALAR", "scalar": {"value": value}}
                 for key, value in RESOURCES.items()
@@ -61,6 +62,12 @@ class Recorder(Scheduler):
 
     def statusUpdate(self, driver, update):
         say("update", update)
+
+    def frameworkMessage(self, driver, executor_id, agent_id, message):
+        say("message", message)
+
+    def executorLost(self, driver, executor_id, agent_id, status):
+        say("executor lost", [executor_id["value"], status])
 
     def error(self, driver, message):
         say("error", message)
