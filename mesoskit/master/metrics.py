@@ -5,6 +5,8 @@ when somebody asks. What has no part in this master (event queues of its actor, 
 volumes) is there and 0, so that dashboards made for Mesos find what they look for.
 """
 
+from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -18,6 +20,7 @@ from mesoskit.model.values import from_thousandths
 if TYPE_CHECKING:
     from mesoskit.master.state import MasterState
 
+_STATE = attrgetter("state")
 _SCALARS = ("cpus", "gpus", "mem", "disk")
 _LIVE = (
     TaskState.TASK_STAGING,
@@ -95,7 +98,7 @@ def _agents(state: "MasterState") -> dict[str, float]:
 def _resources(state: "MasterState") -> dict[str, float]:
     agents = list(state.agents.values())
     total = Resources.sum(agent.total for agent in agents)
-    used = Resources.sum(_used(agent) for agent in agents)
+    used = Resources.sum(_held(agents))
     shown: dict[str, float] = {}
     for infix, part in (("", Resources.non_revocable), ("_revocable", Resources.revocable)):
         all_of_it, taken = part(total), part(used)
@@ -107,17 +110,19 @@ def _resources(state: "MasterState") -> dict[str, float]:
     return shown
 
 
-def _used(agent: Agent) -> Resources:
-    parts = [task.resources for task in agent.tasks if task.holds_resources]
-    parts += [executor.resources for executor in agent.all_executors()]
-    return Resources.sum(parts)
+def _held(agents: list[Agent]) -> list[Resources]:
+    """Return what tasks and executors hold, each for itself: to be added up in one go."""
+    parts = [task.resources for agent in agents for task in agent.tasks if task.holds_resources]
+    for agent in agents:
+        if agent.executors:
+            parts += [executor.resources for executor in agent.all_executors()]
+    return parts
 
 
 def _tasks(state: "MasterState") -> dict[str, float]:
-    live = [0] * len(TaskState)
+    live: Counter[int] = Counter()
     for framework in state.frameworks.values():
-        for task in framework.tasks.values():
-            live[task.state] += 1
+        live.update(map(_STATE, framework.tasks.values()))
         live[TaskState.TASK_UNREACHABLE] += len(framework.unreachable)
     shown = {f"master/{_plural(one)}": float(live[one]) for one in _LIVE}
     counters = state.counters
@@ -172,9 +177,7 @@ def _framework(framework: Framework) -> dict[str, float]:
         for name, number in names:
             if number:
                 shown[f"{prefix}{kind}/{name.lower()}"] = float(counts[number])
-    active = [0] * len(TaskState)
-    for task in framework.tasks.values():
-        active[task.state] += 1
+    active = Counter(map(_STATE, framework.tasks.values()))
     active[TaskState.TASK_UNREACHABLE] += len(framework.unreachable)
     for one in (*_LIVE, TaskState.TASK_UNKNOWN):
         shown[f"{prefix}tasks/active/{one.name.lower()}"] = float(active[one])
