@@ -3,7 +3,7 @@
 Its path is always the same for a runtime directory, so an executor finds a restarted agent
 where it found the old one, and is short, for a socket's address has 108 bytes. Tasks run as
 other users, so anybody may connect; who it is the token says that only the executor's own
-environment holds, and the state lets nobody else in.
+environment holds. Who shows none is treated as over HTTP: L{mesoskit.agent.executors}.
 """
 
 from typing import Any
