@@ -5,6 +5,7 @@ growing waits, gives the link to the service, and dials anew when the link is lo
 another master leads.
 """
 
+from collections.abc import Callable
 from random import random
 from typing import Any, Final, Protocol
 
@@ -14,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mesoskit.messages.stream_pb2 import Role
+from mesoskit.wire.auth.identity import AuthenticationRefused, Identity
 from mesoskit.wire.endpoints import EndpointError
 from mesoskit.wire.link import Hello, Link
 from mesoskit.wire.plan import Receivers
@@ -58,6 +60,9 @@ class MasterDialer:
     @param detector: where the master is.
     @param receiver: hears the links.
     @param hello: what the agent says of itself.
+    @param identity: who the agent is to the master, where it has a credential.
+    @param refused: called with why where the master does not believe that; nothing is dialled
+        any more then.
     """
 
     log = Logger()
@@ -71,6 +76,8 @@ class MasterDialer:
         *,
         settings: StreamSettings | None = None,
         pulse: Pulse | None = None,
+        identity: Identity | None = None,
+        refused: Callable[[str], None] | None = None,
     ) -> None:
         self._reactor = reactor
         self._detector = detector
@@ -78,6 +85,8 @@ class MasterDialer:
         self._hello = hello
         self._settings = settings
         self._pulse = pulse
+        self._dial_master = dial if identity is None else identity.dial
+        self._refused = refused
         self._leader: str | None = None
         self._link: Link | None = None
         self._detecting: Deferred[Any] | None = None
@@ -137,7 +146,7 @@ class MasterDialer:
             return
         leader = self._leader
         try:
-            attempt: Deferred[Any] = dial(
+            attempt: Deferred[Any] = self._dial_master(
                 leader,
                 self._receiver,
                 self._hello,
@@ -162,6 +171,10 @@ class MasterDialer:
         if not self._running or isinstance(reason.value, CancelledError):
             return
         self._attempt = None
+        if isinstance(reason.value, AuthenticationRefused) and self._refused is not None:
+            self._running = False
+            self._refused(reason.value.why)
+            return
         why = reason.value.why if isinstance(reason.value, DialFailed) else reason.getErrorMessage()
         if why != self._complained:
             # The same trouble again and again is one line in the log.

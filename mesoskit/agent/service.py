@@ -47,6 +47,7 @@ from mesoskit.model.events import (
     Stop,
 )
 from mesoskit.model.ids import PeerId
+from mesoskit.wire.auth.identity import Identity
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.exchange import Away
 from mesoskit.wire.link import CallID, Hello, Link, Refused, Taken
@@ -106,6 +107,7 @@ class AgentService(Service):
         HTTP, and native links of executors that do not come to the door.
     @param make_hands: makes what runs containers.
     @param settings: limits and times of native links.
+    @param identity: who the agent is to its master; nobody in particular where not given.
     @param port_settings: limits of the port, HTTP among them.
     @param tls: provides C{IOpenSSLServerConnectionCreator}, where TLS is taken as well.
     @param stopped: called once, with a reason and an exit status, where the agent ends by
@@ -129,6 +131,7 @@ class AgentService(Service):
         *,
         make_hands: MakeHands = launcher_hands,
         settings: StreamSettings | None = None,
+        identity: Identity | None = None,
         port_settings: PortSettings | None = None,
         tls: Any = None,
         stopped: Callable[[str, int], None] | None = None,
@@ -171,7 +174,16 @@ class AgentService(Service):
         )
         detector = StandaloneMaster(master) if isinstance(master, str) else master
         pulse = self.door.factory.pulse
-        self._dialer = MasterDialer(reactor, detector, self, hello, settings=settings, pulse=pulse)
+        self._dialer = MasterDialer(
+            reactor,
+            detector,
+            self,
+            hello,
+            settings=settings,
+            pulse=pulse,
+            identity=identity,
+            refused=self._refused,
+        )
         self.hands = make_hands(reactor, options, self._tell)
         perform = self.hands.perform
         self._perform: dict[type, Callable[[Any], None]] = {
@@ -339,6 +351,14 @@ class AgentService(Service):
         """Return the host of the master that there is a link to, or L{None}."""
         link = None if self.state.master is None else self._links.get(self.state.master)
         return None if link is None else link.peer.rpartition(":")[0] or link.peer
+
+    def _refused(self, why: str) -> None:
+        """The master does not believe that the agent is who it says; as Mesos' it ends then."""
+        self._dialer.stop()
+        if self._stopped is None:
+            self.log.error("{why}", why=why)
+        else:
+            self._stopped(why, 1)
 
     def metrics(self) -> dict[str, float]:
         """Return what C{/metrics/snapshot} shows of this agent."""

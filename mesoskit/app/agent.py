@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
+from mesoskit.app import authentication
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -54,6 +55,7 @@ FLAGS = Flags(
     [
         *common_flags(5051),
         Flag("master", text, None, "Where the master is: host:port.", required=True),
+        *authentication.AGENT_FLAGS,
         Flag(
             "work_dir",
             text,
@@ -161,6 +163,8 @@ def make_agent(
         client_endpoint(reactor, values.master)
     except EndpointError as error:
         raise StartError(f"--master: {error}") from None
+    port = values.port if values.advertise_port is None else values.advertise_port
+    identity = authentication.identity(values, f"slave(1)@{advertised_ip(values)}:{port}")
     work_dir = directory("work_dir", values.work_dir)
     runtime_dir = directory("runtime_dir", values.runtime_dir or runtime_path(work_dir), own=True)
     ip = advertised_ip(values)
@@ -196,6 +200,7 @@ def make_agent(
         SQLiteStore(work_dir / "checkpoints.sqlite", full=False),
         values.master,
         endpoints(values),
+        identity=identity,
         stopped=stopped,
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mesoskit.app import authentication
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -73,6 +74,7 @@ FLAGS = Flags(
     [
         *common_flags(5050),
         Flag("work_dir", text, None, "Where the registry is kept.", required=True, is_path=True),
+        *authentication.MASTER_FLAGS,
         Flag("cluster", text, None, "A name of the cluster for people."),
         Flag(
             "registry",
@@ -194,7 +196,9 @@ def make_master(
     from mesoskit.allocator.hierarchical import HierarchicalAllocator
     from mesoskit.master.options import MasterOptions
     from mesoskit.master.service import MasterService
+    from mesoskit.wire.settings import StreamSettings
 
+    admission = authentication.admission(values)
     work_dir = directory("work_dir", values.work_dir)
     ip = advertised_ip(values)
     options = MasterOptions(
@@ -225,6 +229,8 @@ def make_master(
         registry(values, work_dir),
         endpoints(values),
         allocator=HierarchicalAllocator(allocator_options(values)),
+        settings=StreamSettings(settle_timeout=values.authentication_v0_timeout),
+        admission=admission,
         stopped=stopped,
         flags=values.shown,
     )

@@ -42,11 +42,22 @@ async def execute(request: Request, reactor: Any, signalled: "Deferred[int]") ->
     @param signalled: fires with the number of a signal that wants it to end.
     """
     from mesoskit.cli.execution import Execution
-    from mesoskit.driver import Framework
+    from mesoskit.driver import Credential, CredentialError, Framework
 
     execution = Execution(request, reactor, say, hint)
+    credential = None
     try:
-        framework = Framework(reactor, request.master, request.framework, scheduler=execution)
+        if request.secret is not None:
+            credential = Credential(request.framework.principal, request.secret)
+        framework = Framework(
+            reactor,
+            request.master,
+            request.framework,
+            scheduler=execution,
+            credential=credential,
+        )
+    except CredentialError as error:
+        return wrong(FLAGS.command, f"--principal and --secret: {error}")
     except ValueError as error:
         return wrong(FLAGS.command, f"--master: {error}")
     signalled.addCallback(lambda number: execution.interrupt(128 + number))

@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from mesoskit.cli import report
 from mesoskit.cli.request import Request
-from mesoskit.driver import Framework, FrameworkError, Offer, Scheduler
+from mesoskit.driver import AuthenticationFailed, Framework, FrameworkError, Offer, Scheduler
 from mesoskit.messages.mesos_pb2 import Offer as OfferMessage
 from mesoskit.messages.mesos_pb2 import TaskInfo, TaskState, TaskStatus
 from mesoskit.model.resource_key import ResourceKey
@@ -70,8 +70,6 @@ class Execution(Scheduler):
     def subscribed(self, framework: Framework) -> None:
         """The master knows us."""
         self._say(f"Subscribed with ID {framework.id}")
-        if self._request.has_secret:
-            self._hint("The master asked for no authentication: --secret was not used")
 
     def disconnected(self, framework: Framework, why: str) -> None:
         """The driver comes back by itself."""
@@ -101,7 +99,10 @@ class Execution(Scheduler):
 
     def error(self, framework: Framework, error: FrameworkError) -> None:
         """The master wants nothing of us."""
-        self._hint(f"Received an ERROR event: {error}")
+        if isinstance(error, AuthenticationFailed):
+            self._hint(str(error))
+        else:
+            self._hint(f"Received an ERROR event: {error}")
         self._finish(1)
 
     # What follows

@@ -7,7 +7,7 @@ Flags, defaults and what may stand with what are those of C{mesos-execute}
 import json
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from google.protobuf.message import Message
@@ -161,7 +161,13 @@ FLAGS: Final = Flags(
             "More capabilities of the framework, separated by commas: GPU_RESOURCES.",
         ),
         Flag("principal", text, None, "Who the framework is."),
-        Flag("secret", text, None, "What proves it.", secret=True),
+        Flag(
+            "secret",
+            text,
+            None,
+            "What proves it: better file:///path, for others can read command lines.",
+            secret=True,
+        ),
         Flag("containerizer", only("mesos"), "mesos", "Only mesos is there."),
         Flag("content_type", only("protobuf"), "protobuf", "Only protobuf is there."),
         Flag("hadoop", text, "hadoop", "Only of use with --package."),
@@ -186,7 +192,7 @@ class Request:
     @ivar tasks: one task, or those of a group.
     @ivar executor: of a group; L{None} for one task.
     @ivar kill_after: seconds of running after which a task is killed, or L{None}.
-    @ivar has_secret: whether a secret was given.
+    @ivar secret: what proves that C{framework.principal} asks, or L{None}.
     """
 
     master: str
@@ -194,7 +200,7 @@ class Request:
     tasks: tuple[TaskInfo, ...]
     executor: ExecutorInfo | None
     kill_after: float | None
-    has_secret: bool = False
+    secret: str | None = field(default=None, repr=False)
 
     @property
     def required(self) -> Resources:
@@ -230,7 +236,7 @@ def read(arguments: Sequence[str]) -> Request:
         tasks,
         executor,
         values.kill_after,
-        values.secret is not None,
+        values.secret,
     )
 
 

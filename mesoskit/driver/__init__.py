@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mesoskit.driver.connection import Backoff
     from mesoskit.driver.environment import ExecutorEnvironment, NoAgent
     from mesoskit.driver.errors import (
+        AuthenticationFailed,
         DriverError,
         FrameworkError,
         FrameworkStopped,
@@ -65,14 +66,15 @@ if TYPE_CHECKING:
     )
     from mesoskit.model.resources import Resources
     from mesoskit.model.tasks import Reason, TaskState
+    from mesoskit.wire.auth.credentials import Credential, CredentialError
     from mesoskit.wire.link import CallRefused, LinkLost
 
 _HOMES = {
     "mesoskit.driver.builders": "command_info command_task create destroy executor_info labels"
     " launch_group new_task_id reserve resources task unreserve variables",
     "mesoskit.driver.connection": "Backoff",
-    "mesoskit.driver.errors": "DriverError FrameworkError FrameworkStopped NotEnough"
-    " NotSubscribed OfferGone TaskDropped TaskEnded TaskFailed TaskGone TaskIdInUse"
+    "mesoskit.driver.errors": "AuthenticationFailed DriverError FrameworkError FrameworkStopped"
+    " NotEnough NotSubscribed OfferGone TaskDropped TaskEnded TaskFailed TaskGone TaskIdInUse"
     " TaskInvalid TaskKilled TaskLost TaskUnreachable",
     "mesoskit.driver.environment": "ExecutorEnvironment NoAgent",
     "mesoskit.driver.executor": "Executor IExecutor",
@@ -88,15 +90,19 @@ _HOMES = {
     " HealthCheck Resource TaskInfo TaskStatus",
     "mesoskit.model.resources": "Resources",
     "mesoskit.model.tasks": "Reason TaskState",
+    "mesoskit.wire.auth.credentials": "Credential CredentialError",
     "mesoskit.wire.link": "CallRefused LinkLost",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "AuthenticationFailed",
     "Backoff",
     "CallRefused",
     "CommandInfo",
     "ContainerInfo",
+    "Credential",
+    "CredentialError",
     "DriverError",
     "DriverSettings",
     "Executor",

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mesoskit.driver.alarms import Alarms
+from mesoskit.wire.auth.identity import AuthenticationRefused
 from mesoskit.wire.link import Link, Receiver, Refused
 
 Dial = Callable[[Receiver], "Deferred[Link]"]
@@ -54,8 +55,12 @@ class Owner(Protocol):
         """The link is gone; another one is on its way unless the owner stopped it."""
         ...
 
-    def unreachable(self, why: str) -> None:
-        """An attempt has failed; another one follows."""
+    def unreachable(self, why: str, refused: bool) -> None:
+        """
+        An attempt has failed; another one follows unless the owner stopped it.
+
+        @param refused: whether that is because the peer does not believe who we are.
+        """
         ...
 
 
@@ -198,7 +203,11 @@ class Connection:
             return
         self._dialling = self._ear = None
         ear.forget()
-        self.owner.unreachable(reason.getErrorMessage())
+        error = reason.value
+        if isinstance(error, AuthenticationRefused):
+            self.owner.unreachable(error.why, True)
+        else:
+            self.owner.unreachable(reason.getErrorMessage(), False)
         self._later()
 
     def _linked(self, link: Link) -> None:

@@ -17,6 +17,13 @@ class FrameworkError(DriverError):
     """
 
 
+class AuthenticationFailed(FrameworkError):
+    """
+    The master does not believe that the framework is who it says, or wants a credential where
+    the framework has none.
+    """
+
+
 class FrameworkStopped(DriverError):
     """The framework's service was stopped; what was waited for is not observed any more."""
 

@@ -299,7 +299,7 @@ class ExecutorDriver:
         else:
             self._alone(f"the agent is gone: {why}")
 
-    def unreachable(self, why: str) -> None:
+    def unreachable(self, why: str, refused: bool) -> None:
         """An attempt has failed; the time for all of them is limited."""
 
     def _alone(self, why: str) -> None:

@@ -23,7 +23,7 @@ from mesoskit.driver.errors import (
     OfferGone,
 )
 from mesoskit.driver.handles import TaskHandle
-from mesoskit.driver.masters import Master, dialler
+from mesoskit.driver.masters import Master, credential_of, dialler, principal_of
 from mesoskit.driver.offers import Offer, OfferBook, OfferStream
 from mesoskit.driver.receipts import Receipt, Receipts
 from mesoskit.driver.reconciliation import Reconciler
@@ -41,6 +41,7 @@ from mesoskit.messages.mesos_pb2 import (
     TaskStatus,
 )
 from mesoskit.messages.scheduler_pb2 import Call, Event, OfferConstraints
+from mesoskit.wire.auth.credentials import Credential
 from mesoskit.wire.link import Link, LinkLost
 
 _DEFAULTS: Final = DriverSettings()
@@ -73,6 +74,7 @@ class Framework(Verbs, Service):
         offer_constraints: OfferConstraints | None = None,
         failover: bool | None = None,
         id_file: str | Path | None = None,
+        credential: Credential | str | Path | None = None,
         capabilities: bool = True,
         settings: DriverSettings = _DEFAULTS,
         dial: Dial | None = None,
@@ -82,7 +84,8 @@ class Framework(Verbs, Service):
         Prepare; nothing happens before the service starts, or L{offers} or L{run} is called.
 
         Raises L{EndpointError<mesoskit.wire.endpoints.EndpointError>} where C{master} names
-        no place, and L{TypeError} where C{scheduler} provides no C{IScheduler}.
+        no place, L{TypeError} where C{scheduler} provides no C{IScheduler}, and
+        L{CredentialError<mesoskit.wire.auth.credentials.CredentialError>}.
 
         @param master: where the master is; see L{mesoskit.driver.masters}.
         @param info: its name at least; what is left open is filled in.
@@ -95,6 +98,8 @@ class Framework(Verbs, Service):
             where C{info} says nothing. By default: where C{info} has an id or a
             C{failover_timeout}, or C{id_file} is given.
         @param id_file: where the id is kept from run to run.
+        @param credential: what proves to the master who the framework is, or the path of a file of
+            it, which is read again when it has changed.
         @param capabilities: whether the driver's own capabilities are asked for where C{info}
             names none.
         @param dial: dials the master in place of C{master}; for tests.
@@ -105,6 +110,8 @@ class Framework(Verbs, Service):
         kept_in = None if id_file is None else Path(id_file)
         self.keeps_id = identity.keeps_id(info, kept_in, failover)
         self._capabilities = capabilities
+        secret = credential_of(credential)
+        self._principal = principal_of(secret)
         if scheduler is not None and not IScheduler.providedBy(scheduler):
             raise TypeError(
                 f"{scheduler!r} does not provide IScheduler; a subclass of Scheduler would"
@@ -116,11 +123,11 @@ class Framework(Verbs, Service):
         self._alarms = alarms = Alarms(reactor)
         self._subscription = Subscription(
             self,
-            identity.complete(info, settings, self.keeps_id, capabilities),
+            identity.complete(info, settings, self.keeps_id, capabilities, self._principal),
             kept_in,
             settings,
             alarms,
-            dialler(reactor, master) if dial is None else dial,
+            dialler(reactor, master, secret, settings) if dial is None else dial,
             chance,
         )
         self._subscription.suppressed = tuple(suppressed_roles)
@@ -398,7 +405,9 @@ class Framework(Verbs, Service):
 
         @param suppressed_roles: L{None} leaves them as they are.
         """
-        full = identity.complete(info, self._settings, self.keeps_id, self._capabilities)
+        full = identity.complete(
+            info, self._settings, self.keeps_id, self._capabilities, self._principal
+        )
         full.id.value = self.id
         subscription = self._subscription
         suppressed = (
@@ -465,13 +474,13 @@ class Framework(Verbs, Service):
         if told:
             self._tell("disconnected", why)
 
-    def is_refused(self, why: str) -> None:
+    def is_refused(self, why: str, kind: type[FrameworkError] = FrameworkError) -> None:
         """The master has ended the framework."""
-        self._error = error = FrameworkError(why)
+        self._error = error = kind(why)
         self.log.error("framework {id} was ended by its master: {why}", id=self.id, why=why)
         self._alarms.clear()
-        self._end(lambda: FrameworkError(why), lambda: FrameworkError(why))
-        self._over.fail(lambda: FrameworkError(why))
+        self._end(lambda: kind(why), lambda: kind(why))
+        self._over.fail(lambda: kind(why))
         self._tell("error", error)
 
     def event(self, event: Event) -> None:

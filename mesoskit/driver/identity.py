@@ -34,7 +34,11 @@ def keeps_id(info: FrameworkInfo, id_file: Path | None, failover: bool | None) -
 
 
 def complete(
-    info: FrameworkInfo, settings: DriverSettings, keeps: bool, capabilities: bool
+    info: FrameworkInfo,
+    settings: DriverSettings,
+    keeps: bool,
+    capabilities: bool,
+    principal: str | None = None,
 ) -> FrameworkInfo:
     """
     Return a copy with what was left open filled in: user and host name as Mesos' driver does,
@@ -44,6 +48,7 @@ def complete(
     of 0) or the agent's (C{checkpoint} not set). They hold here only where they were asked for.
 
     @param capabilities: whether to add L{CAPABILITIES} to a framework that has none.
+    @param principal: who proves to be the framework, where it names nobody.
     """
     full = FrameworkInfo()
     full.CopyFrom(info)
@@ -55,6 +60,8 @@ def complete(
         full.checkpoint = True
     if not full.HasField("failover_timeout"):
         full.failover_timeout = settings.failover_timeout if keeps else settings.blip_timeout
+    if principal is not None and not full.HasField("principal"):
+        full.principal = principal
     if capabilities and not full.capabilities:
         for kind in CAPABILITIES:
             full.capabilities.add().type = kind

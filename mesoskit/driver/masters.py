@@ -5,16 +5,23 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable
 from itertools import cycle
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.python.failure import Failure
 
 from mesoskit import __version__
 from mesoskit.driver.connection import Dial
+from mesoskit.driver.settings import DriverSettings
+from mesoskit.wire.auth.admission import UNAUTHENTICATED
+from mesoskit.wire.auth.authenticatee import Authenticatee
+from mesoskit.wire.auth.credentials import Credential, PrivateFile, credential_file
+from mesoskit.wire.auth.identity import AuthenticationRefused, Identity
 from mesoskit.wire.endpoints import EndpointError, client_endpoint
 from mesoskit.wire.link import Hello, Link, Receiver
-from mesoskit.wire.stream import dial
+from mesoskit.wire.stream import DialFailed, dial
 
 Place = str | IStreamClientEndpoint
 """C{"127.0.0.1:5050"}, an endpoint string of Twisted's, or an endpoint."""
@@ -40,6 +47,8 @@ class NoLeader(Exception):
     """The detector says that no master leads."""
 
 
+_DEFAULTS: Final = DriverSettings()
+
 MASTER_ROLE: Final = 1
 FRAMEWORK_ROLE: Final = 3
 SOFTWARE: Final = f"mesoskit/{__version__}"
@@ -50,21 +59,72 @@ def hello() -> Hello:
     return Hello(FRAMEWORK_ROLE, SOFTWARE, instance=secrets.token_hex(8))
 
 
-def dialler(reactor: Any, master: Master) -> Dial:
+Secret = Credential | PrivateFile[Credential]
+"""A credential, or a file of it that may change."""
+
+
+def credential_of(given: Credential | str | Path | None) -> Secret | None:
+    """
+    Return what a framework's author means by a credential, where it is a path too.
+
+    Raises L{CredentialError<mesoskit.wire.auth.credentials.CredentialError>}.
+    """
+    return credential_file(str(given)) if isinstance(given, str | Path) else given
+
+
+def principal_of(secret: Secret | None) -> str | None:
+    """Return whose it is."""
+    return (
+        secret.current().principal
+        if isinstance(secret, PrivateFile)
+        else (None if secret is None else secret.principal)
+    )
+
+
+def dialler(
+    reactor: Any, master: Master, secret: Secret | None = None, settings: DriverSettings = _DEFAULTS
+) -> Dial:
     """
     Return what dials the master.
 
     Raises L{EndpointError<mesoskit.wire.endpoints.EndpointError>} where an address is wrong.
+    What it returns fails with
+    L{AuthenticationRefused<mesoskit.wire.auth.identity.AuthenticationRefused>} where the master
+    does not believe the credential, or wants one where there is none.
     """
     locate = _locator(reactor, master)
     ours = hello()
+    dial_as = dial if secret is None else _identity(secret, settings, ours).dial
 
     def attempt(receiver: Receiver) -> Deferred[Link]:
-        return maybeDeferred(locate).addCallback(
-            lambda place: dial(place, receiver, ours, clock=reactor, accept=[MASTER_ROLE])
+        return (
+            maybeDeferred(locate)
+            .addCallback(
+                lambda place: dial_as(place, receiver, ours, clock=reactor, accept=[MASTER_ROLE])
+            )
+            .addErrback(_wanted, secret)
         )
 
     return attempt
+
+
+def _identity(secret: Secret, settings: DriverSettings, ours: Hello) -> Identity:
+    return Identity(
+        Authenticatee(
+            secret.current if isinstance(secret, PrivateFile) else secret,
+            settings.minimum_mechanism,
+        ),
+        f"scheduler-{ours.instance}",
+        settings.authentication,
+    )
+
+
+def _wanted(reason: Failure, secret: Secret | None) -> Failure:
+    """Tell a master that wants a credential from one that is not there."""
+    error = reason.value
+    if secret is None and isinstance(error, DialFailed) and error.status == UNAUTHENTICATED:
+        raise AuthenticationRefused("the master", error.why)
+    return reason
 
 
 def _locator(reactor: Any, master: Master) -> Callable[[], Any]:

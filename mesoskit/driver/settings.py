@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from mesoskit.driver.connection import Backoff
+from mesoskit.wire.auth.identity import Patience
 
 WEEK = 7 * 24 * 3600.0
 
@@ -13,6 +14,9 @@ class DriverSettings:
     Limits and times of a framework's driver; all times are seconds.
 
     @ivar backoff: between attempts to reach a master; each wait is a random part.
+    @ivar authentication: how long proving who the framework is may take, where it has a credential.
+    @ivar minimum_mechanism: the weakest SASL mechanism that it is proved by: C{CRAM-MD5}, all that
+        Mesos' own masters know, or C{SCRAM-SHA-256}.
     @ivar subscribe_timeout: how long a master may take to answer a subscription.
     @ivar call_timeout: a master that answers none of the calls that wait for so long is left.
     @ivar missed_heartbeats: a master that sends C{HEARTBEAT} events is left after so many of
@@ -38,6 +42,8 @@ class DriverSettings:
     """
 
     backoff: Backoff = field(default_factory=Backoff)
+    authentication: Patience = field(default_factory=Patience)
+    minimum_mechanism: str = "CRAM-MD5"
     subscribe_timeout: float = 30.0
     call_timeout: float = 60.0
     missed_heartbeats: int = 5

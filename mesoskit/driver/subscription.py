@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from mesoskit.driver import calls, identity
 from mesoskit.driver.alarms import Alarms
 from mesoskit.driver.connection import Connection, Dial
-from mesoskit.driver.errors import NotSubscribed
+from mesoskit.driver.errors import AuthenticationFailed, FrameworkError, NotSubscribed
 from mesoskit.driver.settings import DriverSettings
 from mesoskit.messages.mesos_pb2 import FrameworkInfo, MasterInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event, OfferConstraints
@@ -42,7 +42,7 @@ class Subscriber(Protocol):
         """The master said something else."""
         ...
 
-    def is_refused(self, why: str) -> None:
+    def is_refused(self, why: str, kind: type[FrameworkError] = ...) -> None:
         """The master will not have the framework. Nothing follows."""
         ...
 
@@ -185,9 +185,11 @@ class Subscription:
             self.log.info("framework {id} lost its master: {why}", id=self.id, why=why)
         self._owner.is_unsubscribed(why, link is not None)
 
-    def unreachable(self, why: str) -> None:
+    def unreachable(self, why: str, refused: bool) -> None:
         """No master was reached; say so once, not at every attempt."""
-        if why != self._unheard:
+        if refused:
+            self._end(why, AuthenticationFailed)
+        elif why != self._unheard:
             self._unheard = why
             self.log.warn("no master: {why}", why=why)
 
@@ -213,10 +215,10 @@ class Subscription:
             return f"{why}; without {self._id_file}, where its id is kept, it is another one"
         return why
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: str, kind: type[FrameworkError] = FrameworkError) -> None:
         self._connection.stop()
         self.unlinked(why)
-        self._owner.is_refused(why)
+        self._owner.is_refused(why, kind)
 
     def _subscribed(self, subscribed: Event.Subscribed) -> None:
         known = self.id

@@ -44,9 +44,13 @@ from mesoskit.model.events import (
 )
 from mesoskit.model.ids import Ids, PeerId
 from mesoskit.model.validation_call import validate_scheduler_call
+from mesoskit.wire.auth.admission import Admission
+from mesoskit.wire.auth.authenticator import Authenticator
+from mesoskit.wire.auth.checkers import nobody
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.exchange import Away
 from mesoskit.wire.link import CallID, Hello, Link, Refused, Taken
+from mesoskit.wire.plan import Settle
 from mesoskit.wire.port import PortFactory, PortSettings
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.stream import StreamFactory
@@ -79,6 +83,8 @@ class MasterService(Service):
     @param endpoints: where to listen, as L{mesoskit.wire.endpoints.server_endpoint} reads it.
     @param allocator: who decides on offers; Mesos' own way where none is given.
     @param settings: limits and times of native links.
+    @param admission: who comes in over native links, and as whom; all come in where it is not
+        given, and nobody is believed.
     @param port_settings: limits of the one port, HTTP among them.
     @param tls: provides C{IOpenSSLServerConnectionCreator}, where TLS is taken as well.
     @param stopped: called once, with a reason and an exit status, where the master ends by
@@ -105,6 +111,7 @@ class MasterService(Service):
         *,
         allocator: IAllocator | None = None,
         settings: StreamSettings | None = None,
+        admission: Settle | None = None,
         port_settings: PortSettings | None = None,
         tls: Any = None,
         stopped: Callable[[str, int], None] | None = None,
@@ -133,6 +140,7 @@ class MasterService(Service):
             clock=self._clock,
             accept=_ACCEPTED_ROLES,
             settings=settings,
+            settle=admission or Admission(Authenticator(nobody())),
         )
         self.schedulers = SchedulerCarrier(
             self,

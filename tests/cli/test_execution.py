@@ -102,12 +102,6 @@ class ReportTests(Case):
         self.result("--name=t", "--command=true")
         self.assertEqual(len(self.cluster.master.frameworks), 0)
 
-    def test_secret_that_nobody_asked_for(self) -> None:
-        self.result("--name=t", "--command=true", "--principal=p", "--secret=s")
-        self.assertEqual(
-            self.hinted, ["The master asked for no authentication: --secret was not used"]
-        )
-
     def test_two_at_once_do_not_disturb_each_other(self) -> None:
         first = self.start("--name=a", "--command=sleep 2")
         second = self.another("--name=b", "--command=sleep 1")

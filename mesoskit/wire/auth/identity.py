@@ -22,10 +22,13 @@ REFUSED: Final = "Master refused authentication"
 
 
 class AuthenticationRefused(DialFailed):
-    """The peer does not believe our credential: dialling again with the same leads nowhere."""
+    """
+    The peer does not believe our credential, or wants one and we have none: dialling again with
+    the same leads nowhere.
+    """
 
-    def __init__(self, endpoint: str) -> None:
-        super().__init__(endpoint, REFUSED, 401)
+    def __init__(self, endpoint: str, why: str = REFUSED) -> None:
+        super().__init__(endpoint, why, 401)
 
 
 @dataclass(slots=True, frozen=True)
