@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from twisted.trial.unittest import TestCase
@@ -35,6 +36,8 @@ TWISTD = str(BIN / "twistd")
 TWIST = str(BIN / "twist")
 
 Flags = Mapping[str, object]
+
+_NONE: Flags = MappingProxyType({})
 
 _given: set[int] = set()
 
@@ -229,7 +232,7 @@ class Cluster:
         assert self._master is not None
         return self._master
 
-    async def start(self, agents: int = 1, master: Flags = {}, agent: Flags = {}) -> None:  # noqa: B006
+    async def start(self, agents: int = 1, master: Flags = _NONE, agent: Flags = _NONE) -> None:
         """Start a master and agents C{a0}, C{a1} …, and wait until they know each other."""
         self.make_master(master).start()
         for number in range(agents):
@@ -237,14 +240,14 @@ class Cluster:
         await self.master.ready()
         await self.registered()
 
-    def make_master(self, flags: Flags = {}) -> MasterDaemon:  # noqa: B006
+    def make_master(self, flags: Flags = _NONE) -> MasterDaemon:
         """Prepare the master; times are short ones."""
         self._master = MasterDaemon(
             "mesos-master", self.directory / "m", {"allocation_interval": "200ms", **flags}
         )
         return self._master
 
-    def make_agent(self, name: str, flags: Flags = {}) -> AgentDaemon:  # noqa: B006
+    def make_agent(self, name: str, flags: Flags = _NONE) -> AgentDaemon:
         """Prepare an agent; times are short ones."""
         short: dict[str, object] = {
             "master": self.master.address,
@@ -271,9 +274,14 @@ class Cluster:
                     raise AssertionError(f"an agent ended:\n{agent.log()}")
             try:
                 known = await asking.metrics(self.master.port)
+                if known["master/slaves_active"] != wanted:
+                    return False
+                # The agents have to have heard of it too, and written their ids down.
+                running = [agent for agent in self.agents.values() if agent.running]
+                theirs = [await asking.metrics(agent.port) for agent in running]
             except Exception:
-                return False  # the master is not there yet
-            return bool(known["master/slaves_active"] == wanted)
+                return False  # somebody is not there yet
+            return all(one["slave/registered"] for one in theirs)
 
         await until_async(f"{wanted} agents registered", active, seen=self.logs)
 

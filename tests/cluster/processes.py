@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -62,8 +63,6 @@ def described(found: list[int]) -> str:
 
 def launcher_of(runtime_dir: Path) -> int | None:
     """Return the pid of the launcher that an agent's runtime directory records."""
-    import json
-
     with suppress(OSError, ValueError, KeyError):
         pid = int(json.loads((runtime_dir / "launcher" / "launcher.json").read_text())["pid"])
         return pid if alive(pid) else None

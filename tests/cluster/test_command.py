@@ -63,6 +63,8 @@ class CommandTests(SharedCluster):
         self.assertEqual((where / "stdout").read_text(), "hi\n")
         self.assertEqual((where / "stderr").read_text(), "err\n")
         self.assertEqual(where.resolve().name, last.container_status.container_id.value)
+        slaves = where.parents[6]
+        self.assertEqual((slaves / "latest").resolve().name, last.agent_id.value)
         ledger.balance()
         await cluster.acknowledged()
 
