@@ -23,6 +23,7 @@ class Ledger:
 
     @ivar actives: the clients that are to be offered resources.
     @ivar free: the agents with anything free, offerable or not.
+    @ivar held: the scalars that clients hold, on all agents together, by name.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Ledger:
         self.roles: dict[str, Role] = {}
         self.actives: dict[Client, None] = {}
         self.free: dict[Agent, None] = {}
+        self.held: dict[str, int] = {}
 
     # Frameworks and their clients.
 
@@ -139,6 +141,9 @@ class Ledger:
             agent.free = agent.free - resources
             if not agent.free:
                 self.free.pop(agent, None)
+        total = self.held
+        for name, amount in amounts.items():
+            total[name] = total.get(name, 0) + amount
         client.role.sorter.allocated(client.framework.id, amounts)
         self.role_sorter.allocated(client.role.name, amounts)
 
@@ -171,6 +176,9 @@ class Ledger:
         else:
             agent.free = agent.free + resources
         self.free[agent] = None
+        total = self.held
+        for name, amount in amounts.items():
+            total[name] -= amount
         client.role.sorter.unallocated(client.framework.id, amounts)
         self.role_sorter.unallocated(client.role.name, amounts)
 
@@ -264,6 +272,9 @@ class Ledger:
         elif agent.held.pop(client, None):
             client.holds -= 1
         after = agent.held.get(client, (Resources.EMPTY, {}))[1]
+        for kind in {*before, *after}:
+            change = after.get(kind, 0) - before.get(kind, 0)
+            self.held[kind] = self.held.get(kind, 0) + change
         role_after = self._role_holding(agent, role)
         for sorter, name, old, new in (
             (role.sorter, client.framework.id, before, after),

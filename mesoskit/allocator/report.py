@@ -69,10 +69,7 @@ def _of_agent(rhythm: Rhythm, client: Client, agent: Agent) -> tuple[Reason, flo
 def metrics(ledger: Ledger, rhythm: Rhythm) -> dict[str, float]:
     """Return gauges and counters by the names of C{src/master/allocator/mesos/metrics.cpp}."""
     held = dict.fromkeys(_ALWAYS_SHOWN, 0)
-    for agent in ledger.agents.values():
-        for _, amounts in agent.held.values():
-            for name, amount in amounts.items():
-                held[name] = held.get(name, 0) + amount
+    held.update((name, amount) for name, amount in ledger.held.items() if amount)
     totals = ledger.pool.totals
     result: dict[str, float] = {
         "allocator/event_queue_dispatches": 0,
@@ -98,6 +95,7 @@ def audit(options: Options, ledger: Ledger) -> list[str]:
     """Return what in the books contradicts itself: nothing, if all is well."""
     wrong = []
     totals: dict[str, int] = {}
+    held: dict[str, int] = dict.fromkeys(ledger.held, 0)
     holds: dict[Client, int] = {}
     for agent in ledger.agents.values():
         wrong += _audit_agent(agent)
@@ -105,8 +103,12 @@ def audit(options: Options, ledger: Ledger) -> list[str]:
             wrong.append(f"agent {agent.id} is not where agents with {agent.free} free belong")
         for client in agent.held:
             holds[client] = holds.get(client, 0) + 1
+            for name, amount in agent.held[client][1].items():
+                held[name] = held.get(name, 0) + amount
         for name, amount in agent.totals.items():
             totals[name] = totals.get(name, 0) + amount
+    if held != ledger.held:
+        wrong.append(f"all agents hold {held}, the books say {ledger.held}")
     if totals != ledger.pool.totals:
         wrong.append(f"the pool has {ledger.pool.totals}, all agents {totals}")
     if any(not client.active for client in ledger.actives):

@@ -6,6 +6,7 @@ volumes) is there and 0, so that dashboards made for Mesos find what they look f
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -61,12 +62,13 @@ def metrics(state: "MasterState") -> dict[str, float]:
     shown.update((f"master/{name}", float(n)) for name, n in state.counters.named().items())
     shown.update(_frameworks(state))
     shown.update(_agents(state))
-    shown.update(_resources(state))
+    allocator = state.allocator.metrics()
+    shown.update(_resources(state, allocator))
     shown.update(_tasks(state))
     shown.update(_operations(state))
     for framework in state.frameworks.values():
         shown.update(_framework(framework))
-    shown.update((name, float(value)) for name, value in state.allocator.metrics().items())
+    shown.update((name, float(value)) for name, value in allocator.items())
     return shown
 
 
@@ -95,19 +97,41 @@ def _agents(state: "MasterState") -> dict[str, float]:
     }
 
 
-def _resources(state: "MasterState") -> dict[str, float]:
+def _resources(state: "MasterState", allocator: Mapping[str, float]) -> dict[str, float]:
     agents = list(state.agents.values())
     total = Resources.sum(agent.total for agent in agents)
-    used = Resources.sum(_held(agents))
+    used = _used(state, agents, total, allocator)
     shown: dict[str, float] = {}
     for infix, part in (("", Resources.non_revocable), ("_revocable", Resources.revocable)):
-        all_of_it, taken = part(total), part(used)
+        all_of_it = part(total)
         for name in _SCALARS:
-            has, uses = all_of_it.scalar(name), taken.scalar(name)
+            has, uses = all_of_it.scalar(name), used[infix, name]
             shown[f"master/{name}{infix}_total"] = from_thousandths(has)
             shown[f"master/{name}{infix}_used"] = from_thousandths(uses)
             shown[f"master/{name}{infix}_percent"] = uses / has if has else 0.0
     return shown
+
+
+def _used(
+    state: "MasterState", agents: list[Agent], total: Resources, allocator: Mapping[str, float]
+) -> dict[tuple[str, str], int]:
+    """
+    Return the thousandths that tasks and executors hold, by C{""} or C{"_revocable"} and name.
+
+    What frameworks hold and are offered together is a number that the allocator keeps. Where
+    that tells nothing of what is revocable or held several times over, tasks are added up.
+    """
+    prefix, suffix = "allocator/mesos/resources/", "/offered_or_allocated"
+    known = [allocator.get(f"{prefix}{name}{suffix}") for name in _SCALARS]
+    if total.revocable() or total.shared() or None in known:
+        held = Resources.sum(_held(agents))
+        parts = (("", held.non_revocable()), ("_revocable", held.revocable()))
+        return {(infix, name): part.scalar(name) for infix, part in parts for name in _SCALARS}
+    offered = Resources.sum(offer.resources for offer in state.offers.values())
+    found = {("_revocable", name): 0 for name in _SCALARS}
+    for name, amount in zip(_SCALARS, known, strict=True):
+        found["", name] = round((amount or 0.0) * 1000) - offered.scalar(name)
+    return found
 
 
 def _held(agents: list[Agent]) -> list[Resources]:

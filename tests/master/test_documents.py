@@ -45,6 +45,19 @@ class Looking(ClusterMachine):
         for document in seen:
             json.loads(document)
 
+    @invariant()
+    def used_resources_are_those_of_tasks_and_executors(self) -> None:
+        state = self.bench.state
+        shown = state.metrics()
+        for name in ("cpus", "mem", "disk", "gpus"):
+            used = sum(
+                part.scalar(name)
+                for agent in state.agents.values()
+                for roles in agent.used().values()
+                for part in roles.values()
+            )
+            assert round(shown[f"master/{name}_used"] * 1000) == used
+
 
 class DocumentTests(SynchronousTestCase):
     """What is read while things change."""
