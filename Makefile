@@ -6,12 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 TESTS ?= tests
-# What the tests need from the system, as Debian packages; `make deps` installs them as root.
+# What the tests need from the system, as Debian packages. As root `make test` installs them once,
+# with `make deps`; tests of what is not there are skipped, and say so.
 SYSTEM_PACKAGES := gsasl sasl2-bin
 
 PROTOS := $(shell find protocols -name '*.proto' 2>/dev/null)
 INSTALLED := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
+SYSTEM := $(VENV)/.system
 
 # Where clients that others wrote are installed, for tests.interop.
 INTEROP := .venv-interop
@@ -69,8 +71,12 @@ format: $(COMPILED)
 types: $(COMPILED)
 	$(BIN)/mypy
 
+$(SYSTEM): $(COMPILED) Makefile
+	@[ `id -u` -ne 0 ] || $(MAKE) --no-print-directory deps || echo 'Going on without.'
+	@touch $@
+
 # A coroutine that nobody awaited is an error, not a remark.
-trial: $(COMPILED)
+trial: $(COMPILED) $(SYSTEM)
 	PYTHONWARNINGS=error::RuntimeWarning $(BIN)/python -m twisted.trial -j$(JOBS) $(TESTS)
 
 soak: $(COMPILED)
@@ -85,6 +91,7 @@ deps:
 	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	[ -n "$$missing" ] || exit 0; \
 	command -v apt-get >/dev/null || { echo "Please install:$$missing"; exit 1; }; \
+	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get install --yes --no-install-recommends $$missing || { \
 	  apt-get update && apt-get install --yes --no-install-recommends $$missing; }
 
