@@ -198,6 +198,12 @@ def _reopen(descriptor: int) -> int:
 
 
 def browse(place: Attached, path: str) -> list[dict[str, Any]] | None:
+    """Return the entries of a directory as C{/files/browse} shows them, as L{listed} does."""
+    found = listed(place, path)
+    return None if found is None else [_entry(*one) for one in found]
+
+
+def listed(place: Attached, path: str) -> list[tuple[str, os.stat_result]] | None:
     """
     Return the entries of a directory, sorted by name; L{None}: it is no directory.
 
@@ -210,7 +216,7 @@ def browse(place: Attached, path: str) -> list[dict[str, Any]] | None:
         reading = _reopen(descriptor)
     finally:
         os.close(descriptor)
-    found: list[dict[str, Any]] = []
+    found: list[tuple[str, os.stat_result]] = []
     base = path.rstrip("/")
     try:
         with os.scandir(reading) as entries:
@@ -228,10 +234,10 @@ def browse(place: Attached, path: str) -> list[dict[str, Any]] | None:
                             os.close(inside)
                 except (OSError, NotThere, Inaccessible):
                     continue
-                found.append(_entry(f"{base}/{_shown(entry.name)}", status))
+                found.append((f"{base}/{_shown(entry.name)}", status))
     finally:
         os.close(reading)
-    return sorted(found, key=lambda one: str(one["path"]))
+    return sorted(found, key=lambda one: one[0])
 
 
 def _shown(name: str) -> str:
@@ -241,18 +247,19 @@ def _shown(name: str) -> str:
 
 def _entry(path: str, status: os.stat_result) -> dict[str, Any]:
     return {
-        "gid": _group(status.st_gid),
+        "gid": group_name(status.st_gid),
         "mode": stat.filemode(status.st_mode),
         "mtime": float(int(status.st_mtime)),
         "nlink": status.st_nlink,
         "path": path,
         "size": status.st_size,
-        "uid": _user(status.st_uid),
+        "uid": user_name(status.st_uid),
     }
 
 
 @lru_cache(maxsize=256)
-def _user(number: int) -> str:
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number of one without a name."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -260,7 +267,8 @@ def _user(number: int) -> str:
 
 
 @lru_cache(maxsize=256)
-def _group(number: int) -> str:
+def group_name(number: int) -> str:
+    """Return the name of a group, or the number of one without a name."""
     try:
         return grp.getgrgid(number).gr_name
     except KeyError:

@@ -5,15 +5,15 @@ there with and without C{/slave(1)} before them, some without only (C{src/slave/
 C{src/slave/http.cpp}). A handler's docstring is its page under C{/help}.
 """
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import orjson
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.web.server import NOT_DONE_YET, Request
 
-from mesoskit.agent import files_http, views
+from mesoskit.agent import files_http, operator_api, views
+from mesoskit.agent.measuring import measured
 from mesoskit.web import shared
 from mesoskit.web.routes import Reply, Route, RoutesResource, parameter
 from mesoskit.web.sending import Document
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 PROCESS = "slave(1)"
 """What stands before most paths: the name of the agent's libprocess actor in Mesos."""
-
-_FRESH = 1.0
 
 
 def version(service: "AgentService", request: Request) -> Reply:
@@ -78,7 +76,9 @@ def _state(state: "AgentState", master: str | None) -> Iterator[bytes]:
 def containers(service: "AgentService", request: Request) -> "Deferred[Reply]":
     """Show what runs and what it uses, an object for each executor; C{container_id} picks one."""
     container_id = parameter(request, "container_id")
-    return _measured(service, lambda: views.containers_view(service.state, container_id))
+    return measured(service).addCallback(
+        lambda _: Reply(body=views.containers_view(service.state, container_id))
+    )
 
 
 def statistics(service: "AgentService", request: Request) -> "Deferred[Reply]":
@@ -87,23 +87,7 @@ def statistics(service: "AgentService", request: Request) -> "Deferred[Reply]":
 
     The figures are those of all its processes together, not older than a second.
     """
-    return _measured(service, lambda: views.statistics_view(service.state))
-
-
-def _measured(service: "AgentService", view: Callable[[], Any]) -> "Deferred[Reply]":
-    """Look what containers use, unless somebody has just done so, and show it."""
-    usage = service.state.usage
-    newest = max((one.timestamp for one in usage.values()), default=0.0)
-    running = service.state.containers
-    looked: Deferred[Any]
-    if not running or (set(usage) >= set(running) and newest + _FRESH > service.reactor.seconds()):
-        looked = Deferred()
-        looked.callback(None)
-    else:
-        looked = service.hands.read_usage()
-        # What is told now is heard in the turn that follows.
-        looked.addCallback(lambda _: deferLater(service.reactor, 0))
-    return looked.addCallback(lambda _: Reply(body=view()))
+    return measured(service).addCallback(lambda _: Reply(body=views.statistics_view(service.state)))
 
 
 def executor(service: "AgentService", request: Request) -> int:
@@ -123,6 +107,7 @@ ROUTES: tuple[Route, ...] = (
     Route("files/read", files_http.read, prefixed=False),
     Route("files/download", files_http.download, prefixed=False),
     Route("files/debug", files_http.debug, prefixed=False),
+    Route("api/v1", operator_api.operator),
     Route("api/v1/executor", executor),
 )
 """Every endpoint; adding one is adding a row."""

@@ -100,7 +100,7 @@ def framework_view(framework: Framework) -> Json:
 def executor_view(executor: Executor) -> Json:
     """Return what is shown of an executor, with its tasks."""
     tasks = list(executor.tasks.values())
-    queued = list(_queued(executor))
+    queued = list(queued_of(executor))
     waiting = {task.id for task in queued}
     completed = list(executor.completed or ())
     held = resources_of(executor)
@@ -128,7 +128,8 @@ def executor_view(executor: Executor) -> Json:
     return view
 
 
-def _queued(executor: Executor) -> Iterator[AgentTask]:
+def queued_of(executor: Executor) -> Iterator[AgentTask]:
+    """Give the tasks that wait until their executor has subscribed."""
     for one in executor.queued:
         if isinstance(one, Group):
             yield from one.tasks

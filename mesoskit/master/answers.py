@@ -93,11 +93,6 @@ def tasks_tree(listing: Listing) -> Tree:
     }
 
 
-def operations_tree(listing: Listing) -> Tree:
-    """Return C{GetOperations}: none is ever pending here."""
-    return {"operations": Many(mesos_pb2.Operation.FromString, ())}
-
-
 def state_tree(listing: Listing) -> Tree:
     """Return C{GetState}: all of them together."""
     return {
@@ -114,7 +109,6 @@ TREES: Final[dict[str, Callable[[Listing], Tree]]] = {
     "GET_FRAMEWORKS": frameworks_tree,
     "GET_EXECUTORS": executors_tree,
     "GET_TASKS": tasks_tree,
-    "GET_OPERATIONS": operations_tree,
 }
 """Calls with big answers, by their names."""
 
@@ -259,6 +253,13 @@ def master(state: "MasterState") -> Response:
     return response
 
 
+def operations(state: "MasterState") -> Response:
+    """Answer GET_OPERATIONS: none is ever pending here."""
+    response = Response(type=Response.GET_OPERATIONS)
+    response.get_operations.SetInParent()
+    return response
+
+
 def quota(state: "MasterState") -> Response:
     """Answer GET_QUOTA: none is set."""
     response = Response(type=Response.GET_QUOTA)
@@ -284,6 +285,7 @@ MESSAGES: Final[dict[str, Callable[["MasterState"], Response]]] = {
     "GET_ROLES": roles,
     "GET_WEIGHTS": weights,
     "GET_MASTER": master,
+    "GET_OPERATIONS": operations,
     "GET_QUOTA": quota,
     "GET_MAINTENANCE_STATUS": maintenance_status,
     "GET_MAINTENANCE_SCHEDULE": maintenance_schedule,

@@ -1,0 +1,205 @@
+"""What the agent's operator API answers, made of the agent's records.
+
+Contents and order are those of C{src/slave/http.cpp} of Apache Mesos; big answers are trees
+(L{mesoskit.messages.pieces}). Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from mesoskit.agent import registration, views
+from mesoskit.agent.container import Usage
+from mesoskit.agent.frameworks import AgentTask, Executor, Framework, Kind
+from mesoskit.messages import codec
+from mesoskit.messages.agent_pb2 import Call, Response
+from mesoskit.messages.mesos_pb2 import ContainerStatus, ResourceStatistics
+from mesoskit.messages.pieces import Many, Tree
+from mesoskit.model.ids import ContainerId
+from mesoskit.model.resources import POST
+
+if TYPE_CHECKING:
+    from mesoskit.agent.state import AgentState
+
+
+def _frameworks(state: AgentState) -> list[Framework]:
+    return [*state.frameworks.values(), *state.completed_frameworks.values()]
+
+
+def _executors(state: AgentState) -> Iterator[Executor]:
+    for framework in _frameworks(state):
+        yield from framework.executors.values()
+        yield from framework.completed
+
+
+# The answers that may be big.
+
+
+def frameworks_tree(state: AgentState) -> Tree:
+    """Return C{GetFrameworks}."""
+    return {
+        "frameworks": Many(framework_message, list(state.frameworks.values())),
+        "completed_frameworks": Many(framework_message, list(state.completed_frameworks.values())),
+    }
+
+
+def executors_tree(state: AgentState) -> Tree:
+    """Return C{GetExecutors}, command tasks' own among them."""
+    frameworks = _frameworks(state)
+    live = [one for framework in frameworks for one in framework.executors.values()]
+    completed = [one for framework in frameworks for one in framework.completed]
+    return {
+        "executors": Many(executor_message, live),
+        "completed_executors": Many(executor_message, completed),
+    }
+
+
+def tasks_tree(state: AgentState) -> Tree:
+    """
+    Return C{GetTasks}.
+
+    Queued are those whose executor has not subscribed, terminated those that have ended and
+    whose last update is not acknowledged.
+    """
+    executors = list(_executors(state))
+    queued = [task for one in executors for task in views.queued_of(one)]
+    waiting = set(map(id, queued))
+    taken = [task for one in executors for task in one.tasks.values() if id(task) not in waiting]
+    return {
+        "pending_tasks": Many(AgentTask.to_message, ()),
+        "queued_tasks": Many(AgentTask.to_message, queued),
+        "launched_tasks": Many(AgentTask.to_message, [one for one in taken if not one.terminal]),
+        "terminated_tasks": Many(AgentTask.to_message, [one for one in taken if one.terminal]),
+        "completed_tasks": Many(
+            AgentTask.to_message,
+            list(chain.from_iterable(one.completed or () for one in executors)),
+        ),
+    }
+
+
+def state_tree(state: AgentState) -> Tree:
+    """Return C{GetState}: all of them together."""
+    return {
+        "get_tasks": tasks_tree(state),
+        "get_executors": executors_tree(state),
+        "get_frameworks": frameworks_tree(state),
+    }
+
+
+TREES: Final[dict[str, Callable[[AgentState], Tree]]] = {
+    "GET_STATE": state_tree,
+    "GET_FRAMEWORKS": frameworks_tree,
+    "GET_EXECUTORS": executors_tree,
+    "GET_TASKS": tasks_tree,
+}
+"""Calls with big answers, by their names."""
+
+
+def framework_message(framework: Framework) -> Response.GetFrameworks.Framework:
+    """Return what operators are told of a framework."""
+    message = Response.GetFrameworks.Framework()
+    message.framework_info.CopyFrom(framework.info)
+    return message
+
+
+def executor_message(executor: Executor) -> Response.GetExecutors.Executor:
+    """Return what operators are told of an executor, whoever plays it."""
+    message = Response.GetExecutors.Executor()
+    info = message.executor_info
+    if executor.info is not None:
+        info.CopyFrom(executor.info)
+    else:
+        info.executor_id.value = executor.id
+        info.name = views.name_of(executor)
+        info.source = views.source_of(executor)
+    info.framework_id.value = executor.framework.id
+    return message
+
+
+# The small answers.
+
+
+def agent(state: AgentState) -> Response:
+    """Answer GET_AGENT."""
+    response = Response(type=Response.GET_AGENT)
+    info = response.get_agent.agent_info
+    info.CopyFrom(registration.agent_info(state))
+    del info.resources[:]
+    info.resources.extend(state.options.resources.to_message(POST))
+    return response
+
+
+def operations(state: AgentState) -> Response:
+    """Answer GET_OPERATIONS: none is ever pending here."""
+    response = Response(type=Response.GET_OPERATIONS)
+    response.get_operations.SetInParent()
+    return response
+
+
+def resource_providers(state: AgentState) -> Response:
+    """Answer GET_RESOURCE_PROVIDERS: there is none."""
+    response = Response(type=Response.GET_RESOURCE_PROVIDERS)
+    response.get_resource_providers.SetInParent()
+    return response
+
+
+MESSAGES: Final[dict[str, Callable[[AgentState], Response]]] = {
+    "GET_AGENT": agent,
+    "GET_OPERATIONS": operations,
+    "GET_RESOURCE_PROVIDERS": resource_providers,
+}
+"""Calls with small answers, by their names."""
+
+
+def containers(state: AgentState, call: Call) -> Response:
+    """
+    Answer GET_CONTAINERS: the containers of executors, and with C{show_nested} those in them.
+
+    No container stands alone here, so C{show_standalone} shows none.
+    """
+    response = Response(type=Response.GET_CONTAINERS)
+    answer = response.get_containers
+    answer.SetInParent()
+    for view in views.containers_view(state):
+        shown = answer.containers.add(executor_name=view["executor_name"])
+        shown.container_id.value = view["container_id"]
+        shown.framework_id.value = view["framework_id"]
+        shown.executor_id.value = view["executor_id"]
+        shown.container_status.CopyFrom(codec.from_dict(ContainerStatus, view["status"]))
+        if "statistics" in view:
+            shown.resource_statistics.CopyFrom(
+                codec.from_dict(ResourceStatistics, view["statistics"])
+            )
+    if call.get_containers.show_nested:
+        for parent, nested, pid in _nested(state):
+            shown = answer.containers.add()
+            shown.container_id.value = nested
+            shown.container_id.parent.value = parent
+            shown.container_status.container_id.CopyFrom(shown.container_id)
+            if pid is not None:
+                shown.container_status.executor_pid = pid
+            usage = state.usage.get(nested)
+            if usage is not None:
+                shown.resource_statistics.CopyFrom(_statistics(usage))
+    return response
+
+
+def _nested(state: AgentState) -> Iterator[tuple[ContainerId, ContainerId, int | None]]:
+    for framework in state.frameworks.values():
+        for executor in framework.executors.values():
+            if executor.kind is Kind.DEFAULT:
+                for task in executor.tasks.values():
+                    if task.container is not None and not task.ended:
+                        yield executor.container, task.container, task.pid
+
+
+def _statistics(usage: Usage) -> ResourceStatistics:
+    return ResourceStatistics(
+        timestamp=usage.timestamp,
+        processes=usage.processes,
+        cpus_user_time_secs=usage.user_seconds,
+        cpus_system_time_secs=usage.system_seconds,
+        mem_rss_bytes=usage.rss_bytes,
+    )

@@ -1,0 +1,264 @@
+"""The agent's operator API: what each call of C{POST /api/v1} is answered with.
+
+What is read from the state alone is made in L{mesoskit.agent.answers}. The order of checks and
+the texts of refusals are those of C{Http::api} in C{src/slave/http.cpp}; they are not quite the
+master's.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+
+from mesoskit.agent import answers, files
+from mesoskit.agent.files import Attached, Inaccessible, NotThere
+from mesoskit.agent.measuring import measured
+from mesoskit.agent.phase import Phase
+from mesoskit.messages.agent_pb2 import Call, Response
+from mesoskit.messages.codec import Malformed, NotJson, decode_as, from_json
+from mesoskit.model.validation_agent_call import validate_agent_call
+from mesoskit.web import api, shared
+from mesoskit.web.api import NotTaken
+from mesoskit.web.routes import TEXT, Reply, in_thread, not_allowed, text
+from mesoskit.wire import media, recordio
+from mesoskit.wire.exchange import Exchange
+from mesoskit.wire.http import WebExchange
+
+if TYPE_CHECKING:
+    from mesoskit.agent.service import AgentService
+
+RECORDIO: Final = "application/recordio"
+"""The type of streams of messages, which only calls about containers' input and output know."""
+
+NOT_YET: Final = frozenset(
+    (
+        "UNKNOWN",
+        "LAUNCH_NESTED_CONTAINER",
+        "WAIT_NESTED_CONTAINER",
+        "KILL_NESTED_CONTAINER",
+        "REMOVE_NESTED_CONTAINER",
+        "LAUNCH_NESTED_CONTAINER_SESSION",
+        "ATTACH_CONTAINER_INPUT",
+        "ATTACH_CONTAINER_OUTPUT",
+        "LAUNCH_CONTAINER",
+        "WAIT_CONTAINER",
+        "KILL_CONTAINER",
+        "REMOVE_CONTAINER",
+        "ADD_RESOURCE_PROVIDER_CONFIG",
+        "UPDATE_RESOURCE_PROVIDER_CONFIG",
+        "REMOVE_RESOURCE_PROVIDER_CONFIG",
+        "MARK_RESOURCE_PROVIDER_GONE",
+        "PRUNE_IMAGES",
+    )
+)
+"""Calls of features that are not there: they are answered with 501 and their name."""
+
+HANDLED: Final = (
+    frozenset(answers.TREES)
+    | frozenset(answers.MESSAGES)
+    | api.PROCESS_CALLS
+    | {"SET_LOGGING_LEVEL", "LIST_FILES", "READ_FILE", "GET_CONTAINERS"}
+)
+"""The names of all calls that are answered."""
+
+_STREAMED: Final = frozenset(("ATTACH_CONTAINER_OUTPUT", "LAUNCH_NESTED_CONTAINER_SESSION"))
+
+
+def operator(service: AgentService, request: Any) -> Reply | Deferred[Reply]:
+    """Take a call of an operator: C{POST} only, JSON or protobuf (the v1 operator API)."""
+    state = service.state
+    if state.phase is Phase.RECOVERING:
+        return text(503, "Agent has not finished recovery")
+    try:
+        call, accepted = _read(request, WebExchange(request))
+    except NotTaken as refused:
+        return refused.reply
+    name = Call.Type.Name(call.type)
+    tree = answers.TREES.get(name)
+    if tree is not None:
+        return api.tree_reply(Response, name, accepted, lambda: tree(state))
+    make = answers.MESSAGES.get(name)
+    if make is not None:
+        return api.message_reply(make(state), accepted)
+    if name == "GET_CONTAINERS":
+        return measured(service).addCallback(
+            lambda _: api.message_reply(answers.containers(state, call), accepted)
+        )
+    if name == "LIST_FILES":
+        path = call.list_files.path
+        return _look(service, path, lambda place: _list(place, path, accepted))
+    if name == "READ_FILE":
+        return _look(service, call.read_file.path, lambda place: _part(place, call, accepted))
+    if name == "SET_LOGGING_LEVEL":
+        return api.set_logging_level(call, service.reactor)
+    facts = api.Facts(state.options.version, state.options.flags, lambda: shared.measured(service))
+    message = api.process_message(Response, name, facts)
+    if message is not None:
+        return api.message_reply(message, accepted)
+    return api.not_implemented(name)
+
+
+# How a call is read.
+
+
+def _read(request: Any, exchange: Exchange) -> tuple[Call, str]:
+    """Return the call in a request and the type of its answer. Raises L{NotTaken}."""
+    if exchange.method != "POST":
+        raise NotTaken(not_allowed(request, "POST"))
+    streamed, written = _content_type(exchange)
+    accepted = _accepted(exchange)
+    body = exchange.body
+    if streamed:
+        first = next(recordio.Decoder().feed(body), None)
+        if first is None:
+            raise NotTaken(text(400, "Received EOF while reading request body"))
+        body = first
+    call = _parse(body, written)
+    error = validate_agent_call(call)
+    if error is not None:
+        raise NotTaken(text(400, f"Failed to validate agent::Call: {error}"))
+    name = Call.Type.Name(call.type)
+    if streamed and name != "ATTACH_CONTAINER_INPUT":
+        raise NotTaken(
+            text(415, f"Streaming 'Content-Type' {RECORDIO} is not supported for {name} call")
+        )
+    if not streamed and name == "ATTACH_CONTAINER_INPUT":
+        raise NotTaken(text(415, f"Expecting 'Content-Type' to be {RECORDIO} for {name} call"))
+    if accepted == RECORDIO and name not in _STREAMED:
+        raise NotTaken(text(406, f"Streaming response is not supported for {name} call"))
+    return call, accepted
+
+
+def _content_type(exchange: Exchange) -> tuple[bool, str]:
+    """Return whether the body is a stream of messages, and the type of a message."""
+    given = exchange.header("content-type")
+    if given is None:
+        raise NotTaken(text(400, "Expecting 'Content-Type' to be present"))
+    if given not in (media.JSON, media.PROTOBUF, RECORDIO):
+        raise NotTaken(
+            text(
+                415,
+                f"Expecting 'Content-Type' of {media.JSON} or {media.PROTOBUF} or {RECORDIO}",
+            )
+        )
+    inner = exchange.header("message-content-type")
+    if given != RECORDIO:
+        if inner is not None:
+            raise NotTaken(
+                text(
+                    415,
+                    "Expecting 'Message-Content-Type' to be not set for non-streaming requests",
+                )
+            )
+        return False, given
+    if inner is None:
+        raise NotTaken(
+            text(400, "Expecting 'Message-Content-Type' to be set for streaming requests")
+        )
+    if inner not in (media.JSON, media.PROTOBUF):
+        raise NotTaken(
+            text(415, f"Expecting 'Message-Content-Type' of {media.JSON} or {media.PROTOBUF}")
+        )
+    return True, inner
+
+
+def _accepted(exchange: Exchange) -> str:
+    """Return what the answer is written in."""
+    accept = exchange.header("accept")
+    for one in (media.JSON, media.PROTOBUF, RECORDIO):
+        if media.accepts(accept, one):
+            break
+    else:
+        raise NotTaken(
+            text(
+                406,
+                f"Expecting 'Accept' to allow {media.JSON} or {media.PROTOBUF} or {RECORDIO}",
+            )
+        )
+    inner = exchange.header("message-accept")
+    if one != RECORDIO:
+        if inner is not None:
+            raise NotTaken(
+                text(406, "Expecting 'Message-Accept' to be not set for non-streaming responses")
+            )
+    elif media.preferred(inner) is None:
+        raise NotTaken(
+            text(406, f"Expecting 'Message-Accept' to allow {media.JSON} or {media.PROTOBUF}")
+        )
+    return one
+
+
+def _parse(body: bytes, written: str) -> Call:
+    try:
+        return decode_as(Call, body) if written == media.PROTOBUF else from_json(Call, body)
+    except NotJson as error:
+        reason = error.reason.removeprefix("not JSON: ")
+        why = f"Failed to parse body into JSON: {reason}"
+    except Malformed as error:
+        why = error.reason
+        if written == media.PROTOBUF:
+            why = "Failed to parse body into a protobuf object"
+    raise NotTaken(text(400, why))
+
+
+# Sandboxes.
+
+
+def _look(service: AgentService, path: str, look: Any) -> Reply | Deferred[Reply]:
+    """Find a sandbox, and look into it in a thread."""
+    try:
+        place = files.resolve(service.state, path)
+    except NotThere:
+        return _nothing()
+
+    def failed(failure: Any) -> Reply:
+        if failure.check(NotThere):
+            return _nothing()
+        failure.trap(Inaccessible)
+        return text(400, f"'{path}' is inaccessible.\n")
+
+    return in_thread(service.reactor, lambda: look(place)).addErrback(failed)
+
+
+def _nothing() -> Reply:
+    return Reply(404, headers={"Content-Type": TEXT})
+
+
+def _list(place: Attached, path: str, accepted: str) -> Reply:
+    found = files.listed(place, path)
+    if found is None:
+        return _nothing()
+    response = Response(type=Response.LIST_FILES)
+    response.list_files.SetInParent()
+    for name, status in found:
+        shown = response.list_files.file_infos.add(
+            path=name,
+            nlink=status.st_nlink,
+            size=status.st_size,
+            mode=status.st_mode,
+            uid=files.user_name(status.st_uid),
+            gid=files.group_name(status.st_gid),
+        )
+        shown.mtime.nanoseconds = int(status.st_mtime) * 1_000_000_000
+    return api.message_reply(response, accepted)
+
+
+def _part(place: Attached, call: Call, accepted: str) -> Reply:
+    wanted = call.read_file
+    opened = files.open_file(place)
+    if opened is None:
+        return text(400, "Cannot read a directory.\n")
+    descriptor, size = opened
+    length = min(wanted.length if wanted.HasField("length") else size, files.LONGEST_READ)
+    try:
+        data = os.pread(descriptor, length, wanted.offset) if wanted.offset < size else b""
+    except OSError as error:
+        return text(500, f"Failed to read: {error.strerror}.\n")
+    finally:
+        os.close(descriptor)
+    response = Response(type=Response.READ_FILE)
+    response.read_file.size = size
+    response.read_file.data = data
+    return api.message_reply(response, accepted)
