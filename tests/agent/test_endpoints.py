@@ -7,14 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+from hypothesis import given, settings
+
 from mesoskit.messages import internal_pb2 as internal
 from mesoskit.model.attributes import parse_attributes
 from mesoskit.model.resources import Resources
+from mesoskit.web.verbosity import VERBOSITY
 from tests.agent.bench import AGENT_ID, framework, task
 from tests.agent.test_service import World
 from tests.base import SynchronousTestCase
 from tests.web import recorded
 from tests.web.asking import Answer, ask
+from tests.web.nonsense import ALLOWED, requests
 
 _NO_METRICS = ("lacks containerizer/", "lacks resource_provider_manager/")
 
@@ -229,3 +233,15 @@ class Files(Cluster):
             for what in ("download", "read", "browse"):
                 self.get(what, f"{self.sandbox}/{name}", "&offset=0")
         self.assertEqual(before, len(os.listdir("/proc/self/fd")))
+
+
+class Nonsense(Cluster):
+    """Whatever is asked, an answer or nothing, and the daemon goes on."""
+
+    @settings(max_examples=200, deadline=None, database=None)
+    @given(request=requests)
+    def test_it_is_answered_or_refused(self, request: str) -> None:
+        # Logging is the process' own.
+        self.addCleanup(VERBOSITY.set, 0, 0.0, self.world.reactor)
+        self.assertIn(self.ask(request).status, ALLOWED, request)
+        self.assertEqual(200, self.ask("GET /health").status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hypothesis import given, settings
 from twisted.internet.task import Clock
 
 from mesoskit.cluster.memory import MemoryStore
@@ -13,6 +14,7 @@ from mesoskit.master.service import MasterService
 from mesoskit.messages.mesos_pb2 import ContainerStatus
 from mesoskit.messages.scheduler_pb2 import Call
 from mesoskit.model.events import PeerKind
+from mesoskit.web.verbosity import VERBOSITY
 from tests.base import SynchronousTestCase
 from tests.master.bench import (
     AWARE,
@@ -25,6 +27,7 @@ from tests.master.bench import (
 )
 from tests.web import recorded
 from tests.web.asking import Answer, ask
+from tests.web.nonsense import ALLOWED, requests
 
 #: What belongs to features that this master does not have yet.
 _NOT_YET = re.compile(
@@ -190,3 +193,15 @@ class Ours(Cluster):
         self.assertEqual(3, len(fragments))
         self.clock.advance(61)
         self.assertEqual(0, len(fragments))
+
+
+class Nonsense(Cluster):
+    """Whatever is asked, an answer or nothing, and the daemon goes on."""
+
+    @settings(max_examples=200, deadline=None, database=None)
+    @given(request=requests)
+    def test_it_is_answered_or_refused(self, request: str) -> None:
+        # Logging is the process' own.
+        self.addCleanup(VERBOSITY.set, 0, 0.0, self.clock)
+        self.assertIn(self.ask(request).status, ALLOWED, request)
+        self.assertEqual(200, self.ask("GET /health").status)
