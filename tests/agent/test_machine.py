@@ -271,8 +271,8 @@ class AgentMachine(RuleBasedStateMachine):
         self.give(ContainerExited(container, 9 if container in self.destroyed else status))
 
     @precondition(lambda self: self.state.tokens)
-    @rule(data=st.data())
-    def executor_subscribes(self, data: Any) -> None:
+    @rule(data=st.data(), proves=st.booleans())
+    def executor_subscribes(self, data: Any, proves: bool) -> None:
         token = data.draw(st.sampled_from(sorted(self.state.tokens)))
         executor = self.state.tokens[token]
         if executor.container in self.starting:
@@ -281,12 +281,39 @@ class AgentMachine(RuleBasedStateMachine):
             self.give(ContainerStarted(executor.container, 7))
         if executor.container not in self.running:
             return
+        peer = self.executor_comes(token if proves else None)
+        if peer in self.executors:
+            self.call(peer, Call(type=Call.SUBSCRIBE, subscribe={}), executor.id)
+
+    def executor_comes(self, token: str | None) -> PeerId:
         self.peers += 1
         peer = PeerId(self.peers)
         self.executors[peer] = []
         self.give(Connected(peer, PeerKind.EXECUTOR, "unix", token=token))
-        if peer in self.executors:
-            self.call(peer, Call(type=Call.SUBSCRIBE, subscribe={}), executor.id)
+        return peer
+
+    @rule(
+        executor=st.sampled_from("abg"),
+        call=st.sampled_from((Call.SUBSCRIBE, Call.UPDATE, Call.MESSAGE, Call.HEARTBEAT)),
+        data=st.data(),
+        stays=st.booleans(),
+    )
+    def somebody_calls(self, executor: str, call: int, data: Any, stays: bool) -> None:
+        """A call without a token, from whoever knows a name or two."""
+        peer = self.executor_comes(None)
+        message = Call(type=call)  # type: ignore[arg-type]
+        if call == Call.SUBSCRIBE:
+            message.subscribe.SetInParent()
+        elif call == Call.MESSAGE:
+            message.message.data = b"up"
+        elif call == Call.UPDATE:
+            names = sorted(key[1] for key in self.state.tasks)
+            name = data.draw(st.sampled_from([*names, "unknown"]))
+            self.fill(message, name, data.draw(st.sampled_from((1, 2))))
+        self.call(peer, message, executor)
+        if not stays and peer in self.executors:
+            del self.executors[peer]
+            self.give(Lost(peer))
 
     def call(self, peer: PeerId, message: Call, executor_id: str) -> None:
         message.executor_id.value = executor_id
@@ -303,12 +330,15 @@ class AgentMachine(RuleBasedStateMachine):
         if executor is None:
             return
         message = Call(type=Call.UPDATE)
+        self.fill(message, name, state)
+        self.call(peer, message, executor.id)
+
+    def fill(self, message: Call, name: str, state: int) -> None:
         status = message.update.status
         status.task_id.value = name
         status.state = state  # type: ignore[assignment]
         status.uuid = self.state.ids.__class__(name.encode(), len(self.events)).bytes()
         status.source = TaskStatus.SOURCE_EXECUTOR
-        self.call(peer, message, executor.id)
 
     @precondition(lambda self: self.executors)
     @rule(data=st.data())

@@ -1,6 +1,7 @@
 """The flags of master and agent, and what they become."""
 
 import os
+import socket
 from pathlib import Path
 
 from twisted.internet.task import Clock
@@ -119,6 +120,24 @@ class AgentFlagsTests(SynchronousTestCase):
     def test_bad_environment_is_named(self):
         error = self.assertRaises(FlagError, self.parse, "--executor_environment_variables=[1]")
         self.assertIn("--executor_environment_variables", str(error))
+
+    def test_executors_are_told_an_address_of_this_machine(self):
+        found = self.make("--advertise_ip=203.0.113.7").state.options
+        self.assertEqual(("203.0.113.7", "127.0.0.1"), (found.ip, found.local_ip))
+        for given in ((), ("--ip=0.0.0.0",)):
+            address = daemon.local_ip(self.parse(*given))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.bind((address, 0))
+
+    def test_name_that_is_somebody_elses_is_no_address_of_this_machine(self):
+        elsewhere = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("203.0.113.7", 0))]
+        self.patch(socket, "getaddrinfo", lambda *_: elsewhere)
+        self.assertEqual("127.0.0.1", daemon.local_ip(self.parse()))
+
+    def test_heartbeats_of_executors(self):
+        self.assertEqual(1800.0, self.parse().executor_heartbeat_interval)
+        made = self.make("--executor_heartbeat_interval=5mins")
+        self.assertEqual(300.0, made.executors.heartbeats.interval)
 
     def test_runtime_directory_is_short_and_always_the_same(self):
         long = Path("/var/lib") / ("x" * 200)
