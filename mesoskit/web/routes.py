@@ -222,8 +222,6 @@ class RoutesResource(Resource):
     # Writing.
 
     def _answer(self, request: Any, reply: Reply) -> int:
-        if getattr(request, "_disconnected", False):
-            return NOT_DONE_YET
         body = reply.body
         if isinstance(body, Document):
             built = self._documents.get(body)
@@ -249,6 +247,8 @@ class RoutesResource(Resource):
         zipped.addErrback(self._broken, request)
 
     def _write(self, request: Any, reply: Reply, body: bytes, kind: str, encoding: str) -> None:
+        if getattr(request, "_disconnected", False):
+            return
         headers = {"Content-Type": kind} if kind else {}
         headers.update(reply.headers)
         if encoding:

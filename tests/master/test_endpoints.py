@@ -6,7 +6,11 @@ import re
 from typing import Any
 
 from hypothesis import given, settings
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from mesoskit.cluster.memory import MemoryStore
 from mesoskit.master.options import MasterOptions
@@ -14,6 +18,7 @@ from mesoskit.master.service import MasterService
 from mesoskit.messages.mesos_pb2 import ContainerStatus
 from mesoskit.messages.scheduler_pb2 import Call
 from mesoskit.model.events import PeerKind
+from mesoskit.web import sending
 from mesoskit.web.verbosity import VERBOSITY
 from tests.base import SynchronousTestCase
 from tests.master.bench import (
@@ -130,6 +135,22 @@ class Recorded(Cluster):
         whole, head = self.ask("GET /state"), self.ask("HEAD /state")
         self.assertEqual((200, b""), (head.status, head.body))
         self.assertEqual(whole.headers["content-length"], head.headers["content-length"])
+
+
+class Leaving(Cluster):
+    """Clients that do not wait for their answers."""
+
+    def test_client_that_leaves_while_its_answer_is_made_does_no_harm(self) -> None:
+        self.patch(sending, "SLICE", -1.0)
+        protocol = self.service.port.buildProtocol(IPv4Address("TCP", "127.0.0.1", 4000))
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        protocol.dataReceived(b"GET /state HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual(b"", transport.value())
+        protocol.connectionLost(Failure(ConnectionDone()))
+        self.clock.advance(0)
+        self.assertEqual(b"", transport.value())
+        self.assertEqual(200, self.ask("GET /state").status)
 
 
 class Ours(Cluster):
