@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from mesoskit.cluster.turns import Turns
+from mesoskit.cluster.turns import MOST, Turns
 from mesoskit.model.events import (
     Answer,
     Received,
@@ -189,6 +189,32 @@ class TurnsTests(SynchronousTestCase):
         self.clock.advance(0.2)
         self.assertEqual(self.state.heard.count(Woke()), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_turn_ends_after_so_many_events_and_the_next_goes_on(self):
+        before = self.turns.turns
+        self.flushed.clear()
+        for number in range(2 * MOST + 1):
+            self.say(Send(A, number))
+        self.clock.advance(0)
+        self.assertEqual(self.sent(), list(range(2 * MOST + 1)))
+        self.assertEqual(self.turns.turns, before + 3)
+        self.assertEqual(self.flushed, [MOST, 2 * MOST, 2 * MOST + 1])
+
+    def test_state_is_woken_once_however_much_waits_before_that(self):
+        self.state.deadline = self.clock.seconds()
+        for _ in range(3 * MOST):
+            self.say()
+        for _ in range(8):
+            self.clock.advance(0)
+        self.assertEqual(self.state.heard.count(Woke()), 1)
+
+    def test_state_is_woken_although_messages_never_end(self):
+        self.state.deadline = self.clock.seconds()
+        for _ in range(6):
+            for _ in range(2 * MOST):
+                self.say()
+            self.clock.advance(0)
+        self.assertIn(Woke(), self.state.heard)
 
     def test_deadline_may_move_both_ways_and_go(self):
         for deadline in (5.0, 2.0, 8.0):
