@@ -102,6 +102,10 @@ class Exchange(Protocol):
         """Send a piece of that body: one chunk, in one write."""
         ...
 
+    def keep(self) -> None:
+        """Let the connection be idle from now on as long as the client likes."""
+        ...
+
     def finish(self) -> None:
         """End that body. The connection may stay, for other requests."""
         ...

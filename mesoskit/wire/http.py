@@ -214,6 +214,11 @@ class WebExchange:
         if not self._left:
             self._request.write(data)
 
+    def keep(self) -> None:
+        """Let the connection be idle."""
+        if not self._left:
+            self._request.channel.keep()
+
     def finish(self) -> None:
         """End the body."""
         if not self._left:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
@@ -173,6 +173,10 @@ class QuickExchange:
     def write(self, data: bytes) -> None:
         """Do nothing: there is no stream."""
 
+    def keep(self) -> None:
+        """Let the connection be idle."""
+        self._channel.keep()
+
     def finish(self) -> None:
         """Do nothing: there is no stream."""
 
@@ -202,6 +206,7 @@ class QuickChannel(HTTPChannel):
         self._reading = True
         self._unfinished = False
         self._limit: IDelayedCall | None = None
+        self._kept = False
 
     def dataReceived(self, data: bytes) -> None:
         """Take the short way as far as it goes; the rest goes the long one."""
@@ -305,6 +310,20 @@ class QuickChannel(HTTPChannel):
             self.transport.write(b"".join(answers))
 
     # Time.
+
+    def keep(self) -> None:
+        """
+        Close it no more for being idle. Mesos never does, and clients that find their second
+        connection closed when they have something to say take that for the end.
+        """
+        if not self._kept:
+            self._kept = True
+            self.setTimeout(None)  # type: ignore[no-untyped-call]
+            # The long way restores this when it has answered.
+            self._savedTimeOut = None
+            if ITCPTransport.providedBy(self.transport):
+                # A client whose machine is gone says nothing any more.
+                self.transport.setTcpKeepAlive(True)
 
     def _call_later(self, delay: float, function: Callable[[], None]) -> IDelayedCall:
         call: IDelayedCall = self.callLater(delay, function)  # type: ignore[no-untyped-call]

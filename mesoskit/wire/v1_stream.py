@@ -176,8 +176,9 @@ class V1Stream:
             self._broken()
 
     def take(self, exchange: Exchange, call: Message) -> None:
-        """A call came that names this stream."""
+        """A call came that belongs to this stream."""
         carrier = self._carrier
+        exchange.keep()
         if len(self._owed) >= carrier.settings.maximum_calls:
             limit = carrier.settings.maximum_calls
             exchange.reply(429, f"more than {limit} calls wait for answers")

@@ -318,6 +318,16 @@ class _Streams(_Base):
         self.assertEqual(202, self.post(update())[0])
         self.assertEqual(["TASK_RUNNING"], self.master.states())
 
+    def test_second_connection_may_be_idle(self) -> None:
+        self.subscribed()
+        connection = self.connection()
+        for _ in range(3):
+            connection.send(self.request(message()))
+            self.turn(70)
+            self.world.send(self.master, internal.PingSlaveMessage(connected=True))
+        self.assertFalse(connection.closed)
+        self.assertEqual([202] * 3, [answer[0] for answer in connection.answers()])
+
     def test_executor_that_does_not_come_back_is_destroyed(self) -> None:
         self.running().leave()
         self.turn(61)

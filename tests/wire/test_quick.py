@@ -261,6 +261,28 @@ class SlowTests(QuickCase):
         self.clock.advance(2)
         self.assertTrue(self.transport.disconnecting)
 
+    def test_one_that_is_to_be_kept_may_be_idle(self) -> None:
+        self.root.at_once = False
+        for request in (call(), call(Mesos_Stream_Id=None)):
+            self.come()
+            self.send(request)
+            self.root.waiting[0].keep()
+            self.root.answer()
+            self.clock.advance(10_000)
+            self.assertFalse(self.transport.disconnecting)
+            for again in (call(), call(Mesos_Stream_Id=None)):
+                self.send(again)
+                self.root.answer()
+                self.clock.advance(10_000)
+            self.assertEqual(3, len(self.statuses()))
+            self.trickle(call())
+            self.check_cut_off_after(3)
+
+    def check_cut_off_after(self, answers: int) -> None:
+        """What is too slow is too slow all the same."""
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual([200] * answers + [408], self.statuses())
+
     def test_busy_one_is_not_cut_off_although_something_is_always_incomplete(self) -> None:
         data = call(b"x" * 20)
         for way in (data, call(b"x" * 20, Mesos_Stream_Id=None)):
