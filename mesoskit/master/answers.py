@@ -5,9 +5,11 @@ there was at one moment. Contents and order are those of C{src/master/readonly_h
 C{src/common/protobuf_utils.cpp} of Apache Mesos. Nothing here changes anything.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final
+
+from google.protobuf.message import Message
 
 from mesoskit.master.records import Agent, Executor, Framework, Offer, Task
 from mesoskit.messages import mesos_pb2
@@ -211,18 +213,28 @@ def executor_message(executor: Executor) -> Response.GetExecutors.Executor:
 # The small answers.
 
 
-def roles(state: "MasterState") -> Response:
-    """Answer GET_ROLES: the roles that frameworks are in or have something of, or with a weight."""
-    response = Response(type=Response.GET_ROLES)
-    frameworks: dict[str, list[str]] = {}
+def role_pieces(state: "MasterState", write: Callable[[Message], bytes]) -> Iterator[bytes]:
+    """Answer GET_ROLES, agent by agent: empty pieces first, and then all of it."""
     parts: dict[str, list[Resources]] = {}
-    for framework in state.frameworks.values():
-        for role in framework.roles:
-            frameworks.setdefault(role, []).append(framework.id)
-    for agent in state.agents.values():
+    for agent in list(state.agents.values()):
         for held in agent.used().values():
             for role, one in held.items():
                 parts.setdefault(role, []).append(one.allocated(role))
+        yield b""
+    yield write(_roles(state, parts))
+
+
+def _roles(state: "MasterState", parts: dict[str, list[Resources]]) -> Response:
+    """
+    Answer GET_ROLES: the roles that frameworks are in or have something of, or with a weight.
+
+    @param parts: what is held in each role; what is offered is added here.
+    """
+    response = Response(type=Response.GET_ROLES)
+    frameworks: dict[str, list[str]] = {}
+    for framework in state.frameworks.values():
+        for role in framework.roles:
+            frameworks.setdefault(role, []).append(framework.id)
     for offer in state.offers.values():
         parts.setdefault(offer.role, []).append(offer.resources.allocated(offer.role))
     weights = state.options.weights
@@ -282,7 +294,6 @@ def maintenance_schedule(state: "MasterState") -> Response:
 
 
 MESSAGES: Final[dict[str, Callable[["MasterState"], Response]]] = {
-    "GET_ROLES": roles,
     "GET_WEIGHTS": weights,
     "GET_MASTER": master,
     "GET_OPERATIONS": operations,

@@ -19,7 +19,9 @@ from mesoskit.model.ids import AgentId, FrameworkId
 from mesoskit.model.validation_call import validate_master_call
 from mesoskit.web import api
 from mesoskit.web.routes import Reply, text
+from mesoskit.web.sending import Document
 from mesoskit.web.shared import measured
+from mesoskit.wire import media
 from mesoskit.wire.http import WebExchange
 
 if TYPE_CHECKING:
@@ -67,6 +69,10 @@ def operator(service: "MasterService", request: Any) -> "Reply | Deferred[Reply]
     if tree is not None:
         state = service.state
         return api.tree_reply(Response, name, accepted, lambda: tree(answers.Listing(state)))
+    if name == "GET_ROLES":
+        write = media.WRITERS[accepted]
+        pieces = Document(lambda: answers.role_pieces(service.state, write), f"{name} {accepted}")
+        return Reply(body=pieces, headers={"Content-Type": accepted})
     make = answers.MESSAGES.get(name)
     if make is not None:
         return api.message_reply(make(service.state), accepted)
@@ -108,6 +114,6 @@ HANDLED: Final = (
     | frozenset(answers.MESSAGES)
     | frozenset(CHANGES)
     | api.PROCESS_CALLS
-    | {"SUBSCRIBE", "SET_LOGGING_LEVEL"}
+    | {"SUBSCRIBE", "SET_LOGGING_LEVEL", "GET_ROLES"}
 )
 """The names of all calls that are answered."""
