@@ -78,7 +78,7 @@ class Sandboxes:
     def _names(self, path: str) -> list[str]:
         prefix = self.work_dir.rstrip("/") + "/"
         names = path[len(prefix) :].split("/")
-        if not path.startswith(prefix) or {"", ".", ".."} & set(names):
+        if "\0" in path or not path.startswith(prefix) or {"", ".", ".."} & set(names):
             raise SandboxError(f"{path!r} is no plain path under the work directory {prefix!r}")
         return names
 

@@ -125,7 +125,7 @@ class MakeTests(SandboxTestCase):
             "relative",
             f"{self.work}/a\0b",
         ):
-            self.assertIn("work directory" if "\0" not in path else "null byte", self.refused(path))
+            self.assertIn("work directory", self.refused(path))
         self.assertEqual(os.listdir(self.work), [])
 
     def test_what_cannot_be_made_is_said(self):
