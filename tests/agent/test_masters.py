@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from mesoskit.agent.masters import LONGEST_WAIT, MasterDialer, StandaloneMaster
 from mesoskit.messages.stream_pb2 import Role
+from mesoskit.wire.auth.identity import AuthenticationRefused
 from mesoskit.wire.link import Hello
 from tests.base import SynchronousTestCase
 
@@ -110,6 +111,28 @@ class DialerTests(SynchronousTestCase):
         self.reactor.advance(100)
         self.assertEqual(len(self.dialled()), 1)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_master_that_does_not_believe_us_is_not_dialled_again(self) -> None:
+        refused: list[str] = []
+
+        class Nobody:
+            def dial(self, endpoint: str, *given: Any, **more: Any) -> Deferred[Any]:
+                assert (endpoint, more["accept"]) == ("127.0.0.1:5050", (Role.MASTER,))
+                return fail(AuthenticationRefused(endpoint))
+
+        who: Any = Nobody()
+        dialer = MasterDialer(
+            self.reactor,
+            StandaloneMaster("127.0.0.1:5050"),
+            Receiver(),
+            Hello(Role.AGENT, "test"),
+            identity=who,
+            refused=refused.append,
+        )
+        dialer.start()
+        self.reactor.advance(100)
+        self.assertEqual(refused, ["Master refused authentication"])
+        dialer.stop()
 
     def test_standalone_master_never_changes(self) -> None:
         detector = StandaloneMaster("127.0.0.1:5050")

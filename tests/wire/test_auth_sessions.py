@@ -346,6 +346,29 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual(other.kinds, ["Authenticate", "Start", "Step"])
 
 
+class RecordedTests(SynchronousTestCase):
+    """Responses that Mesos 1.12 gave to its own master, and what the master said to them."""
+
+    def test_responses_are_those_of_mesos(self) -> None:
+        for principal, secret, number, response in (
+            ("agent", "agentsecret", b"990007176.48949", "1aa9320868f3d6bcd83191164df78197"),
+            ("agent", "wrong", b"3950030631.48798", "10b1622f5ab229dd1bd05c6be8a44d36"),
+            ("fw", "fwsecret", b"1163205681.48829", "9f07d2a2e994f4d56efeb4207766d706"),
+            ("fw", "wrong", b"305779794.48824", "3cde5c439f2d5e148d6ccc283ab6b5c3"),
+        ):
+            ours = cram_md5.CramClient(Credential(principal, secret))
+            said = ours.step(b"<%b@mesos-ref>" % number)
+            self.assertEqual(said, f"{principal} {response}".encode())
+
+    def test_messages_are_those_of_mesos(self) -> None:
+        other = client("fw", "fwsecret")
+        self.assertEqual(other.said[0].SerializeToString(), b"\x0a\x17slave(1)@127.0.0.1:5051")
+        other.hear(
+            AuthenticationMechanismsMessage.FromString(bytes.fromhex("0a084352414d2d4d4435"))
+        )
+        self.assertEqual(other.said[1].SerializeToString().hex(), "0a084352414d2d4d44351200")
+
+
 class ScramTests(SynchronousTestCase):
     """SCRAM-SHA-256, by the example of RFC 7677 and beyond it."""
 
