@@ -257,14 +257,17 @@ class AgentService(Service):
     def _told(self) -> AgentOptions:
         """
         Return the options with what is known now that the ports are open. Executors are told
-        where the agent listens, which is not what others are told where that is translated.
+        where the agent listens, which is not what others are told where that is translated;
+        at a port for TLS alone only where there is no other.
         """
         options = self._options
-        for host in (port.getHost() for port in self.ports):
+        listening = zip(self._endpoints, self.ports, strict=True)
+        for _, port in sorted(listening, key=lambda each: each[0].startswith("ssl:")):
+            host = port.getHost()
             if isinstance(host, IPv4Address):
                 ip = host.host if host.host != "0.0.0.0" else options.local_ip or options.ip
-                port, endpoint = options.port or host.port, f"{ip}:{host.port}"
-                return replace(options, port=port, local_endpoint=endpoint)
+                endpoint = f"{ip}:{host.port}"
+                return replace(options, port=options.port or host.port, local_endpoint=endpoint)
         return options
 
     def stopService(self) -> "Deferred[None]":

@@ -500,7 +500,7 @@ class EnvironmentTests(ExecutorHttpTestCase):
         self.assertEqual("15mins", found["MESOS_RECOVERY_TIMEOUT"])
         self.assertEqual("2secs", found["MESOS_SUBSCRIPTION_BACKOFF_MAX"])
 
-    def endpoint(self, endpoint: str, **options: Any) -> str:
+    def endpoint(self, *endpoints: str, **options: Any) -> str:
         """Return what executors are told by an agent that listens there."""
         listen = self.world.reactor.listenTCP
 
@@ -512,12 +512,17 @@ class EnvironmentTests(ExecutorHttpTestCase):
 
         self.world.reactor.listenTCP = listening
         self.world.options = replace(self.world.options, **options)
-        service = self.world.agent(endpoint)
+        service = self.world.agent(*endpoints)
         return service.state.options.local_endpoint
 
     def test_agent_is_where_it_listens_whatever_it_advertises(self) -> None:
         told = self.endpoint("tcp:6051:interface=127.0.0.9", ip="203.0.113.7", port=7051)
         self.assertEqual("127.0.0.9:6051", told)
+
+    def test_agent_is_where_it_is_reached_without_more(self) -> None:
+        told = self.endpoint("unix:/nowhere", "tcp:6052:interface=127.0.0.9", "tcp:6053")
+        self.assertEqual("127.0.0.9:6052", told)
+        self.assertEqual("", self.endpoint("unix:/nowhere"))
 
     def test_agent_that_listens_everywhere_is_at_an_address_of_this_machine(self) -> None:
         advertised = {"ip": "203.0.113.7", "port": 7051}

@@ -105,13 +105,13 @@ class World:
         hands.containers = MemoryContainers(self.launcher, hands.exited)
         return hands
 
-    def agent(self, endpoint: str = "tcp:5051:interface=127.0.0.1") -> AgentService:
+    def agent(self, *endpoints: str) -> AgentService:
         service = AgentService(
             self.reactor,
             self.options,
             self.store,
             "127.0.0.1:5050",
-            [endpoint],
+            endpoints or ("tcp:5051:interface=127.0.0.1",),
             make_hands=self.hands,
             stopped=lambda why, status: self.ended.append((why, status)),
             seed=SEED,
