@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import Message
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from zope.interface import implementer
@@ -374,6 +374,17 @@ class DiallingTests(SynchronousTestCase):
         self.clock.advance(2.5)
         self.endpoint.wires.spin()
         self.failureResultOf(dialling, DialFailed)
+
+    def test_peer_that_is_not_there_does_not_make_us_more_patient(self) -> None:
+        class Nowhere:
+            def connect(self, factory: Any) -> Deferred[Any]:
+                return fail(OSError("nobody is there"))
+
+        who = identity(patience=Patience(2, 9, 1), chance=lambda: 0.5)
+        for _ in range(9):
+            endpoint: Any = Nowhere()
+            self.failureResultOf(who.dial(endpoint, self.here, AGENT, clock=self.clock), DialFailed)
+        self.assertEqual(who._attempts, 0)
 
     def test_broken_connection_is_no_refusal(self) -> None:
         settle = Admission(Authenticator(of_mapping(SECRETS)))

@@ -171,7 +171,7 @@ class GnuSaslTests(SynchronousTestCase):
 
 
 class CyrusTests(SynchronousTestCase):
-    """Cyrus SASL, which Mesos itself is built on: its sample server and client."""
+    """Cyrus SASL, which Mesos itself is built on: its sample server."""
 
     def setUp(self) -> None:
         self.sample = program("sasl-sample-server")

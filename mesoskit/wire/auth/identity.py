@@ -100,11 +100,12 @@ class Identity:
         Fails with L{AuthenticationRefused} where it does not believe us.
         """
         timeout = self._patience.timeout(self._attempts, self._chance())
-        self._attempts += 1
         settings = replace(settings or StreamSettings(), settle_timeout=timeout)
         proofs: list[_Proof] = []
 
         def settle(session: Session) -> Settling:
+            # A master that is not there does not count.
+            self._attempts += 1
             proof = _Proof(session, self._authenticatee, self._pid)
             proofs.append(proof)
             return proof
