@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mesoskit.driver import AuthenticationFailed, Credential, CredentialError, DriverSettings
@@ -73,8 +74,6 @@ class AuthenticationTests(FrameworkCase):
         self.assertEqual(self.asking.principals, ["ops"])
 
     def test_with_a_file(self) -> None:
-        from pathlib import Path
-
         path = Path(self.mktemp())
         path.touch(0o600)
         path.write_text('{"principal": "ops", "secret": "s3cret"}')

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import Message
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
 from mesoskit.messages.authentication_pb2 import (
@@ -19,6 +22,7 @@ from mesoskit.messages.authentication_pb2 import (
 from mesoskit.messages.codec import decode, encode
 from mesoskit.messages.names import wire_name
 from mesoskit.messages.scheduler_pb2 import Call
+from mesoskit.messages.stream_pb2 import Hello as WireHello
 from mesoskit.wire.auth import cram_md5
 from mesoskit.wire.auth.admission import Admission
 from mesoskit.wire.auth.authenticatee import Authenticatee
@@ -29,11 +33,11 @@ from mesoskit.wire.auth.identity import AuthenticationRefused, Identity, Patienc
 from mesoskit.wire.auth.mechanisms import CRAM_MD5, SCRAM_SHA_256
 from mesoskit.wire.link import Hello
 from mesoskit.wire.settings import StreamSettings
-from mesoskit.wire.stream import DialFailed, StreamFactory
+from mesoskit.wire.stream import DialFailed, StreamFactory, dial
 from tests.base import SynchronousTestCase
 from tests.wire.contract import LinkContract, Pair
 from tests.wire.ears import AGENT, FRAMEWORK, MASTER, Ear, text
-from tests.wire.strangers import StrangerCase
+from tests.wire.strangers import Stranger, StrangerCase
 from tests.wire.transports import Wires
 
 SECRETS = {"ops": "s3cret"}
@@ -290,8 +294,6 @@ class ListeningTests(StrangerCase):
             each()
 
     def test_secrets_are_not_logged(self) -> None:
-        from twisted.logger import globalLogPublisher
-
         events: list[Any] = []
         observer: Any = events.append
         globalLogPublisher.addObserver(observer)
@@ -299,6 +301,53 @@ class ListeningTests(StrangerCase):
         self.tell(self.response(self.begin()))
         self.assertTrue(any("ops" in str(event) for event in events))
         self.assertNotIn("s3cret", str(events))
+
+
+class FuzzTests(SynchronousTestCase):
+    """Whatever messages come in whatever order: nobody is let in without the secret."""
+
+    settle = admission()
+
+    @given(
+        st.booleans(),
+        st.lists(
+            st.one_of(
+                st.sampled_from(
+                    [
+                        AuthenticateMessage(pid="x"),
+                        AuthenticationStartMessage(mechanism=CRAM_MD5),
+                        AuthenticationStartMessage(mechanism=SCRAM_SHA_256, data=b"n,,n=ops,r=abc"),
+                        Call(type=Call.SUBSCRIBE),
+                    ]
+                ),
+                st.builds(AuthenticationStepMessage, data=st.binary(max_size=60)),
+                st.builds(
+                    AuthenticationStepMessage, data=st.binary(max_size=40).map(b"ops ".__add__)
+                ),
+            ),
+            max_size=8,
+        ),
+        st.integers(0, 2),
+    )
+    def test_nobody_comes_in(self, says_so: bool, said: list[Message], call: int) -> None:
+        clock, ear, stranger = Clock(), Ear(), Stranger()
+        factory = StreamFactory(ear, MASTER, clock=clock, settle=self.settle)
+        wires = Wires(clock, factory.buildProtocol(None), stranger)
+        stranger.say(
+            hello=WireHello(
+                version=1, role="AGENT", software="x", heartbeat_ms=5000, authenticates=says_so
+            )
+        )
+        for message in said:
+            item = {"name": wire_name(message), "body": encode(message), "call": call}
+            stranger.say(items=[item])
+        wires.spin()
+        clock.advance(15)
+        wires.spin()
+        assert ear.heard == []
+        assert stranger.lost == 1
+        assert "internal" not in factory.counters.errors
+        assert clock.getDelayedCalls() == []
 
 
 class DiallingTests(SynchronousTestCase):
@@ -404,8 +453,6 @@ class DiallingTests(SynchronousTestCase):
                 self.there.heard.clear()
 
     def test_who_needs_a_credential_and_has_none_is_told(self) -> None:
-        from mesoskit.wire.stream import dial
-
         factory = StreamFactory(self.there, MASTER, clock=self.clock, settle=admission())
         endpoint = Endpoint(self.clock, factory)
         dialling = dial(endpoint, self.here, FRAMEWORK, clock=self.clock)

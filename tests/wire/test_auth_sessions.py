@@ -25,7 +25,7 @@ from mesoskit.messages.authentication_pb2 import (
 from mesoskit.wire.auth import cram_md5, scram
 from mesoskit.wire.auth.authenticatee import Authenticatee, IAuthenticatee
 from mesoskit.wire.auth.authenticator import Authenticator, IAuthenticator
-from mesoskit.wire.auth.checkers import of_mapping
+from mesoskit.wire.auth.checkers import SecretsChecker, of_mapping
 from mesoskit.wire.auth.credentials import Credential
 from mesoskit.wire.auth.mechanisms import CRAM_MD5, SCRAM_SHA_256, BrokenExchange, at_least
 from mesoskit.wire.auth.sessions import Broken, Completed, Failed
@@ -190,8 +190,6 @@ class TogetherTests(SynchronousTestCase):
 
     def test_change_of_secrets_counts_from_the_next_exchange_on(self) -> None:
         now = [{"ops": "old"}]
-        from mesoskit.wire.auth.checkers import SecretsChecker
-
         authenticator = Authenticator(SecretsChecker(lambda: now[0]))
         now[0] = {"ops": "s3cret"}
         one, other = server(authenticator), client()

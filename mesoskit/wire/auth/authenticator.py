@@ -99,6 +99,7 @@ class Authenticator:
         if known is self._derived:
             return
         self._derived = known
+        self._salted.remembered = max(self._salted.remembered, 2 * len(known) + 1)
         for secret in (*known.values(), checker.nobody):
             self._salted.keys(secret.encode())
         for principal, secret in known.items():

@@ -50,11 +50,15 @@ class SaltedSecrets:
     demand would tell by the time it takes whether a name is known.
 
     @param salt: at least 16 random bytes.
+
+    @ivar remembered: of how many secrets the keys are kept; those that were derived first go
+        first.
     """
 
     def __init__(self, salt: bytes, iterations: int = ITERATIONS) -> None:
         self.salt = salt
         self.iterations = iterations
+        self.remembered = _REMEMBERED
         self._keys: OrderedDict[bytes, Keys] = OrderedDict()
 
     def keys(self, secret: bytes) -> Keys:
@@ -64,7 +68,7 @@ class SaltedSecrets:
             salted = pbkdf2_hmac("sha256", secret, self.salt, self.iterations)
             stored = sha256(_hmac(salted, b"Client Key")).digest()
             keys = self._keys[secret] = stored, _hmac(salted, b"Server Key")
-            if len(self._keys) > _REMEMBERED:
+            if len(self._keys) > self.remembered:
                 self._keys.popitem(last=False)
         return keys
 
