@@ -95,6 +95,8 @@ ROOMS = [
     room("wire", "messages", "twisted zope.interface google.protobuf orjson automat"),
     room("web", "model wire messages", "twisted zope.interface orjson psutil google.protobuf"),
     room("cluster.zookeeper", "model messages", "twisted zope.interface google.protobuf kazoo"),
+    # What stands between wire and state is given links, and makes none.
+    room("cluster.peers", "model wire.link", "twisted google.protobuf"),
     room("cluster", "model messages", "twisted zope.interface google.protobuf orjson"),
     # The whole of a program, as a daemon is: it sees to it that its start is a short one.
     room("driver.running", "driver app.late_tls", "twisted"),

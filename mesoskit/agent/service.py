@@ -8,12 +8,10 @@ store, send), and effects are carried out by their class.
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from secrets import token_bytes
 from typing import Any, cast
 
-from google.protobuf.message import Message
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -31,31 +29,18 @@ from mesoskit.agent.hands import Hands
 from mesoskit.agent.masters import Detector, MasterDialer, StandaloneMaster
 from mesoskit.agent.options import CLEANUP, AgentOptions
 from mesoskit.agent.state import AgentState
+from mesoskit.cluster.peers import Peers
 from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
 from mesoskit.messages.stream_pb2 import Role
-from mesoskit.model.events import (
-    Answer,
-    Congestion,
-    Connected,
-    Drop,
-    Lost,
-    Note,
-    PeerKind,
-    Received,
-    Send,
-    Stop,
-)
-from mesoskit.model.ids import PeerId
+from mesoskit.model.events import Stop
 from mesoskit.wire.auth.identity import Identity
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.exchange import Away
-from mesoskit.wire.link import CallID, Hello, Link, Refused, Taken
+from mesoskit.wire.link import Hello, Link, Receiver
 from mesoskit.wire.port import PortFactory, PortSettings
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.v1_executor import ExecutorCarrier
-
-_TAKEN = Taken()
 
 LINGER = 3.0
 """Seconds that a launcher with nothing to do waits for an agent."""
@@ -115,6 +100,7 @@ class AgentService(Service):
     @param seed: 16 bytes that all of its ids follow from; random where not given.
 
     @ivar state: what it knows.
+    @ivar links: hears its links.
     @ivar door: where executors come; C{port} is the factory that listens for everybody else.
     @ivar executors: those that come over HTTP.
     """
@@ -149,13 +135,12 @@ class AgentService(Service):
         self._deciding = False
         self._leaving: Deferred[None] | None = None
         self._parting: Deferred[None] | None = None
-        self._numbers = count(1)
-        self._links: dict[PeerId, Link] = {}
-        self._peers: dict[Link, PeerId] = {}
+        self.peers = Peers(self._tell, self.log)
+        self.links: Receiver = _Links(self)
         self._polls: dict[str, IDelayedCall] = {}
         self.ports: list[IListeningPort] = []
         hello = Hello(Role.AGENT, f"mesoskit/{__version__}", instance=token_bytes(8).hex())
-        self.door = Door(reactor, options.executor_socket, self, hello, settings)
+        self.door = Door(reactor, options.executor_socket, self.links, hello, settings)
         self.port = PortFactory(
             self.door.factory,
             self.resource,
@@ -164,7 +149,7 @@ class AgentService(Service):
             tls=tls,
         )
         self.executors = ExecutorCarrier(
-            self,
+            self.links,
             Hello(Role.EXECUTOR),
             clock=self._clock,
             interval=options.executor_heartbeat_interval,
@@ -177,7 +162,7 @@ class AgentService(Service):
         self._dialer = MasterDialer(
             reactor,
             detector,
-            self,
+            self.links,
             hello,
             settings=settings,
             pulse=pulse,
@@ -187,10 +172,7 @@ class AgentService(Service):
         self.hands = make_hands(reactor, options, self._tell)
         perform = self.hands.perform
         self._perform: dict[type, Callable[[Any], None]] = {
-            Send: self._send,
-            Answer: self._answer,
-            Drop: self._drop,
-            Note: self._note,
+            **self.peers.effects,
             Launch: perform,
             Signal: perform,
             Destroy: perform,
@@ -310,8 +292,7 @@ class AgentService(Service):
             stopping = port.stopListening()
             closing.append(stopping if isinstance(stopping, Deferred) else succeed(None))
         self.ports = []
-        for link in list(self._peers):
-            link.lose(why)
+        self.peers.lose_all(why)
         self.port.close_undecided()
         closing += [self._parted(), self.door.close(why), self.hands.stop()]
         closing.append(self._store.close())
@@ -322,7 +303,7 @@ class AgentService(Service):
         Fire when every peer has taken what was sent to it. A process that ends earlier takes
         its last words back: the kernel resets a connection that holds unread bytes.
         """
-        if not self._peers:
+        if not self.peers:
             return succeed(None)
         self._parting = parting = Deferred[None]()
         parting.addTimeout(PARTING, self._clock)
@@ -345,14 +326,13 @@ class AgentService(Service):
             return
         self._dialer.stop()
         self.executors.lose_all(stop.why)
-        for link in list(self._peers):
-            link.lose(stop.why)
+        self.peers.lose_all(stop.why)
         if self._stopped is not None:
             self._stopped(stop.why, stop.status)
 
     def master_host(self) -> str | None:
         """Return the host of the master that there is a link to, or L{None}."""
-        link = None if self.state.master is None else self._links.get(self.state.master)
+        link = None if self.state.master is None else self.peers.link(self.state.master)
         return None if link is None else link.peer.rpartition(":")[0] or link.peer
 
     def _refused(self, why: str) -> None:
@@ -384,41 +364,14 @@ class AgentService(Service):
         if self.state.containers:
             self.hands.read_usage()
 
-    # What links say (mesoskit.wire.link.Receiver), and hands.
-
     def _tell(self, event: Any) -> None:
         self.turns.put(event)
 
-    def connected(self, link: Link) -> None:
-        """A peer is there and settled."""
-        peer = PeerId(next(self._numbers))
-        self._links[peer] = link
-        self._peers[link] = peer
-        hello = link.hello
-        kind = PeerKind(hello.role)
-        self.turns.put(Connected(peer, kind, link.peer, link.principal, hello.token, hello.epoch))
-
-    def received(self, link: Link, message: Message, call: CallID | None) -> None:
-        """A message came."""
-        peer = self._peers.get(link)
-        if peer is not None:
-            self.turns.put(Received(peer, message, call))
-
-    def congestion(self, link: Link, congested: bool) -> None:
-        """A link is full, or drains again."""
-        peer = self._peers.get(link)
-        if peer is not None:
-            self.turns.put(Congestion(peer, congested))
-
-    def lost(self, link: Link, why: str) -> None:
-        """A link is gone."""
-        peer = self._peers.pop(link, None)
-        if peer is not None:
-            self._links.pop(peer, None)
-            self.turns.put(Lost(peer, why))
+    def link_lost(self, link: Link) -> None:
+        """A link is gone, and the state will hear of it."""
         self._dialer.lost(link)
         parting = self._parting
-        if parting is not None and not self._peers and not parting.called:
+        if parting is not None and not self.peers and not parting.called:
             parting.callback(None)
 
     # What the state wants done.
@@ -426,22 +379,19 @@ class AgentService(Service):
     def _carry_out(self, effect: Any) -> None:
         self._perform[effect.__class__](effect)
 
-    def _send(self, effect: Send) -> None:
-        link = self._links.get(effect.peer)
-        if link is not None:
-            link.send(effect.message)
 
-    def _answer(self, effect: Answer) -> None:
-        link = self._links.get(effect.peer)
-        if link is not None:
-            taken = effect.status == 202
-            link.answer(effect.call, _TAKEN if taken else Refused(effect.status, effect.why))
+class _Links:
+    """Hears the agent's links: what its peers hear, and what the service does when one is lost."""
 
-    def _drop(self, effect: Drop) -> None:
-        link = self._links.pop(effect.peer, None)
-        if link is not None:
-            del self._peers[link]
-            link.lose(effect.why)
+    def __init__(self, service: AgentService) -> None:
+        peers = service.peers
+        self.connected = peers.connected
+        self.received = peers.received
+        self.congestion = peers.congestion
+        self._lost = peers.lost
+        self._service = service
 
-    def _note(self, effect: Note) -> None:
-        getattr(self.log, effect.level)("{text}", text=effect.text)
+    def lost(self, link: Link, why: str) -> None:
+        """A link is gone."""
+        self._lost(link, why)
+        self._service.link_lost(link)

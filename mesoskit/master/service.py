@@ -7,11 +7,9 @@ store, send), and effects are carried out by their class.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
 from secrets import token_bytes
 from typing import Any, cast
 
-from google.protobuf.message import Message
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
@@ -21,6 +19,7 @@ from mesoskit import __version__
 from mesoskit.allocator.hierarchical import HierarchicalAllocator
 from mesoskit.allocator.interface import IAllocator
 from mesoskit.allocator.options import Options as AllocatorOptions
+from mesoskit.cluster.peers import Peers
 from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
 from mesoskit.master.documents import Fragments
@@ -30,33 +29,20 @@ from mesoskit.master.options import MasterOptions
 from mesoskit.master.state import MasterState
 from mesoskit.master.watching import Told
 from mesoskit.messages.mesos_pb2 import MasterInfo
-from mesoskit.model.events import (
-    Answer,
-    Congestion,
-    Connected,
-    Drop,
-    Lost,
-    Note,
-    PeerKind,
-    Received,
-    Send,
-    Stop,
-)
-from mesoskit.model.ids import Ids, PeerId
+from mesoskit.model.events import PeerKind, Stop
+from mesoskit.model.ids import Ids
 from mesoskit.model.validation_call import validate_scheduler_call
 from mesoskit.wire.auth.admission import Admission
 from mesoskit.wire.auth.authenticator import Authenticator
 from mesoskit.wire.auth.checkers import nobody
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.exchange import Away
-from mesoskit.wire.link import CallID, Hello, Link, Refused, Taken
+from mesoskit.wire.link import Hello
 from mesoskit.wire.plan import Settle
 from mesoskit.wire.port import PortFactory, PortSettings
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.stream import StreamFactory
 from mesoskit.wire.v1_scheduler import SchedulerCarrier
-
-_TAKEN = Taken()
 
 KEPT = 60.0
 """Seconds for which encoded parts of big documents are kept after somebody asked."""
@@ -127,15 +113,13 @@ class MasterService(Service):
         self._stopped = stopped
         self.flags = dict(flags or {})
         self._seed = token_bytes(16) if seed is None else seed
-        self._numbers = count(1)
-        self._links: dict[PeerId, Link] = {}
-        self._peers: dict[Link, PeerId] = {}
+        self.peers = Peers(self._put, self.log)
         self._requests: dict[int, Deferred[Replied]] = {}
         self._fragments = Fragments()
         self._forgetting: IDelayedCall | None = None
         self.ports: list[IListeningPort] = []
         self.factory = StreamFactory(
-            self,
+            self.peers,
             Hello(PeerKind.MASTER, f"mesoskit/{__version__}", instance=token_bytes(8).hex()),
             clock=self._clock,
             accept=_ACCEPTED_ROLES,
@@ -143,7 +127,7 @@ class MasterService(Service):
             settle=admission or Admission(Authenticator(nobody())),
         )
         self.schedulers = SchedulerCarrier(
-            self,
+            self.peers,
             Hello(PeerKind.FRAMEWORK),
             clock=self._clock,
             interval=options.http_heartbeat_interval,
@@ -161,10 +145,7 @@ class MasterService(Service):
             self.factory, self.resource, clock=self._clock, settings=port_settings, tls=tls
         )
         self._perform: dict[type, Callable[[Any], None]] = {
-            Send: self._send,
-            Answer: self._answer,
-            Drop: self._drop,
-            Note: self._note,
+            **self.peers.effects,
             Replied: self._replied,
             Told: self._told,
         }
@@ -273,7 +254,7 @@ class MasterService(Service):
         Have the state do what an operator wants; fires with its answer, after what the
         answer rests on was stored. Fails with L{NotRunning}.
         """
-        number = next(self._numbers)
+        number = next(self.peers.numbers)
         answered: Deferred[Replied] = Deferred()
         self._requests[number] = answered
         self.turns.put(Requested(number, request))
@@ -288,68 +269,13 @@ class MasterService(Service):
         shown["mesoskit/events"] = float(self.turns.events)
         return shown
 
-    # What links say (mesoskit.wire.link.Receiver).
-
-    def connected(self, link: Link) -> None:
-        """A peer is there and settled."""
-        peer = PeerId(next(self._numbers))
-        self._links[peer] = link
-        self._peers[link] = peer
-        hello = link.hello
-        self.turns.put(
-            Connected(
-                peer,
-                PeerKind(hello.role),
-                link.peer,
-                link.principal,
-                hello.token,
-                hello.epoch,
-            )
-        )
-
-    def received(self, link: Link, message: Message, call: CallID | None) -> None:
-        """A message came."""
-        peer = self._peers.get(link)
-        if peer is not None:
-            self.turns.put(Received(peer, message, call))
-
-    def congestion(self, link: Link, congested: bool) -> None:
-        """A link is full, or drains again."""
-        peer = self._peers.get(link)
-        if peer is not None:
-            self.turns.put(Congestion(peer, congested))
-
-    def lost(self, link: Link, why: str) -> None:
-        """A link is gone."""
-        peer = self._peers.pop(link, None)
-        if peer is not None:
-            self._links.pop(peer, None)
-            self.turns.put(Lost(peer, why))
+    def _put(self, event: Any) -> None:
+        self.turns.put(event)
 
     # What the state wants done.
 
     def _carry_out(self, effect: Any) -> None:
         self._perform[effect.__class__](effect)
-
-    def _send(self, effect: Send) -> None:
-        link = self._links.get(effect.peer)
-        if link is not None:
-            link.send(effect.message)
-
-    def _answer(self, effect: Answer) -> None:
-        link = self._links.get(effect.peer)
-        if link is not None:
-            taken = effect.status == 202
-            link.answer(effect.call, _TAKEN if taken else Refused(effect.status, effect.why))
-
-    def _drop(self, effect: Drop) -> None:
-        link = self._links.pop(effect.peer, None)
-        if link is not None:
-            del self._peers[link]
-            link.lose(effect.why)
-
-    def _note(self, effect: Note) -> None:
-        getattr(self.log, effect.level)("{text}", text=effect.text)
 
     def _told(self, effect: Told) -> None:
         self.operators.tell(effect.event)

@@ -123,7 +123,7 @@ class World:
     def connect(self, service: AgentService, role: int, token: str | None = None) -> Peer:
         peer = Peer()
         hello = Hello(role, "test", token=token)
-        pipe = connect(service, peer, Hello(Role.AGENT, "mesoskit"), hello)
+        pipe = connect(service.links, peer, Hello(Role.AGENT, "mesoskit"), hello)
         self.pipes.append(pipe)
         self.turn()
         return peer

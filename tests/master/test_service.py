@@ -102,7 +102,7 @@ class ServiceTestCase(SynchronousTestCase):
 
     def connect(self, hello: Hello) -> Peer:
         peer = Peer()
-        self.pipes.append(connect(self.service, peer, _MASTER, hello))
+        self.pipes.append(connect(self.service.peers, peer, _MASTER, hello))
         self.turn()
         return peer
 
