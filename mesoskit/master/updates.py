@@ -71,13 +71,14 @@ def status_update(state: "MasterState", peer: Peer, message: StatusUpdateMessage
         return
     new = _remember(task, status)
     latest = update.latest_state if update.HasField("latest_state") else None
-    after = after_update(task.state, status.state, latest)
+    before = task.state
+    after = after_update(before, status.state, latest)
     if after != task.state and after != _UNREACHABLE:
         # Whether an agent can be reached is not for the agent to say.
         transition(
             state, task, after, status.source, status.reason if status.HasField("reason") else None
         )
-    if state.watchers and (new or status.reason in watching.CHECKS):
+    if state.watchers and (new or task.state != before or status.reason in watching.CHECKS):
         watching.task_updated(state, task, status)
     if subscribed is not None:
         counters.valid_status_updates += 1
