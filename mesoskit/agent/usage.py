@@ -7,6 +7,7 @@ knows what those that have ended had used.
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mesoskit.agent.container import Usage
 from mesoskit.agent.launcher_proc import Process, processes
@@ -61,6 +62,27 @@ def sum_up(
         name: Usage(user / ticks, system / ticks, int(rss) * page, int(count), now)
         for name, (user, system, rss, count) in sums.items()
         if count
+    }
+
+
+def never_less(
+    last: Mapping[ContainerId, Usage], now: Mapping[ContainerId, Usage]
+) -> dict[ContainerId, Usage]:
+    """
+    Return C{now} with CPU seconds that do not fall behind C{last}.
+
+    A stray that ends between the launcher's answer and the look at the processes is in
+    neither; the launcher's next answer has it.
+    """
+    return {
+        name: replace(
+            usage,
+            user_seconds=max(usage.user_seconds, last[name].user_seconds),
+            system_seconds=max(usage.system_seconds, last[name].system_seconds),
+        )
+        if name in last
+        else usage
+        for name, usage in now.items()
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mesoskit.agent.container import Usage
 from mesoskit.agent.launcher_proc import Process
-from mesoskit.agent.usage import sum_up
+from mesoskit.agent.usage import never_less, sum_up
 from mesoskit.model.ids import ContainerId
 from tests.agent.real import RealTestCase, until
 from tests.base import SynchronousTestCase
@@ -52,6 +52,13 @@ class SumTests(SynchronousTestCase):
             b=30,
         )
         self.assertEqual(found, {"a": 5, "b": 1})
+
+    def test_seconds_of_a_stray_that_ended_between_two_looks_are_not_taken_back(self):
+        a, b = ContainerId("a"), ContainerId("b")
+        last = {a: Usage(2.0, 1.0, 100, 2, 5.0), b: Usage(9.0, 9.0, 1, 1, 5.0)}
+        now = {a: Usage(1.5, 1.25, 50, 1, 6.0)}
+        self.assertEqual(never_less(last, now), {a: Usage(2.0, 1.25, 50, 1, 6.0)})
+        self.assertEqual(never_less({}, now), now)
 
     def test_strays_count_with_all_below_them(self):
         found = self.sums(

@@ -28,7 +28,7 @@ from mesoskit.agent import launcher
 from mesoskit.agent.container import ContainerSpec, RecoveredContainers, Usage
 from mesoskit.agent.containers import ContainerError, Exited
 from mesoskit.agent.launcher_proc import process
-from mesoskit.agent.usage import read_usage
+from mesoskit.agent.usage import never_less, read_usage
 from mesoskit.agent.users import InThread, UserError, Users
 from mesoskit.model.ids import ContainerId
 
@@ -150,6 +150,7 @@ class LaunchedContainers:
         self._requests: dict[int, _Request] = {}
         self._number = _HELLO
         self._sweep: IDelayedCall | None = None
+        self._used: dict[ContainerId, Usage] = {}
         self._running: dict[ContainerId, int] = {}
         self._ended: dict[ContainerId, int | None] = {}
         self._own: set[ContainerId] | None = set()  # until recover was called
@@ -202,7 +203,11 @@ class LaunchedContainers:
             now = self._reactor.seconds()
             return self._in_thread(lambda: read_usage(leaders, strays, now))
 
-        return self._ask("strays").addCallback(read)
+        def remember(usage: dict[ContainerId, Usage]) -> dict[ContainerId, Usage]:
+            self._used = never_less(self._used, usage)
+            return self._used
+
+        return self._ask("strays").addCallback(read).addCallback(remember)
 
     def recover(self) -> "Deferred[RecoveredContainers]":
         """Give what an earlier agent has left, and tell of its ends from now on."""
