@@ -50,9 +50,13 @@ class DiskTests(ClusterTestCase):
         cluster, where = await self.small()
         ledger = cluster.framework()
         # A task of ours may fill it, and is not harmed by it.
-        filler = "dd if=/dev/zero of=filler bs=64k 2>/dev/null; true"
-        await ledger.run("filler", f"{filler}; sleep 1000")
+        wait = "while ! test -e go; do sleep 0.02; done"
+        fill = "dd if=/dev/zero of=filler bs=64k 2>/dev/null; true"
+        await ledger.run("filler", f"{wait}; {fill}; sleep 1000")
         await ledger.running("filler")
+        # What has been said of it so far is written down.
+        await cluster.acknowledged()
+        (cluster.agent.sandbox(ledger.id, "filler") / "go").touch()
         await until("the disk is full", lambda: os.statvfs(where).f_bavail == 0)
         await ledger.launch(command_task("x", "true", id="nospace"))
         status = await ledger.over("nospace")
