@@ -29,9 +29,9 @@ from mesoskit.model.events import Answer, Recovered, Send, Stop, Store, StoreFai
 
 MOST: Final = 256
 """
-Events of one turn; what else has come is for the next. Enough to share a commit and a write, and
-few enough that what else the reactor has to do (HTTP, heartbeats) waits for some milliseconds: an
-event takes a master 10 to 20 µs, its effects included.
+Events of one turn, or half of those that wait; the rest is for the next. Enough to share a
+commit and a write, and few enough that what else the reactor has to do (HTTP, heartbeats) waits for
+some milliseconds: an event takes a master 10 to 20 µs, its effects included.
 """
 
 Handle = Callable[[float, Any], list[Any]]
@@ -123,6 +123,11 @@ class Turns:
         self._scheduled = self._wake = None
 
     @property
+    def queued(self) -> int:
+        """How many events the state has not heard yet."""
+        return len(self._events)
+
+    @property
     def waiting(self) -> int:
         """How many batches wait for the store."""
         return len(self._waiting)
@@ -148,7 +153,10 @@ class Turns:
         now = self._clock.seconds()
         outcome: list[list[Any]] = []
         stores = False
-        count = min(len(events), MOST)
+        count = len(events)
+        if count > MOST:
+            # Half of what waits at least: however much comes, no more than twice that waits.
+            count = max(MOST, count // 2)
         self.turns += 1
         self.events += count
         for _ in range(count):

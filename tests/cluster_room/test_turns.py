@@ -208,6 +208,25 @@ class TurnsTests(SynchronousTestCase):
             self.clock.advance(0)
         self.assertEqual(self.state.heard.count(Woke()), 1)
 
+    def test_what_waits_is_bounded_by_what_comes(self):
+        def iterate():
+            # As a reactor does: what is scheduled meanwhile is for its next iteration.
+            for call in [c for c in self.clock.calls if c.getTime() <= self.clock.seconds()]:
+                self.clock.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
+        most = 0
+        for _ in range(60):
+            for _ in range(5 * MOST):
+                self.say()
+            iterate()
+            most = max(most, self.turns.queued)
+        self.assertLessEqual(most, 5 * MOST)
+        while self.turns.queued:
+            iterate()
+        self.assertEqual(len([e for e in self.state.heard if isinstance(e, Received)]), 300 * MOST)
+
     def test_state_is_woken_although_messages_never_end(self):
         self.state.deadline = self.clock.seconds()
         for _ in range(6):
