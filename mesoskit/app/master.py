@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from mesoskit.app import authentication
@@ -112,7 +113,13 @@ FLAGS = Flags(
             written="100%",
             aliases=("recovery_slave_removal_limit",),
         ),
-        Flag("allocation_interval", duration, 1.0, "Time between two full allocations."),
+        Flag(
+            "allocation_interval",
+            duration,
+            1.0,
+            "How long what a framework declined is kept from it at least, and after which what"
+            " could not be offered is looked at again.",
+        ),
         Flag(
             "min_allocatable_resources",
             parse_alternatives,
@@ -228,7 +235,7 @@ def make_master(
         options,
         registry(values, work_dir),
         endpoints(values),
-        allocator=HierarchicalAllocator(allocator_options(values)),
+        allocator=HierarchicalAllocator(allocator_options(values), Random()),
         settings=StreamSettings(settle_timeout=values.authentication_v0_timeout),
         admission=admission,
         stopped=stopped,

@@ -50,6 +50,14 @@ class MasterFlagsTests(SynchronousTestCase):
         self.assertEqual(made.state.options.port, 5999)
         self.assertEqual(made.state.options.ip, "127.0.0.1")
 
+    def test_allocator_is_as_its_flags_say(self):
+        for flag in ("--role_sorter=random", "--framework_sorter=random"):
+            self.assertTrue(master.make_master(Clock(), self.parse(flag)).state)
+        values = self.parse("--allocation_interval=50ms", "--min_allocatable_resources=cpus:1")
+        options = master.allocator_options(values)
+        self.assertEqual(options.allocation_interval, 0.05)
+        self.assertEqual(len(options.min_allocatable_resources), 1)
+
     def test_master_shows_its_flags_as_they_would_be_written(self):
         made = master.make_master(Clock(), self.parse("--weights=a=2"))
         for name, shown in (
