@@ -1,5 +1,6 @@
 """Command tasks: what the recordings of Mesos' command executor show (recordings 05 and 06)."""
 
+from dataclasses import replace
 from signal import SIGTERM
 from typing import Any
 
@@ -7,7 +8,7 @@ from mesoskit.agent.container import ContainerFailed, Destroy, Forget, Launch, S
 from mesoskit.messages.internal_pb2 import StatusUpdateMessage
 from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.model.events import Send, Store
-from tests.agent.bench import KILLING, MASTER, Bench, framework, task
+from tests.agent.bench import KILLING, MASTER, OPTIONS, Bench, framework, task
 from tests.base import SynchronousTestCase
 
 
@@ -194,6 +195,13 @@ class SpecTests(SynchronousTestCase):
         other.command.user = "bob"
         bench.run(task("t"), other)
         self.assertEqual([spec.user for spec in bench.launched()], ["alice", "bob"])
+
+    def test_all_run_as_the_agent_where_users_are_not_switched(self) -> None:
+        bench = Bench(replace(OPTIONS, switch_user=False)).register()
+        other = task("u")
+        other.command.user = "bob"
+        bench.run(task("t"), other)
+        self.assertEqual([spec.user for spec in bench.launched()], [None, None])
 
     def test_rlimits_and_uris(self) -> None:
         bench = Bench().register()
