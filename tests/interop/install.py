@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 import venv
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -30,6 +31,13 @@ class Unreachable(Exception):
 
 def install(directory: Path = DIRECTORY) -> Path:
     """Return the environment's Python, making the environment if it is not there yet."""
+    with directory.with_name(f"{directory.name}.lock").open("w") as lock:
+        # The workers of a test run may want it at the same moment.
+        flock(lock, LOCK_EX)
+        return _install(directory)
+
+
+def _install(directory: Path) -> Path:
     python = directory / "bin" / "python"
     done = directory / ".installed"
     if done.exists() and done.read_text() == _wanted():
