@@ -96,6 +96,6 @@ deps:
 	  apt-get update && apt-get install --yes --no-install-recommends $$missing; }
 
 clean:
-	rm -rf demo-pictures $(VENV) $(INTEROP) build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
+	rm -rf demo-pictures $(VENV) $(INTEROP) $(INTEROP).lock build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
 	rm -f twisted/plugins/dropin.cache mesoskit/messages/*_pb2.py mesoskit/messages/*_pb2.pyi
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
