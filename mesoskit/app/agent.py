@@ -19,12 +19,14 @@ from mesoskit.app.daemon import (
     directory,
     endpoints,
     host_name,
+    interval,
     local_ip,
     one_of,
     refuse,
 )
 from mesoskit.flags import Flag, Flags, Values, boolean, duration, integer, number, text
 from mesoskit.model.attributes import parse_attributes
+from mesoskit.model.roles import validate_role
 
 if TYPE_CHECKING:
     from mesoskit.agent.service import AgentService
@@ -40,6 +42,14 @@ def environment(value: str) -> tuple[tuple[str, str], ...]:
     if not isinstance(given, dict) or not all(isinstance(text, str) for text in given.values()):
         raise ValueError('expected a JSON object of texts such as {"PATH": "/bin:/usr/bin"}')
     return tuple(given.items())
+
+
+def role(value: str) -> str:
+    """Read the name of a role."""
+    wrong = validate_role(value)
+    if wrong is not None:
+        raise ValueError(wrong)
+    return value
 
 
 def fraction(value: str) -> float:
@@ -71,7 +81,7 @@ FLAGS = Flags(
             "What the agent offers: cpus:4;mem:1024;ports:[31000-32000], or JSON. What is not"
             " named is measured.",
         ),
-        Flag("default_role", text, "*", "The role of resources that name none."),
+        Flag("default_role", role, "*", "The role of resources that name none."),
         Flag("attributes", parse_attributes, None, "What to say of the machine: rack:2;os:linux."),
         Flag("switch_user", boolean, True, "Run tasks as the user that their framework names."),
         Flag(
@@ -94,9 +104,10 @@ FLAGS = Flags(
         ),
         Flag(
             "executor_heartbeat_interval",
-            duration,
+            interval,
             1800.0,
             "How often executors over HTTP get a HEARTBEAT event.",
+            written="30mins",
         ),
         Flag("gc_delay", duration, 604800.0, "How long sandboxes of the past are kept, at most."),
         Flag(
@@ -105,7 +116,13 @@ FLAGS = Flags(
             0.1,
             "The part of the disk that is kept free of sandboxes.",
         ),
-        Flag("disk_watch_interval", duration, 60.0, "Time between two looks at the disk."),
+        Flag(
+            "disk_watch_interval",
+            interval,
+            60.0,
+            "Time between two looks at the disk.",
+            written="1mins",
+        ),
         Flag(
             "fetcher_stall_timeout", duration, 60.0, "A download that stalls so long is given up."
         ),

@@ -21,7 +21,7 @@ from mesoskit import __version__
 from mesoskit.app import garbage
 from mesoskit.app.late_tls import leave_tls_for_later
 from mesoskit.app.log import logs_as_twistd_does
-from mesoskit.flags import Flag, FlagError, Flags, Values, boolean, port, text
+from mesoskit.flags import Flag, FlagError, Flags, Values, boolean, duration, port, text
 
 log = Logger()
 
@@ -324,3 +324,11 @@ def one_of(*names: str) -> Any:
         return value
 
     return parse
+
+
+def interval(value: str) -> float:
+    """Read the time between two rounds of something: long enough to do other things meanwhile."""
+    seconds = duration(value)
+    if seconds < 0.1:
+        raise ValueError("must be at least 100ms")
+    return seconds

@@ -15,6 +15,7 @@ from mesoskit.app.daemon import (
     directory,
     endpoints,
     host_name,
+    interval,
     one_of,
     refuse,
 )
@@ -60,14 +61,6 @@ def percentage(value: str) -> float:
     if not 0 <= part <= 1:
         raise ValueError("expected a percentage from 0% to 100%")
     return part
-
-
-def heartbeat_interval(value: str) -> float:
-    """Read a time that is long enough to wait for."""
-    interval = duration(value)
-    if interval < 0.1:
-        raise ValueError("must be at least 100ms")
-    return interval
 
 
 FLAGS = Flags(
@@ -143,7 +136,7 @@ FLAGS = Flags(
         ),
         Flag(
             "http_heartbeat_interval",
-            heartbeat_interval,
+            interval,
             15.0,
             "Time between two heartbeats to a framework over HTTP.",
             written="15secs",

@@ -125,6 +125,15 @@ class AgentFlagsTests(SynchronousTestCase):
         self.assertIn("--master:", str(error))
         self.assertIn("'nowhere'", str(error))
 
+    def test_bad_role_is_named(self):
+        error = self.assertRaises(FlagError, self.parse, "--default_role=web/")
+        self.assertIn("--default_role: cannot use 'web/': Role 'web/' cannot end", str(error))
+
+    def test_rounds_that_would_never_pause_are_refused(self):
+        for name in ("disk_watch_interval", "executor_heartbeat_interval"):
+            error = self.assertRaises(FlagError, self.parse, f"--{name}=0secs")
+            self.assertIn(f"--{name}: cannot use '0secs': must be at least 100ms", str(error))
+
     def test_bad_environment_is_named(self):
         error = self.assertRaises(FlagError, self.parse, "--executor_environment_variables=[1]")
         self.assertIn("--executor_environment_variables", str(error))
