@@ -176,6 +176,8 @@ def make_agent(
     from mesoskit.cluster.sqlite import SQLiteStore
     from mesoskit.wire.endpoints import EndpointError, client_endpoint
 
+    if values.master.startswith("zk://"):
+        raise StartError("--master: masters are not looked up in ZooKeeper yet; give host:port")
     try:
         client_endpoint(reactor, values.master)
     except EndpointError as error:

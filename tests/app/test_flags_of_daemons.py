@@ -134,6 +134,10 @@ class AgentFlagsTests(SynchronousTestCase):
             error = self.assertRaises(FlagError, self.parse, f"--{name}=0secs")
             self.assertIn(f"--{name}: cannot use '0secs': must be at least 100ms", str(error))
 
+    def test_zookeeper_is_said_to_be_missing(self):
+        error = self.assertRaises(daemon.StartError, self.make, "--master=zk://127.0.0.1/mesos")
+        self.assertIn("not looked up in ZooKeeper yet; give host:port", str(error))
+
     def test_bad_environment_is_named(self):
         error = self.assertRaises(FlagError, self.parse, "--executor_environment_variables=[1]")
         self.assertIn("--executor_environment_variables", str(error))
