@@ -54,6 +54,8 @@ def boolean(value: str) -> bool:
 
 def duration(value: str) -> float:
     """Read a duration such as C{5secs} into seconds."""
+    if value.startswith("-"):
+        raise ValueError("expected a duration that is not negative, such as 5secs")
     return parse_duration(value)
 
 
@@ -231,6 +233,8 @@ class Flags:
     def _value(self, flag: Flag, raw: str) -> Any:
         if raw.startswith("file://") and not flag.is_path:
             raw = self._read(flag, raw.removeprefix("file://"))
+        if flag.required and not raw:
+            raise FlagError(f"--{flag.name} must not be empty: {flag.help}")
         try:
             return flag.parse(raw)
         except ValueError as error:

@@ -118,11 +118,18 @@ class FlagsTests(SynchronousTestCase):
         error = self.assertRaises(FlagError, FLAGS.parse, [], {})
         self.assertEqual(str(error), "--work_dir is required: Where things are kept.")
 
+    def test_required_flag_must_say_something(self):
+        self.assertEqual(
+            str(self.assertRaises(FlagError, FLAGS.parse, ["--work_dir="], {})),
+            "--work_dir must not be empty: Where things are kept.",
+        )
+
     def test_bad_values_name_flag_and_value(self):
         for argument, part in (
             ("--port=70000", "--port: cannot use '70000': expected a port number"),
             ("--port=-1", "--port: cannot use '-1': expected a whole number"),
             ("--quiet=perhaps", "--quiet: cannot use 'perhaps': expected true or false"),
+            ("--agent_ping_timeout=-1secs", "expected a duration that is not negative"),
             ("--agent_ping_timeout=soon", "--agent_ping_timeout: cannot use 'soon'"),
             ("--cache=lots", "--cache: cannot use 'lots'"),
         ):
