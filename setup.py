@@ -77,7 +77,6 @@ setup(
     package_data={
         "mesoskit": ["py.typed"],
         "mesoskit.messages": ["*.pyi"],
-        "mesoskit.webui": ["**/*"],
     },
     cmdclass={"build_messages": BuildMessages, "build_py": BuildPy},
 )

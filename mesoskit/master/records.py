@@ -17,6 +17,7 @@ from mesoskit.model.capabilities import AgentCapability, FrameworkCapability
 from mesoskit.model.events import PeerKind
 from mesoskit.model.ids import AgentId, ExecutorId, FrameworkId, OfferId, PeerId, TaskId
 from mesoskit.model.resources import Resources
+from mesoskit.model.statuses import add_details
 from mesoskit.model.tasks import TERMINAL, TaskState
 
 _STAGING = int(TaskState.TASK_STAGING)
@@ -193,23 +194,7 @@ def task_detail(info: TaskInfo) -> bytes:
     ):
         return b""
     detail = mesos_pb2.Task()
-    if info.HasField("labels"):
-        detail.labels.CopyFrom(info.labels)
-    if info.HasField("discovery"):
-        detail.discovery.CopyFrom(info.discovery)
-    if info.HasField("container"):
-        detail.container.CopyFrom(info.container)
-    if info.HasField("health_check"):
-        detail.health_check.CopyFrom(info.health_check)
-    if info.HasField("kill_policy"):
-        detail.kill_policy.CopyFrom(info.kill_policy)
-    if len(info.limits):
-        detail.limits.MergeFrom(info.limits)
-    if info.HasField("executor"):
-        if info.executor.command.HasField("user"):
-            detail.user = info.executor.command.user
-    elif info.command.HasField("user"):
-        detail.user = info.command.user
+    add_details(detail, info)
     return detail.SerializePartialToString()
 
 

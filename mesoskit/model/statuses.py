@@ -167,10 +167,16 @@ def make_task(info: TaskInfo, state: int, framework_id: str) -> Task:
     task.agent_id.value = info.agent_id.value
     task.state = state  # type: ignore[assignment]
     task.resources.MergeFrom(info.resources)
-    if len(info.limits):
-        task.limits.MergeFrom(info.limits)
     if info.HasField("executor"):
         task.executor_id.CopyFrom(info.executor.executor_id)
+    add_details(task, info)
+    return task
+
+
+def add_details(task: Task, info: TaskInfo) -> None:
+    """Copy into a C{Task} what people are shown of its C{TaskInfo} and nobody computes with."""
+    if len(info.limits):
+        task.limits.MergeFrom(info.limits)
     if info.HasField("labels"):
         task.labels.CopyFrom(info.labels)
     if info.HasField("discovery"):
@@ -181,8 +187,8 @@ def make_task(info: TaskInfo, state: int, framework_id: str) -> Task:
         task.health_check.CopyFrom(info.health_check)
     if info.HasField("kill_policy"):
         task.kill_policy.CopyFrom(info.kill_policy)
-    if info.HasField("command") and info.command.HasField("user"):
+    if info.HasField("executor"):
+        if info.executor.command.HasField("user"):
+            task.user = info.executor.command.user
+    elif info.command.HasField("user"):
         task.user = info.command.user
-    elif info.HasField("executor") and info.executor.command.HasField("user"):
-        task.user = info.executor.command.user
-    return task
