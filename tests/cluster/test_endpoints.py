@@ -8,7 +8,7 @@ from typing import Any
 from tests.cluster.asking import converse, exchange, get
 from tests.cluster.harness import Cluster, SharedCluster
 from tests.cluster.ledger import Ledger
-from tests.cluster.waiting import reactor, until
+from tests.cluster.waiting import reactor, until, until_async
 
 _BIG = 6_000_000
 
@@ -71,10 +71,17 @@ class EndpointTests(SharedCluster):
         cluster = await self.shared()
         ledger = cluster.framework()
         await ledger.run("busy", "sleep 1000")
-        _, body = await get(cluster.agent.port, "/monitor/statistics")
-        (one,) = [one for one in json.loads(body) if one["framework_id"] == ledger.id]
-        self.assertGreaterEqual(one["statistics"]["processes"], 1)
-        self.assertGreater(one["statistics"]["mem_rss_bytes"], 0)
+
+        async def shown() -> bool:
+            _, body = await get(cluster.agent.port, "/monitor/statistics")
+            found = [one for one in json.loads(body) if one["framework_id"] == ledger.id]
+            # In the middle of an exec the kernel says that a process has no memory.
+            return all(
+                one["statistics"]["processes"] >= 1 and one["statistics"]["mem_rss_bytes"] > 0
+                for one in found
+            ) and bool(found)
+
+        await until_async("what the container uses", shown, seen=cluster.logs)
 
 
 def _sandbox(cluster: Cluster, ledger: Ledger, task: str) -> Path:
