@@ -93,8 +93,9 @@ def number(request: Any, name: str, default: int) -> int:
 
 Handler = Callable[[Any, Any], "Reply | Deferred[Reply] | int"]
 """
-Is given the daemon's service and the request. Returns an answer, now or later, or
-C{NOT_DONE_YET} where it answers by itself. Its docstring is the route's help page.
+Is given the daemon's service and the request, whose C{principal} (C{str | None}) is who asks.
+Returns an answer, now or later, or C{NOT_DONE_YET} where it answers by itself. Its docstring is
+the route's help page.
 """
 
 
@@ -178,6 +179,7 @@ class RoutesResource(Resource):
         if request.method not in _METHODS or _BAD_ESCAPE.search(request.uri):
             request.channel.loseConnection()
             return NOT_DONE_YET
+        request.principal = None
         path = unquote(request.path.decode("latin-1"), errors="replace")
         route = self._find(path.strip("/"))
         if route is None:

@@ -31,8 +31,12 @@ class LimitedRequest(Request):
 
     Beyond it the body is thrown away as it comes, the answer is 413 and the connection
     is closed; no resource hears of it.
+
+    @ivar principal: who proved to ask; L{None} is nobody in particular. Set before a handler
+        of a route is called.
     """
 
+    principal: str | None = None
     _taken = 0
     _too_long = False
 
