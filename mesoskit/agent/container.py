@@ -6,6 +6,7 @@ and a fetcher, and tells what became of them as the events below.
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from mesoskit.model.ids import ContainerId
 
@@ -19,6 +20,47 @@ class Uri:
     extract: bool = True
     cache: bool = False
     output_file: str | None = None
+
+
+UNLIMITED: Final = -1
+"""In place of a limit: there is none."""
+
+
+@dataclass(slots=True, frozen=True)
+class Allotment:
+    """
+    What a container was given, and what it may take at most. 0 where nothing was given.
+
+    @ivar cpus: thousandths of a core.
+    @ivar mem: bytes.
+    @ivar disk: bytes of its sandbox.
+    @ivar gpus: whole ones.
+    @ivar cpus_limit: thousandths of a core, or L{UNLIMITED}. L{None}: what C{cpus} is, where
+        the agent limits CPU time at all (C{--cgroups_enable_cfs}).
+    @ivar mem_limit: bytes, or L{UNLIMITED}. L{None}: what C{mem} is.
+    """
+
+    cpus: int = 0
+    mem: int = 0
+    disk: int = 0
+    gpus: int = 0
+    cpus_limit: int | None = None
+    mem_limit: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Limitation:
+    """
+    Why whoever runs a container has ended it: it took more than it was given.
+
+    @ivar reason: a L{mesoskit.model.tasks.Reason}: C{REASON_CONTAINER_LIMITATION_MEMORY} ...
+    @ivar message: with the numbers, as Mesos words it.
+    @ivar resources: what there was too much of, as (name, amount in Mesos' unit).
+    """
+
+    reason: int
+    message: str
+    resources: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(slots=True, frozen=True)
@@ -37,6 +79,11 @@ class ContainerSpec:
     @ivar rlimits: (name such as C{"RLMT_NOFILE"}, soft, hard); L{None} for no limit.
     @ivar uris: what is fetched into the sandbox before it starts.
     @ivar links: symbolic links, each as (path, target), made or replaced beside the sandbox.
+    @ivar allotment: what it was given; isolators hold it to that.
+    @ivar info: its C{ContainerInfo} as it came (images, volumes, networks, Linux); empty for none.
+    @ivar docker: whether it is a container of the Docker engine (C{ContainerInfo.DOCKER}).
+    @ivar parent: the container that it is nested in: it shares that one's network and, where
+        volumes say so, its sandbox, and ends with it.
     """
 
     id: ContainerId
@@ -48,6 +95,10 @@ class ContainerSpec:
     rlimits: tuple[tuple[str, int | None, int | None], ...] = ()
     uris: tuple[Uri, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
+    allotment: Allotment = Allotment()
+    info: bytes = b""
+    docker: bool = False
+    parent: ContainerId | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +124,14 @@ class Destroy:
     """
 
     container: ContainerId
+
+
+@dataclass(slots=True)
+class Update:
+    """Effect: a container that runs is given more or less."""
+
+    container: ContainerId
+    allotment: Allotment
 
 
 @dataclass(slots=True)
@@ -124,10 +183,12 @@ class ContainerExited:
     Event: the container's first process has ended and the rest of it was killed.
 
     @ivar status: the wait status (C{os.WIFEXITED} …); L{None} where nobody knows.
+    @ivar limitation: set where it was ended for taking too much.
     """
 
     container: ContainerId
     status: int | None
+    limitation: Limitation | None = None
 
 
 @dataclass(slots=True, frozen=True)

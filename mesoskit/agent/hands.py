@@ -21,12 +21,14 @@ from mesoskit.agent.container import (
     DiskRead,
     Forget,
     Launch,
+    Limitation,
     RecoveredContainers,
     Remove,
     Removed,
     SandboxesFound,
     Settle,
     Signal,
+    Update,
     Uri,
     UsageRead,
 )
@@ -37,7 +39,7 @@ from mesoskit.agent.sandboxes import SandboxError
 from mesoskit.agent.users import Credentials, UserError
 from mesoskit.model.ids import ContainerId
 
-Effect = Launch | Signal | Destroy | Forget | Remove | Settle
+Effect = Launch | Signal | Destroy | Update | Forget | Remove | Settle
 Event = (
     ContainerStarted
     | ContainerFailed
@@ -156,6 +158,8 @@ class Hands:
             self.containers.signal(effect.container, effect.signum)
         elif isinstance(effect, Destroy):
             self._destroy(effect.container)
+        elif isinstance(effect, Update):
+            self._update(effect)
         elif isinstance(effect, Forget):
             self.containers.forget(effect.container)
         elif isinstance(effect, Remove):
@@ -181,9 +185,11 @@ class Hands:
         except OSError as error:
             self.log.warn("disk of {path}: {why}", path=self._sandboxes.work_dir, why=error)
 
-    def exited(self, container: ContainerId, status: int | None) -> None:
+    def exited(
+        self, container: ContainerId, status: int | None, limitation: Limitation | None = None
+    ) -> None:
         """For the containers: one is over."""
-        self._tell(ContainerExited(container, status))
+        self._tell(ContainerExited(container, status, limitation))
 
     async def _launch(self, spec: ContainerSpec) -> None:
         self._starting.add(spec.id)
@@ -227,6 +233,13 @@ class Hands:
             self.log.warn("destroying {container}: {why}", container=container, why=why)
 
         self.containers.destroy(container).addErrback(failed)
+
+    def _update(self, effect: Update) -> None:
+        def failed(reason: Failure) -> None:
+            why = reason.getErrorMessage()
+            self.log.warn("updating {container}: {why}", container=effect.container, why=why)
+
+        self.containers.update(effect.container, effect.allotment).addErrback(failed)
 
     def _settle(self, agent_id: str) -> None:
         try:

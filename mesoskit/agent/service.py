@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from mesoskit import __version__
 from mesoskit.agent import door_calls
-from mesoskit.agent.container import Destroy, Forget, Launch, Remove, Settle, Signal
+from mesoskit.agent.container import Destroy, Forget, Launch, Remove, Settle, Signal, Update
 from mesoskit.agent.door import Door
 from mesoskit.agent.events import Leave, ShutDown
 from mesoskit.agent.hands import Hands
@@ -179,6 +179,7 @@ class AgentService(Service):
             Forget: perform,
             Remove: perform,
             Settle: perform,
+            Update: perform,
         }
         self._start_state(options)
 

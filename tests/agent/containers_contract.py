@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from mesoskit.agent.container import ContainerSpec, RecoveredContainers
+from mesoskit.agent.container import Allotment, ContainerSpec, Limitation, RecoveredContainers
 from mesoskit.agent.containers import ContainerError, Containers
 from mesoskit.model.ids import ContainerId
 
@@ -17,9 +17,14 @@ class Ends:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, int | None]] = []
+        self.limitations: dict[str, Limitation] = {}
         self._waiting: list[tuple[int, Deferred[None]]] = []
 
-    def __call__(self, container: ContainerId, status: int | None) -> None:
+    def __call__(
+        self, container: ContainerId, status: int | None, limitation: Limitation | None = None
+    ) -> None:
+        if limitation is not None:
+            self.limitations[container] = limitation
         self.told.append((container, status))
         for count, waiting in list(self._waiting):
             if len(self.told) >= count:
@@ -181,6 +186,14 @@ class ContainersContract:
         expected = RecoveredContainers({}, {ContainerId("a"): SIGKILL})
         self.assertEqual(await second.recover(), expected)
         self.assertEqual(ends.told, [])
+
+    async def test_updating_what_is_over_or_unknown_does_nothing(self):
+        agent, ends = await self.started()
+        await agent.launch(self.spec("a", "exit 0"))
+        await ends.wait(1)
+        await agent.update(ContainerId("a"), Allotment(cpus=500))
+        await agent.update(ContainerId("nobody"), Allotment(cpus=500))
+        self.assertEqual(ends.limitations, {})
 
     async def test_a_stopped_agent_launches_nothing(self):
         agent, _ = await self.started()

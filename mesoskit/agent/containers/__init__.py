@@ -4,16 +4,33 @@ L{mesoskit.agent.containers.launched} is the real thing, over a launcher process
 L{mesoskit.agent.containers.memory} is its double for tests. Both are held to one suite.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from mesoskit.agent.container import ContainerSpec, RecoveredContainers, Usage
+from mesoskit.agent.container import (
+    Allotment,
+    ContainerSpec,
+    Limitation,
+    RecoveredContainers,
+    Usage,
+)
 from mesoskit.model.ids import ContainerId
 
-Exited = Callable[[ContainerId, int | None], None]
-"""Called with a container and its wait status, L{None} where nobody knows it."""
+
+class Exited(Protocol):
+    """What is called when a container is over."""
+
+    def __call__(
+        self, container: ContainerId, status: int | None, limitation: Limitation | None = None
+    ) -> None:
+        """
+        Hear of the end of a container.
+
+        @param status: its wait status, L{None} where nobody knows it.
+        @param limitation: why it was ended, where it took more than it was given.
+        """
+        ...
 
 
 class ContainerError(Exception):
@@ -51,6 +68,13 @@ class Containers(Protocol):
         """
         SIGKILL everything the container ever started, daemons too; fires when that is gone
         and its end was told, or at once where it is over or unknown.
+        """
+        ...
+
+    def update(self, container: ContainerId, allotment: Allotment) -> "Deferred[None]":
+        """
+        Give a running container more or less; nothing happens where nothing holds containers
+        to what they were given, or where it is over. Fails with L{ContainerError}.
         """
         ...
 

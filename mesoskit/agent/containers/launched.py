@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mesoskit.agent import launcher
-from mesoskit.agent.container import ContainerSpec, RecoveredContainers, Usage
+from mesoskit.agent.container import Allotment, ContainerSpec, RecoveredContainers, Usage
 from mesoskit.agent.containers import ContainerError, Exited
 from mesoskit.agent.launcher_proc import process
 from mesoskit.agent.usage import never_less, read_usage
@@ -194,6 +194,10 @@ class LaunchedContainers:
         if container in self._ended:
             return succeed(None)
         return self._ask("destroy", container)
+
+    def update(self, container: ContainerId, allotment: Allotment) -> "Deferred[None]":
+        """Do nothing: nothing holds these containers to what they were given."""
+        return succeed(None)
 
     def usage(self) -> "Deferred[dict[ContainerId, Usage]]":
         """Read what the containers use, in a thread."""

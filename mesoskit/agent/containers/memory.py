@@ -13,7 +13,15 @@ from signal import SIGKILL, SIGTERM
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from mesoskit.agent.container import ContainerSpec, RecoveredContainers, SandboxesFound, Uri, Usage
+from mesoskit.agent.container import (
+    Allotment,
+    ContainerSpec,
+    Limitation,
+    RecoveredContainers,
+    SandboxesFound,
+    Uri,
+    Usage,
+)
 from mesoskit.agent.containers import ContainerError, Exited
 from mesoskit.agent.fetcher import FetchError
 from mesoskit.agent.sandboxes import SandboxError
@@ -40,6 +48,7 @@ class MemoryLauncher:
     @ivar running: those of C{pids} that have not ended.
     @ivar ended: wait statuses, by id, until forgotten.
     @ivar signals: every (container, signal number) that was sent, in order.
+    @ivar allotments: what running containers were given at last, by id.
     @ivar figures: what L{MemoryContainers.usage} gives, where it shall not be zeros.
     @ivar refusals: why a container cannot be started, by id.
     """
@@ -50,6 +59,7 @@ class MemoryLauncher:
         self.running: dict[ContainerId, int] = {}
         self.ended: dict[ContainerId, int | None] = {}
         self.signals: list[tuple[ContainerId, int]] = []
+        self.allotments: dict[ContainerId, Allotment] = {}
         self.figures: dict[ContainerId, Usage] = {}
         self.refusals: dict[ContainerId, str] = {}
         self.client: MemoryContainers | None = None
@@ -68,6 +78,7 @@ class MemoryLauncher:
         self._last_pid += 1
         self.specs[spec.id] = spec
         self.pids[spec.id] = self.running[spec.id] = self._last_pid
+        self.allotments[spec.id] = spec.allotment
         self._started.append(spec.id)
         return self._last_pid
 
@@ -85,17 +96,19 @@ class MemoryLauncher:
         if signum in (SIGTERM, SIGKILL):
             self.finish(container, int(signum))
 
-    def finish(self, container: ContainerId, status: int | None) -> None:
+    def finish(
+        self, container: ContainerId, status: int | None, limitation: Limitation | None = None
+    ) -> None:
         """End a container, for a test: with a wait status, or with one that nobody knows."""
         if self.running.pop(container, None) is not None:
             self.ended[container] = status
             if self.client is not None:
-                self.client.over(container, status)
+                self.client.over(container, status, limitation)
 
     def forget(self, container: ContainerId) -> None:
         """Drop a container that has ended."""
         if self.ended.pop(container, False) is not False:
-            del self.specs[container], self.pids[container]
+            del self.specs[container], self.pids[container], self.allotments[container]
 
 
 class MemoryContainers:
@@ -149,6 +162,12 @@ class MemoryContainers:
         self.launcher.finish(container, int(SIGKILL))
         return succeed(None)
 
+    def update(self, container: ContainerId, allotment: Allotment) -> "Deferred[None]":
+        """Note what a running container is given now."""
+        if container in self.launcher.running:
+            self.launcher.allotments[container] = allotment
+        return succeed(None)
+
     def usage(self) -> "Deferred[dict[ContainerId, Usage]]":
         """Give the figures that a test has set, zeros for the rest."""
         nothing = Usage(0.0, 0.0, 0, 1)
@@ -177,10 +196,12 @@ class MemoryContainers:
             self.launcher.client = None
         return succeed(None)
 
-    def over(self, container: ContainerId, status: int | None) -> None:
+    def over(
+        self, container: ContainerId, status: int | None, limitation: Limitation | None
+    ) -> None:
         """For the launcher: a container has ended."""
         if self._recovered or container in self._own:
-            self._exited(container, status)
+            self._exited(container, status, limitation)
 
 
 class MemorySandboxes:
