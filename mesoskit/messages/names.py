@@ -16,6 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from mesoskit.messages import (
     agent_pb2,
     authentication_pb2,
+    bulk_pb2,
     executor_pb2,
     internal_pb2,
     master_pb2,
@@ -32,6 +33,7 @@ _FILES: Final[tuple[FileDescriptor, ...]] = (
     resource_provider_pb2.DESCRIPTOR,
     internal_pb2.DESCRIPTOR,
     authentication_pb2.DESCRIPTOR,
+    bulk_pb2.DESCRIPTOR,
 )
 
 

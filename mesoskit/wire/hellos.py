@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Final
 
 from mesoskit.messages.stream_pb2 import Hello as WireHello
-from mesoskit.messages.stream_pb2 import Role
+from mesoskit.messages.stream_pb2 import Purpose, Role
 from mesoskit.wire.link import Hello
 
 #: The version of the native stream that is spoken here.
@@ -48,11 +48,16 @@ def to_wire(hello: Hello, heartbeat: float) -> WireHello:
         token=hello.token,
         instance=hello.instance,
         authenticates=hello.authenticates or None,
+        purpose=hello.purpose or None,  # type: ignore[arg-type]
+        bulk=hello.bulk or None,
     )
 
 
 def from_wire(
-    hello: WireHello, accept: Collection[int] | None, longest_heartbeat: float
+    hello: WireHello,
+    accept: Collection[int] | None,
+    longest_heartbeat: float,
+    purposes: Collection[int] = (0,),
 ) -> tuple[Hello, float]:
     """
     Return what a peer says of itself, and the span in seconds that it announces.
@@ -61,6 +66,7 @@ def from_wire(
 
     @param accept: the roles that it may have; L{None} for any known one.
     @param longest_heartbeat: the longest span that it may announce, in seconds.
+    @param purposes: what a link may be for.
     """
     if hello.version != VERSION:
         raise HelloRefused("version", f"version {hello.version} is not spoken here, only {VERSION}")
@@ -71,6 +77,10 @@ def from_wire(
     if accept is not None and role not in accept:
         wanted = ", ".join(map(role_name, sorted(accept)))
         raise HelloRefused("role", f"role {role_name(role)} is not accepted here, only: {wanted}")
+    purpose = int(hello.purpose)
+    if purpose not in purposes:
+        name = Purpose.Name(hello.purpose).lower()
+        raise HelloRefused("purpose", f"no {name} link is taken here")
     span = hello.heartbeat_ms / 1000
     if not 0 < span <= longest_heartbeat:
         raise HelloRefused(
@@ -84,5 +94,14 @@ def from_wire(
             raise HelloRefused(
                 "hello", f"a string in the hello is no text of up to {_LONGEST_TEXT} letters"
             )
-    ours = Hello(role, hello.software, hello.epoch, token, hello.instance, hello.authenticates)
+    ours = Hello(
+        role,
+        hello.software,
+        hello.epoch,
+        token,
+        hello.instance,
+        hello.authenticates,
+        purpose,
+        hello.bulk,
+    )
     return ours, span

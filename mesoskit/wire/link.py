@@ -80,9 +80,11 @@ class Hello:
         5 tool.
     @ivar software: name and version, C{"mesoskit/0.1.0"}.
     @ivar epoch: of the leader; 0 where the peer leads nothing.
-    @ivar token: an executor's proof.
+    @ivar token: an executor's proof, or the ticket of a bulk link.
     @ivar instance: unique for each start of a process.
     @ivar authenticates: whether it dials and will prove who it is before anything else.
+    @ivar purpose: what the link is for, a C{mesoskit.stream.Purpose} number: 0 control, 1 bulk.
+    @ivar bulk: whether it is an agent that dials a bulk link when it is invited to.
     """
 
     role: int
@@ -92,6 +94,8 @@ class Hello:
     token: str | None = field(default=None, repr=False)
     instance: str = ""
     authenticates: bool = False
+    purpose: int = 0
+    bulk: bool = False
 
 
 class Link(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, cast
 
 from google.protobuf.message import Message
@@ -78,6 +78,8 @@ class SessionPlan:
     What all sessions of a factory share.
 
     @ivar receiver: makes the receiver of a link when its peer is settled.
+    @ivar others: the same for links that are not for control, by their purpose; links of any
+        other purpose are refused.
     @ivar hello: what this side says of itself; may be replaced, later links say the new one.
     @ivar accept: the roles a peer may have, numbers of L{Role}; L{None} for any known one.
     @ivar settings: limits and times.
@@ -93,6 +95,8 @@ class SessionPlan:
         "counters",
         "dials",
         "hello",
+        "others",
+        "purposes",
         "receiver",
         "settings",
         "settle",
@@ -108,8 +112,11 @@ class SessionPlan:
         counters: Counters,
         settle: Settle | None,
         dials: bool,
+        others: Mapping[int, Receivers] | None = None,
     ) -> None:
         self.receiver = _maker(receiver)
+        self.others = {purpose: _maker(other) for purpose, other in (others or {}).items()}
+        self.purposes = frozenset({0, *self.others})
         self.hello = hello
         self.accept = None if accept is None else frozenset(accept)
         self.settings = settings

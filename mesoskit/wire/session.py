@@ -322,7 +322,7 @@ class Session:
             if frame.items:
                 raise hellos.HelloRefused("no-hello", "a hello comes in a frame of its own")
             longest = plan.settings.longest_heartbeat
-            self._hello, span = hellos.from_wire(frame.hello, plan.accept, longest)
+            self._hello, span = hellos.from_wire(frame.hello, plan.accept, longest, plan.purposes)
             if plan.settle is not None:
                 self._settling = plan.settle(self)
         except hellos.HelloRefused as refused:
@@ -354,7 +354,8 @@ class Session:
         self._settling = None
         self._decoder.limit = self._plan.settings.record_limit
         try:
-            receiver = self._plan.receiver()
+            plan = self._plan
+            receiver = plan.others.get(self._hello.purpose, plan.receiver)()
         except Exception:
             self._broken("receiver")
             return

@@ -4,7 +4,7 @@ The session itself is L{mesoskit.wire.session}; here are the connections under i
 the timers that it asks for.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from twisted.internet.abstract import FileDescriptor
@@ -213,6 +213,7 @@ class StreamFactory:
         counters: Counters | None = None,
         settle: Settle | None = None,
         pulse: Pulse | None = None,
+        others: Mapping[int, Receivers] | None = None,
     ) -> None:
         """
         Prepare to make links.
@@ -224,6 +225,8 @@ class StreamFactory:
         @param settle: the layer in which peers prove who they are; L{None} where they
             need not.
         @param pulse: where it is shared with other factories of the same settings.
+        @param others: hear the links that are not for control, by what they are for, numbers
+            of C{mesoskit.stream.Purpose}.
         """
         self.settings = settings or _DEFAULTS
         self.clock = clock
@@ -236,6 +239,7 @@ class StreamFactory:
             self.counters,
             settle,
             self.dials,
+            others,
         )
         self.pulse = pulse or Pulse(clock, self.plan.span)
         self.protocols: set[StreamProtocol] = set()

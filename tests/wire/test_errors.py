@@ -69,6 +69,19 @@ class HelloTests(StrangerCase):
         self.say(frame)
         self.check_sent_away("role", "no role that is known")
 
+    def test_a_purpose_that_links_do_not_have_here(self) -> None:
+        self.greet(purpose=1)
+        self.check_sent_away("purpose", "no bulk link is taken here")
+
+    def test_links_of_another_purpose_have_a_receiver_of_their_own(self) -> None:
+        bulk = Ear()
+        self.factory.plan.others[1] = lambda: bulk
+        self.factory.plan.purposes = frozenset((0, 1))
+        self.stranger, self.wires = self.come()
+        self.greet(purpose=1, token="t")
+        self.assertEqual((["connected"], []), (bulk.heard, self.ear.heard))
+        self.assertEqual((1, "t"), (bulk.link.hello.purpose, bulk.link.hello.token))
+
     def test_no_heartbeats(self) -> None:
         self.greet(heartbeat_ms=None)
         self.check_sent_away("heartbeat", "heartbeats every 0 s")
