@@ -17,8 +17,9 @@ names, and asks L{UpdateStream.send} whether there is something to send now::
     deadlines.set(key, stream.deadline)
 
 Records are C{mesos.internal.StatusUpdateRecord}, one a key. The key of an update is
-overwritten by its acknowledgement, which remembers the uuid so that the update is
-known when an executor repeats it.
+overwritten by its acknowledgement, which remembers the uuid, so that the update is
+known when an executor repeats it, and what was said but for its C{data}, so that an agent
+that starts again knows what state the task is in.
 """
 
 from collections import deque
@@ -29,6 +30,7 @@ from itertools import islice
 from google.protobuf.message import DecodeError
 
 from mesoskit.messages.internal_pb2 import StatusUpdate, StatusUpdateRecord
+from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.model.tasks import TERMINAL
 
 RETRY_MIN = 10.0
@@ -183,6 +185,8 @@ class UpdateStream:
         record = StatusUpdateRecord()
         record.type = StatusUpdateRecord.ACK
         record.uuid = uuid
+        record.update.CopyFrom(head)
+        record.update.status.ClearField("data")
         changes: Changes = ((self._key_of(number), record.SerializeToString()),)
         return True, changes + tuple((self._key_of(old), None) for old in forgotten)
 
@@ -207,12 +211,19 @@ class UpdateStream:
         self._due = now if self._pending else None
 
     @classmethod
-    def restore(cls, key: str, records: Iterable[tuple[str, bytes]]) -> "UpdateStream":
+    def restore(
+        cls,
+        key: str,
+        records: Iterable[tuple[str, bytes]],
+        told: list[TaskStatus] | None = None,
+    ) -> "UpdateStream":
         """
         Return the stream that these records (all that are stored under C{key/}, in any
         order) are of. It is paused, for a restarted agent has no master yet.
 
         Raises L{UpdateError} naming the first record that cannot be read.
+
+        @param told: is given every status that the records remember, acknowledged or not, in order.
         """
         stream = cls(key, paused=True)
         for name, data in sorted(records):
@@ -223,6 +234,8 @@ class UpdateStream:
                 raise UpdateError(f"record {name!r} has the uuid of an earlier one: {uuid.hex()}")
             stream._known[uuid] = number
             stream._next = number + 1
+            if told is not None and record.HasField("update"):
+                told.append(record.update.status)
             if waits:
                 stream._pending.append((number, record.update))
                 stream._finishing |= record.update.status.state in TERMINAL

@@ -13,6 +13,7 @@ from hypothesis.stateful import (
 )
 
 from mesoskit.messages.internal_pb2 import StatusUpdate, StatusUpdateRecord
+from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.model.statuses import make_status, make_update
 from mesoskit.model.tasks import Source, TaskState
 from mesoskit.model.updates import (
@@ -186,7 +187,26 @@ class RecordsTests(SynchronousTestCase):
         self.assertEqual(record, StatusUpdateRecord(type="UPDATE", update=update(1)))
         self.acknowledge(1)
         record = StatusUpdateRecord.FromString(self.store[key])
-        self.assertEqual(record, StatusUpdateRecord(type="ACK", uuid=uuid(1)))
+        self.assertEqual((record.type, record.uuid), (StatusUpdateRecord.ACK, uuid(1)))
+        self.assertEqual(record.update, update(1))
+
+    def test_records_tell_what_was_said_whether_acknowledged_or_not_but_for_its_data(self):
+        for number in (1, 2):
+            said = update(number)
+            said.status.data = b"much"
+            applied(self.store, self.stream.receive(0, said)[1])
+        self.acknowledge(1)
+        told: list[TaskStatus] = []
+        UpdateStream.restore(KEY, self.store.items(), told)
+        self.assertEqual(
+            [(one.uuid, one.data) for one in told], [(uuid(1), b""), (uuid(2), b"much")]
+        )
+
+    def test_records_of_before_say_nothing_of_what_was_acknowledged(self):
+        told: list[TaskStatus] = []
+        old = StatusUpdateRecord(type="ACK", uuid=uuid(1)).SerializeToString()
+        UpdateStream.restore(KEY, [(f"{KEY}/00000000", old)], told)
+        self.assertEqual(told, [])
 
     def test_nothing_is_left_of_a_stream_that_has_ended(self):
         self.receive(1)
