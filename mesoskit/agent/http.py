@@ -15,6 +15,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from mesoskit.agent import files_http, operator_api, views
 from mesoskit.agent.measuring import measured
 from mesoskit.web import shared
+from mesoskit.web.authentication import Realm
 from mesoskit.web.routes import Reply, Route, RoutesResource, parameter
 from mesoskit.web.sending import Document
 from mesoskit.wire.http import WebExchange
@@ -98,17 +99,17 @@ def executor(service: "AgentService", request: Request) -> int:
 
 ROUTES: tuple[Route, ...] = (
     *shared.ROUTES,
-    Route("version", version, prefixed=False),
-    Route("flags", flags),
-    Route("state", state),
-    Route("containers", containers),
-    Route("monitor/statistics", statistics),
-    Route("files/browse", files_http.browse, prefixed=False),
-    Route("files/read", files_http.read, prefixed=False),
-    Route("files/download", files_http.download, prefixed=False),
-    Route("files/debug", files_http.debug, prefixed=False),
-    Route("api/v1", operator_api.operator),
-    Route("api/v1/executor", executor),
+    Route("version", version, prefixed=False, realm=Realm.OPEN),
+    Route("flags", flags, realm=Realm.READONLY),
+    Route("state", state, realm=Realm.READONLY),
+    Route("containers", containers, realm=Realm.READONLY),
+    Route("monitor/statistics", statistics, realm=Realm.READONLY),
+    Route("files/browse", files_http.browse, prefixed=False, realm=Realm.READONLY),
+    Route("files/read", files_http.read, prefixed=False, realm=Realm.READONLY),
+    Route("files/download", files_http.download, prefixed=False, realm=Realm.READONLY),
+    Route("files/debug", files_http.debug, prefixed=False, realm=Realm.READONLY),
+    Route("api/v1", operator_api.operator, realm=Realm.READWRITE),
+    Route("api/v1/executor", executor, realm=Realm.EXECUTORS),
 )
 """Every endpoint; adding one is adding a row."""
 

@@ -18,6 +18,7 @@ from mesoskit.master.operator import Replied, Teardown
 from mesoskit.master.options import MESOS_VERSION
 from mesoskit.model.ids import FrameworkId
 from mesoskit.web import shared
+from mesoskit.web.authentication import Realm
 from mesoskit.web.routes import (
     Reply,
     Route,
@@ -176,19 +177,19 @@ def scheduler(service: "MasterService", request: Request) -> int:
 
 ROUTES: tuple[Route, ...] = (
     *shared.ROUTES,
-    Route("version", version, prefixed=False),
-    Route("flags", flags),
-    Route("state", state, led=True),
-    Route("state-summary", summary, led=True),
-    Route("slaves", slaves, led=True),
-    Route("frameworks", frameworks, led=True),
-    Route("tasks", tasks, led=True),
-    Route("roles", roles, led=True),
-    Route("offers/explain", explain, led=True),
-    Route("redirect", redirect),
-    Route("teardown", teardown, led=True),
-    Route("api/v1", operator_api.operator, led=True),
-    Route("api/v1/scheduler", scheduler),
+    Route("version", version, prefixed=False, realm=Realm.OPEN),
+    Route("flags", flags, realm=Realm.READONLY),
+    Route("state", state, led=True, realm=Realm.READONLY),
+    Route("state-summary", summary, led=True, realm=Realm.READONLY),
+    Route("slaves", slaves, led=True, realm=Realm.READONLY),
+    Route("frameworks", frameworks, led=True, realm=Realm.READONLY),
+    Route("tasks", tasks, led=True, realm=Realm.READONLY),
+    Route("roles", roles, led=True, realm=Realm.READONLY),
+    Route("offers/explain", explain, led=True, realm=Realm.READONLY),
+    Route("redirect", redirect, realm=Realm.OPEN),
+    Route("teardown", teardown, led=True, realm=Realm.READWRITE),
+    Route("api/v1", operator_api.operator, led=True, realm=Realm.READWRITE),
+    Route("api/v1/scheduler", scheduler, realm=Realm.FRAMEWORKS),
 )
 """Every endpoint; adding one is adding a row."""
 

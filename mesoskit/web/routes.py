@@ -26,8 +26,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from mesoskit.web import help as pages
+from mesoskit.web.authentication import OF_CARRIERS, Guard, Realm
 from mesoskit.web.sending import GZIP_FROM, Document, Documents, Sender, accepts_gzip
-from mesoskit.wire.exchange import REASONS, Away
+from mesoskit.wire.endpoints import address_text
+from mesoskit.wire.exchange import REASONS, Away, Identified
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
@@ -108,12 +110,15 @@ class Route:
     @ivar handler: returns the answer.
     @ivar prefixed: whether it is also there with the daemon's name before it.
     @ivar led: whether only a daemon that leads answers it.
+    @ivar realm: whose who ask must prove who they are, where flags say so. Each route must name
+        one; what names none is as closed as what changes things.
     """
 
     path: str
     handler: Handler
     prefixed: bool = True
     led: bool = False
+    realm: Realm | None = None
 
 
 def in_thread(reactor: Any, function: Callable[[], Any]) -> Deferred[Any]:
@@ -127,6 +132,42 @@ def _open(path: str) -> Away | None:
     return None
 
 
+def away_reply(away: Away) -> Reply:
+    """Return the answer for whoever is sent away."""
+    reply = text(away.status, away.why) if away.why else Reply(away.status)
+    reply.headers.update(away.headers)
+    return reply
+
+
+class _Asked:
+    """A request of C{twisted.web} as an L{mesoskit.wire.exchange.Asked}."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    @property
+    def path(self) -> str:
+        """What was asked for, without a query."""
+        return str(self._request.path.decode("latin-1"))
+
+    @property
+    def method(self) -> str:
+        """C{POST} …"""
+        return str(self._request.method.decode("latin-1"))
+
+    @property
+    def peer(self) -> str:
+        """Where the client is."""
+        return address_text(self._request.getClientAddress())
+
+    def header(self, name: str) -> str | None:
+        """Return a header by its name in lower case."""
+        values = self._request.requestHeaders.getRawHeaders(name.encode())
+        return None if values is None else b", ".join(values).decode("latin-1")
+
+
 class RoutesResource(Resource):
     """
     The root of a daemon's HTTP: gives each request to its route.
@@ -136,6 +177,9 @@ class RoutesResource(Resource):
     @param name: the daemon's own, which stands before prefixed paths: C{master}.
     @param reactor: the clock, and threads for what takes long, where it has any.
     @param gate: says where requests for routes that are C{led} are sent instead.
+    @param guard: finds out who asks; asks nobody where none is given.
+
+    @ivar table: the rows of the table, C{/help} among them.
     """
 
     isLeaf = True
@@ -148,15 +192,19 @@ class RoutesResource(Resource):
         name: str,
         reactor: Any,
         gate: Callable[[str], Away | None] = _open,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._guard = guard or Guard(name, reactor)
         self._service = service
         self._gate = gate
         self._reactor = reactor
         self._documents = Documents(reactor)
         self._sender = Sender()
         self.help = pages.Help(name)
-        self._routes: dict[str, Route] = {"help": Route("help", self._help, prefixed=False)}
+        own = Route("help", self._help, prefixed=False, realm=Realm.OPEN)
+        self.table = (own, *routes)
+        self._routes: dict[str, Route] = {own.path: own}
         for route in routes:
             self._routes[route.path] = route
             if route.prefixed:
@@ -184,12 +232,31 @@ class RoutesResource(Resource):
         route = self._find(path.strip("/"))
         if route is None:
             return self._answer(request, not_found())
+        realm = Realm.READWRITE if route.realm is None else route.realm
+        if realm in OF_CARRIERS:
+            return self._handle(request, route, path)
+        who = self._guard.identify(realm, _Asked(request))
+        if isinstance(who, Deferred):
+            who.addCallback(lambda known: self._identified(request, route, path, known))
+            who.addErrback(self._broken, request)
+            return NOT_DONE_YET
+        return self._identified(request, route, path, who)
+
+    def _identified(self, request: Any, route: Route, path: str, who: Identified) -> int:
+        """It is known who asks."""
+        if getattr(request, "_disconnected", False):
+            return NOT_DONE_YET
+        if isinstance(who, Away):
+            return self._answer(request, away_reply(who))
+        request.principal = None if who is None else str(who)
         if route.led:
             away = self._gate(path)
             if away is not None:
-                sent = text(away.status, away.why) if away.why else Reply(away.status)
-                sent.headers.update(away.headers)
-                return self._answer(request, sent)
+                return self._answer(request, away_reply(away))
+        return self._handle(request, route, path)
+
+    def _handle(self, request: Any, route: Route, path: str) -> int:
+        """Let a route's handler answer."""
         try:
             reply: Any = route.handler(self._service, request)
         except Exception:

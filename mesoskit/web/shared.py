@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from mesoskit import __version__
 from mesoskit.model.durations import InvalidDuration, parse_duration
 from mesoskit.web import prometheus, system, verbosity
+from mesoskit.web.authentication import Realm
 from mesoskit.web.routes import Reply, Route, parameter, text
 
 
@@ -86,10 +87,10 @@ def flags_reply(flags: dict[str, str]) -> Reply:
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("health", health),
-    Route("metrics/snapshot", snapshot, prefixed=False),
-    Route("metrics", metrics, prefixed=False),
-    Route("logging/toggle", toggle, prefixed=False),
-    Route("system/stats.json", stats, prefixed=False),
+    Route("health", health, realm=Realm.OPEN),
+    Route("metrics/snapshot", snapshot, prefixed=False, realm=Realm.READONLY),
+    Route("metrics", metrics, prefixed=False, realm=Realm.READONLY),
+    Route("logging/toggle", toggle, prefixed=False, realm=Realm.READWRITE),
+    Route("system/stats.json", stats, prefixed=False, realm=Realm.OPEN),
 )
 """Rows for a daemon's table."""

@@ -5,9 +5,12 @@ of C{twisted.web}, which can do everything, and L{mesoskit.wire.quick.QuickExcha
 calls of a subscribed peer, thousands a second, which cannot become a stream.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from twisted.internet.defer import Deferred
 
 #: The reason phrases that Mesos sends.
 REASONS: Final[dict[int, str]] = {
@@ -42,6 +45,58 @@ class Away:
     why: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
 
+
+@dataclass(slots=True, frozen=True)
+class Principal:
+    """
+    Who asks, as far as it was proved (C{Principal} of libprocess).
+
+    @ivar name: L{None} where a token proves claims and no name.
+    @ivar claims: what a token says of whoever bears it.
+    """
+
+    name: str | None
+    claims: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the name; where there are claims all of it as JSON, as Mesos shows it."""
+        if self.name is not None and not self.claims:
+            return self.name
+        shown: dict[str, object] = {} if self.name is None else {"value": self.name}
+        if self.claims:
+            shown["claims"] = dict(sorted(self.claims.items()))
+        return json.dumps(shown, separators=(",", ":"))
+
+
+Identified = Principal | Away | None
+"""Who asks, why he is sent away (401, 403), or L{None}: nobody wants to know."""
+
+
+class Asked(Protocol):
+    """As much of a request as it takes to find out who asks."""
+
+    @property
+    def path(self) -> str:
+        """What was asked for, without a query."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """C{POST} …"""
+        ...
+
+    @property
+    def peer(self) -> str:
+        """Where the client is."""
+        ...
+
+    def header(self, name: str) -> str | None:
+        """Return a header of the request by its name in lower case; L{None} without it."""
+        ...
+
+
+Identify = Callable[[Asked], "Identified | Deferred[Identified]"]
+"""Says who asks. A Deferred comes in time and does not fail."""
 
 Gate = Callable[[str], "Away | None"]
 """Says whether requests are taken at all now; it is given the path that is asked for."""
