@@ -7,21 +7,20 @@ master's.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 
-from mesoskit.agent import answers, files
-from mesoskit.agent.files import Attached, Inaccessible, NotThere
+from mesoskit.agent import answers
+from mesoskit.agent.files import Sandboxes
 from mesoskit.agent.measuring import measured
 from mesoskit.agent.phase import Phase
 from mesoskit.messages.agent_pb2 import Call, Response
 from mesoskit.messages.codec import Malformed, NotJson, decode_as, from_json
 from mesoskit.model.validation_agent_call import validate_agent_call
-from mesoskit.web import api, shared
+from mesoskit.web import api, files_api, shared
 from mesoskit.web.api import NotTaken
-from mesoskit.web.routes import TEXT, Reply, in_thread, not_allowed, text
+from mesoskit.web.routes import Reply, not_allowed, text
 from mesoskit.wire import media, recordio
 from mesoskit.wire.exchange import Exchange
 from mesoskit.wire.http import WebExchange
@@ -87,10 +86,12 @@ def operator(service: AgentService, request: Any) -> Reply | Deferred[Reply]:
             lambda _: api.message_reply(answers.containers(state, call), accepted)
         )
     if name == "LIST_FILES":
+        door = Sandboxes(state, request.principal)
         path = call.list_files.path
-        return _look(service, path, lambda place: _list(place, path, accepted))
+        return files_api.list_files(Response, door, service.reactor, path, accepted)
     if name == "READ_FILE":
-        return _look(service, call.read_file.path, lambda place: _part(place, call, accepted))
+        door = Sandboxes(state, request.principal)
+        return files_api.read_file(Response, door, service.reactor, call.read_file, accepted)
     if name == "SET_LOGGING_LEVEL":
         return api.set_logging_level(call, service.reactor)
     facts = api.Facts(state.options.version, state.options.flags, lambda: shared.measured(service))
@@ -201,64 +202,3 @@ def _parse(body: bytes, written: str) -> Call:
         if written == media.PROTOBUF:
             why = "Failed to parse body into a protobuf object"
     raise NotTaken(text(400, why))
-
-
-# Sandboxes.
-
-
-def _look(service: AgentService, path: str, look: Any) -> Reply | Deferred[Reply]:
-    """Find a sandbox, and look into it in a thread."""
-    try:
-        place = files.resolve(service.state, path)
-    except NotThere:
-        return _nothing()
-
-    def failed(failure: Any) -> Reply:
-        if failure.check(NotThere):
-            return _nothing()
-        failure.trap(Inaccessible)
-        return text(400, f"'{path}' is inaccessible.\n")
-
-    return in_thread(service.reactor, lambda: look(place)).addErrback(failed)
-
-
-def _nothing() -> Reply:
-    return Reply(404, headers={"Content-Type": TEXT})
-
-
-def _list(place: Attached, path: str, accepted: str) -> Reply:
-    found = files.listed(place, path)
-    if found is None:
-        return _nothing()
-    response = Response(type=Response.LIST_FILES)
-    response.list_files.SetInParent()
-    for name, status in found:
-        shown = response.list_files.file_infos.add(
-            path=name,
-            nlink=status.st_nlink,
-            size=status.st_size,
-            mode=status.st_mode,
-            uid=files.user_name(status.st_uid),
-            gid=files.group_name(status.st_gid),
-        )
-        shown.mtime.nanoseconds = int(status.st_mtime) * 1_000_000_000
-    return api.message_reply(response, accepted)
-
-
-def _part(place: Attached, call: Call, accepted: str) -> Reply:
-    wanted = call.read_file
-    opened = files.open_file(place)
-    if opened is None:
-        return text(400, "Cannot read a directory.\n")
-    descriptor, size = opened
-    length = min(wanted.length if wanted.HasField("length") else size, files.LONGEST_READ)
-    try:
-        data = os.pread(descriptor, length, wanted.offset) if wanted.offset < size else b""
-    except OSError as error:
-        return text(500, f"Failed to read: {error.strerror}.\n")
-    finally:
-        os.close(descriptor)
-    response = Response(type=Response.READ_FILE)
-    response.read_file.size = size
-    response.read_file.data = data
-    return api.message_reply(response, accepted)

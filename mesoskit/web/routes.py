@@ -28,6 +28,7 @@ from twisted.web.server import NOT_DONE_YET
 from mesoskit.web import help as pages
 from mesoskit.web.authentication import OF_CARRIERS, Guard, Realm
 from mesoskit.web.sending import GZIP_FROM, Document, Documents, Sender, accepts_gzip
+from mesoskit.web.streaming import Streamed
 from mesoskit.wire.endpoints import address_text
 from mesoskit.wire.exchange import REASONS, Away, Identified
 
@@ -49,7 +50,8 @@ class Reply:
     """
     An answer.
 
-    @ivar body: bytes as they are, a L{Document}, or what orjson can write as JSON.
+    @ivar body: bytes as they are, a L{Document}, a L{Streamed}, or what orjson can write as
+        JSON.
     """
 
     status: int = 200
@@ -299,9 +301,23 @@ class RoutesResource(Resource):
             built.addErrback(self._broken, request)
         elif isinstance(body, bytes):
             self._encode(request, reply, body, "")
+        elif isinstance(body, Streamed):
+            self._stream(request, reply, body)
         else:
             self._encode(request, reply, orjson.dumps(body), JSON)
         return NOT_DONE_YET
+
+    def _stream(self, request: Any, reply: Reply, body: Streamed) -> None:
+        if getattr(request, "_disconnected", False):
+            body.close()
+            return
+        head(request, reply.status, {**reply.headers, "Content-Length": str(body.length)})
+        if request.method == b"HEAD" or not body.length:
+            body.close()
+            request.write(b"")
+            request.finish()
+        else:
+            body.send(request)
 
     def _encode(self, request: Any, reply: Reply, body: bytes, kind: str) -> None:
         if kind == JSON:
