@@ -74,7 +74,7 @@ def room(
 
 ROOMS = [
     room("messages", theirs="google.protobuf orjson", banned=LIVE),
-    room("model", "messages", "google.protobuf", LIVE),
+    room("model", "messages", "google.protobuf zope.interface", LIVE),
     room("allocator", "model", "zope.interface", LIVE),
     # They start in milliseconds, in a process of their own.
     room("agent.launcher* agent.fetch"),
@@ -92,6 +92,7 @@ ROOMS = [
         "twisted zope.interface google.protobuf orjson psutil",
     ),
     room("agent", "model messages flags", "google.protobuf orjson", LIVE),
+    room("wire.tls", "wire messages", "twisted zope.interface OpenSSL cryptography"),
     room("wire", "messages", "twisted zope.interface google.protobuf orjson automat"),
     room("web", "model wire messages", "twisted zope.interface orjson psutil google.protobuf"),
     room("cluster.zookeeper", "model messages", "twisted zope.interface google.protobuf kazoo"),
