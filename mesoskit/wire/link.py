@@ -84,6 +84,8 @@ class Hello:
     @ivar instance: unique for each start of a process.
     @ivar authenticates: whether it dials and will prove who it is before anything else.
     @ivar purpose: what the link is for, a C{mesoskit.stream.Purpose} number: 0 control, 1 bulk.
+    @ivar claims: what a token says that a peer over HTTP has shown, as pairs; it was verified, and
+        is never taken from a hello itself.
     @ivar bulk: whether it is an agent that dials a bulk link when it is invited to.
     """
 
@@ -96,6 +98,7 @@ class Hello:
     authenticates: bool = False
     purpose: int = 0
     bulk: bool = False
+    claims: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 class Link(Protocol):

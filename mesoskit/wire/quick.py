@@ -44,6 +44,10 @@ _HEADS: Final = 512
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _TEXT: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _LEFT_TO_WEB: Final = frozenset({"transfer-encoding", "expect", "upgrade", "te", "trailer"})
+#: What proves who asks. It is cut out of a head before that is remembered.
+_PROOF: Final = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]*)(?=\r\n|\Z)", re.IGNORECASE)
+#: Where else a secret may be: such heads are not remembered.
+_MORE_PROOF: Final = re.compile(rb"authorization|cookie", re.IGNORECASE)
 
 
 class Head:
@@ -77,15 +81,29 @@ class Heads:
         self._second = -1
         self._date = b""
 
-    def find(self, raw: bytes) -> Head | None:
-        """Return the head that these bytes are, L{None} where it is not a usual call."""
+    def find(self, raw: bytes) -> tuple[Head | None, str | None]:
+        """
+        Return the head that these bytes are and the C{Authorization} in it; L{None} where it
+        is not a usual call.
+        """
+        proof = None
+        found = _PROOF.search(raw)
+        if found is not None:
+            proof = found[1].rstrip(b" \t").decode("latin-1")
+            raw = raw[: found.start()] + raw[found.end() :]
         try:
-            return self._known[raw]
+            return self._known[raw], proof
         except KeyError:
+            pass
+        if _MORE_PROOF.search(raw):
+            return None, None
+        head = self._parse(raw)
+        # What is wrong with a head may be what has hidden a secret from us.
+        if head is not None or proof is None:
             if len(self._known) >= _HEADS:
                 self._known.clear()
-            head = self._known[raw] = self._parse(raw)
-            return head
+            self._known[raw] = head
+        return head, proof
 
     def _parse(self, raw: bytes) -> Head | None:
         first, *lines = raw.split(b"\r\n")
@@ -128,12 +146,15 @@ class Heads:
 class QuickExchange:
     """A call that waits for its answer; a stream it cannot become."""
 
-    __slots__ = ("_channel", "_head", "answer", "body")
+    __slots__ = ("_channel", "_head", "_proof", "answer", "body")
 
     method = "POST"
 
-    def __init__(self, channel: QuickChannel, head: Head, body: bytes) -> None:
+    def __init__(
+        self, channel: QuickChannel, head: Head, body: bytes, proof: str | None = None
+    ) -> None:
         self._channel = channel
+        self._proof = proof
         self._head = head
         self.body = body
         self.answer: bytes | None = None
@@ -150,7 +171,7 @@ class QuickExchange:
 
     def header(self, name: str) -> str | None:
         """Return a header by its name in lower case."""
-        return self._head.headers.get(name)
+        return self._proof if name == "authorization" else self._head.headers.get(name)
 
     def reply(self, status: int, why: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Answer with a text, or with nothing."""
@@ -254,14 +275,14 @@ class QuickChannel(HTTPChannel):
             end = data.find(b"\r\n\r\n", position, position + _LONGEST_HEAD)
             if end < 0:
                 break
-            head = find(data[position:end])
+            head, proof = find(data[position:end])
             if head is None:
                 break
             begin = end + 4
             stop = begin + head.length
             if stop > len(data):
                 break
-            exchange = QuickExchange(self, head, data[begin:stop])
+            exchange = QuickExchange(self, head, data[begin:stop], proof)
             waiting.append(exchange)
             position = stop
             head.post(exchange)
@@ -272,7 +293,7 @@ class QuickChannel(HTTPChannel):
         """Say whether this is the beginning of what may become a usual call."""
         end = data.find(b"\r\n\r\n", 0, _LONGEST_HEAD)
         if end >= 0:
-            return self.heads.find(data[:end]) is not None
+            return self.heads.find(data[:end])[0] is not None
         return len(data) < _LONGEST_HEAD and data[:5] == b"POST "[: len(data)]
 
     def _to_web(self, data: bytes) -> None:

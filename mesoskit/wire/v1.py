@@ -11,17 +11,27 @@ the receiver to know, and its refusals are passed on as they are.
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 from uuid import uuid4
 
 from google.protobuf.message import Message
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from mesoskit.wire import media
 from mesoskit.wire.counters import Counters
-from mesoskit.wire.exchange import Away, Exchange, Gate
+from mesoskit.wire.exchange import (
+    Asked,
+    Away,
+    Exchange,
+    Gate,
+    Identified,
+    Identify,
+    Principal,
+)
 from mesoskit.wire.heartbeats import Heartbeats
 from mesoskit.wire.link import Hello, Receiver, Refused
 from mesoskit.wire.settings import StreamSettings
@@ -33,14 +43,30 @@ STREAM_ID: Final = "mesos-stream-id"
 Invalid = Callable[[Any, str | None], "str | None"]
 """Says what is wrong with a call from this principal, as the receiver would; L{None}: nothing."""
 
-Identify = Callable[[Exchange], "str | Away | None"]
-"""Says who asks: a principal, nobody in particular, or why they are sent away (401, 403)."""
-
 _DEFAULTS: Final = StreamSettings()
 
 
-def _anybody(exchange: Exchange) -> str | Away | None:
+def _anybody(asked: Asked) -> Identified:
     return None
+
+
+class _Unknown:
+    """
+    A request of which it is not known yet who asks.
+
+    @ivar who: who asks; the request itself until that is known.
+    """
+
+    __slots__ = ("exchange", "who")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.who: Identified | Exchange = exchange
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known by now."""
+        return self.who is not self.exchange
 
 
 class V1Carrier(ABC):
@@ -101,6 +127,7 @@ class V1Carrier(ABC):
         self._gate = gate
         self._invalid = invalid
         self.identify = identify
+        self._unknown: dict[str, deque[_Unknown]] = {}
         self._closed = False
 
     # What an API says of itself.
@@ -137,7 +164,45 @@ class V1Carrier(ABC):
 
     def post(self, exchange: Exchange) -> None:
         """Take a request to this API, whatever its method; it is answered in any case."""
-        principal = self.identify(exchange)
+        who = self.identify(exchange)
+        if self._unknown or isinstance(who, Deferred):
+            self._identify_in_turn(exchange, who)
+        else:
+            self._identified(exchange, who)
+
+    def _identify_in_turn(self, exchange: Exchange, who: Identified | Deferred[Identified]) -> None:
+        """Take a request behind those of the same client of which it is not known who asks."""
+        peer = exchange.peer
+        waiting = self._unknown.get(peer)
+        if waiting is None:
+            if not isinstance(who, Deferred):
+                self._identified(exchange, who)
+                return
+            waiting = self._unknown[peer] = deque()
+        if len(waiting) >= self.settings.maximum_calls:
+            exchange.reply(429, f"more than {self.settings.maximum_calls} calls wait")
+            return
+        unknown = _Unknown(exchange)
+        waiting.append(unknown)
+
+        def known(who: Identified) -> None:
+            unknown.who = who
+            self._take_known(peer, waiting)
+
+        if isinstance(who, Deferred):
+            who.addCallback(known)
+        else:
+            known(who)
+
+    def _take_known(self, peer: str, waiting: deque[_Unknown]) -> None:
+        while waiting and waiting[0].known:
+            first = waiting.popleft()
+            self._identified(first.exchange, first.who)  # type: ignore[arg-type]
+        if not waiting and self._unknown.get(peer) is waiting:
+            del self._unknown[peer]
+
+    def _identified(self, exchange: Exchange, principal: Identified) -> None:
+        """It is known who asks."""
         if isinstance(principal, Away):
             exchange.reply(principal.status, principal.why, principal.headers)
             return
@@ -163,7 +228,7 @@ class V1Carrier(ABC):
             self.log.failure("A request of {peer} failed", peer=exchange.peer)
             exchange.reply(500, "internal error")
 
-    def _subscribe(self, exchange: Exchange, call: Message, principal: str | None) -> None:
+    def _subscribe(self, exchange: Exchange, call: Message, principal: Principal | None) -> None:
         chosen = media.preferred(exchange.header("accept"))
         wrong: tuple[int, str] | None = None
         if chosen is None:
@@ -182,24 +247,24 @@ class V1Carrier(ABC):
         self.streams[stream.id] = stream
         stream.open(call)
 
-    def _call(self, exchange: Exchange, call: Message, principal: str | None) -> None:
+    def _call(self, exchange: Exchange, call: Message, principal: Principal | None) -> None:
         if self.wants_answer_in_a_type(call) and media.preferred(exchange.header("accept")) is None:
             self._turn_away(exchange, call, principal, (406, media.NOT_ACCEPTABLE))
             return
         stream = self.stream_of(exchange, call)
-        if stream is None or stream.principal != principal:
+        if stream is None or stream.who != principal:
             self.stray(exchange, call, principal)
         else:
             stream.take(exchange, call)
 
     def _turn_away(
-        self, exchange: Exchange, call: Message, principal: str | None, wrong: tuple[int, str]
+        self, exchange: Exchange, call: Message, principal: Principal | None, wrong: tuple[int, str]
     ) -> None:
         """Refuse for the sake of a header, unless the call itself is wrong already."""
-        invalid = self._invalid(call, principal)
+        invalid = self._invalid(call, None if principal is None else str(principal))
         exchange.reply(*(wrong if invalid is None else (400, invalid)))
 
-    def stray(self, exchange: Exchange, call: Message, principal: str | None) -> None:
+    def stray(self, exchange: Exchange, call: Message, principal: Principal | None) -> None:
         """
         Take a call that belongs to no stream that is open.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import Message
@@ -11,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from mesoskit.messages.codec import Malformed
 from mesoskit.wire import recordio
-from mesoskit.wire.exchange import Exchange
+from mesoskit.wire.exchange import Exchange, Principal
 from mesoskit.wire.link import CallID, Hello, NotAsked, NotSendable, Refused, Taken
 from mesoskit.wire.media import WRITERS
 
@@ -26,6 +27,13 @@ _ASKING, _OPEN, _CLOSING, _LOST = range(4)
 _SUBSCRIBE: Final = 1
 
 
+def _hello(carrier: V1Carrier, principal: Principal | None) -> Hello:
+    """Return what is known of a peer: of such in general, and what its token claims."""
+    if principal is None or not principal.claims:
+        return carrier.hello
+    return replace(carrier.hello, claims=tuple(sorted(principal.claims.items())))
+
+
 def _unanswerable(peer: str) -> Deferred[None]:
     return fail(NotSendable(f"{peer} answers no calls: events on a v1 stream go one way"))
 
@@ -36,6 +44,7 @@ class V1Stream:
 
     @ivar id: its own; what its calls must name, where the API is such.
     @ivar media: the type of its events.
+    @ivar who: who the peer proved to be, and what it may claim.
     @ivar subject: whose it is, as the API names such peers; empty until it is known, and
         so long the API looks at each event.
     """
@@ -46,12 +55,14 @@ class V1Stream:
         exchange: Exchange,
         stream_id: str,
         media: str,
-        principal: str | None = None,
+        principal: Principal | None = None,
     ) -> None:
         self.id = stream_id
         self.media = media
         self.subject = ""
-        self._principal = principal
+        self.who = principal
+        self._principal = None if principal is None else str(principal)
+        self._hello = _hello(carrier, principal)
         self._carrier = carrier
         self._exchange = exchange
         self._peer = exchange.peer
@@ -83,7 +94,7 @@ class V1Stream:
     @property
     def hello(self) -> Hello:
         """What is known of such a peer."""
-        return self._carrier.hello
+        return self._hello
 
     @property
     def congested(self) -> bool:
@@ -327,7 +338,7 @@ class V1Stream:
             carrier.log.failure("lost failed for {peer}", peer=self._peer)
         owed, self._owed = self._owed, {}
         for exchange, call in owed.values():
-            carrier.stray(exchange, call, self._principal)
+            carrier.stray(exchange, call, self.who)
 
     def _broken(self) -> None:
         """Our own side raised: the link cannot be trusted to be in step any more."""
@@ -350,20 +361,16 @@ class Stray:
         carrier: V1Carrier,
         exchange: Exchange,
         stream_id: str | None,
-        principal: str | None = None,
+        principal: Principal | None = None,
     ) -> None:
         self.peer = exchange.peer
-        self.principal = principal
+        self.principal = None if principal is None else str(principal)
+        self.hello = _hello(carrier, principal)
         self._carrier = carrier
         self._exchange = exchange
         self._stream_id = stream_id
         self._call: Message | None = None
         self._over = False
-
-    @property
-    def hello(self) -> Hello:
-        """What is known of such a peer."""
-        return self._carrier.hello
 
     def open(self, call: Message) -> None:
         """Let the receiver hear the call."""

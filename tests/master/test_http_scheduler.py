@@ -12,7 +12,7 @@ from mesoskit.master.options import MasterOptions
 from mesoskit.messages.codec import from_json
 from mesoskit.messages.mesos_pb2 import MasterInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event
-from mesoskit.wire.exchange import Away, Exchange
+from mesoskit.wire.exchange import Asked, Away, Identified, Principal
 from mesoskit.wire.link import Hello
 from tests.master.bench import (
     accept,
@@ -265,13 +265,13 @@ class AuthenticatedTests(HttpTestCase):
         super().setUp()
         self.service.schedulers.identify = self.identify
 
-    def identify(self, exchange: Exchange) -> str | Away | None:
+    def identify(self, asked: Asked) -> Identified:
         """Believe whoever is named."""
-        said = exchange.header("authorization")
+        said = asked.header("authorization")
         if said is None:
             challenge = 'Basic realm="mesos-master-scheduler"'
             return Away(401, headers={"WWW-Authenticate": challenge})
-        return said if said != "claims" else Away(403, "no value")
+        return Principal(said) if said != "claims" else Away(403, "no value")
 
     def test_whoever_is_nobody_is_sent_away_before_anything_else(self) -> None:
         self.service.leader = None
