@@ -84,6 +84,7 @@ class ContainerSpec:
     @ivar docker: whether it is a container of the Docker engine (C{ContainerInfo.DOCKER}).
     @ivar parent: the container that it is nested in: it shares that one's network and, where
         volumes say so, its sandbox, and ends with it.
+    @ivar patience: for how many seconds it goes on while no agent is there; L{None}: for ever.
     """
 
     id: ContainerId
@@ -99,6 +100,7 @@ class ContainerSpec:
     info: bytes = b""
     docker: bool = False
     parent: ContainerId | None = None
+    patience: float | None = None
 
 
 @dataclass(slots=True)
@@ -225,10 +227,13 @@ class RecoveredContainers:
 
     @ivar running: pid by container.
     @ivar exited: wait status by container; L{None} where nobody knows it.
+    @ivar abandoned: those of both that are being ended, or were, because no agent was there for
+        longer than their C{patience}.
     """
 
     running: dict[ContainerId, int] = field(default_factory=dict)
     exited: dict[ContainerId, int | None] = field(default_factory=dict)
+    abandoned: frozenset[ContainerId] = frozenset()
 
 
 @dataclass(slots=True)

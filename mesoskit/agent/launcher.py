@@ -6,14 +6,18 @@ ticks since boot, socket) and listens at C{<directory>/socket}. It starts contai
 keeps each exit status until the agent has taken note of it, and kills what a container leaves
 behind. All it knows stands in a journal too (L{mesoskit.agent.launcher_journal}): if it is
 killed, the next launcher watches the containers by pidfd, and they end with an unknown status.
+Where no agent comes back for longer than a container may outlive it (its patience), the launcher
+ends the container, and remembers that it was abandoned.
 
 Client and launcher exchange lines of JSON. A request is C{[number, verb, argument...]}, its
 answer C{[number, null, result]} or C{[number, "why not", null]}; C{[0, "exited", id, status]} is
 said of every end to every client that has said C{hello}. The verbs:
 
-  - C{hello}: gives C{{"version": 1, "pid": ..., "containers": [[id, pid, over, status]...]}}.
-  - C{launch id file argv environment sandbox credentials limits}: gives the pid. Asked for again,
-    it gives the same pid and starts nothing. See L{mesoskit.agent.launcher_spawn.Order}.
+  - C{hello}: gives C{{"version": 2, "pid": ..., "containers": [[id, pid, over, status,
+    abandoned]...]}}; the launchers of version 1 do not know of the last.
+  - C{launch id file argv environment sandbox credentials limits [patience]}: gives the pid. Asked
+    for again, it gives the same pid and starts nothing. See
+    L{mesoskit.agent.launcher_spawn.Order}.
   - C{signal id number}: to the process group.
   - C{destroy id}: SIGKILL to everything the container ever started; answered when that is gone.
   - C{forget id}: of a container that is over.
@@ -42,7 +46,10 @@ from mesoskit.agent.launcher_journal import Journal
 from mesoskit.agent.launcher_server import Client, Server
 from mesoskit.agent.launcher_spawn import MARK, Order, Spawner, SpawnError
 
-VERSION = 1
+VERSION = 2
+
+BLIP = 1.0
+"""Seconds that an agent may be away before any container is abandoned."""
 
 LOOK = 30.0
 """Seconds after which a launcher without client looks whether it can still be found."""
@@ -73,7 +80,8 @@ class Launcher:
             lambda name, status: self._server.announce(0, "exited", name, status),
         )
         self._look = min(LOOK, max(linger, 0.05))
-        self._idle_since = self._looked = time.monotonic()
+        self._idle_since = self._looked = self._agent_seen = time.monotonic()
+        self._until_abandoned: float | None = None
         self._verbs: dict[str, Callable[..., Any]] = {
             "hello": self._hello,
             "launch": self._launch,
@@ -104,6 +112,7 @@ class Launcher:
         while not self._done():
             try:
                 self._server.turn(self._timeout())
+                self._look_for_agent()
                 self._keeper.turn()
                 self._server.flush()
             except Exception:  # whatever it is, the containers' parent must live on
@@ -117,12 +126,22 @@ class Launcher:
                     pass
 
     def _timeout(self) -> float | None:
-        patience = self._keeper.patience
-        if self._server.clients:
-            return patience
-        if self._keeper.containers:
-            return min(self._look, patience or LOOK)
-        return max(0.0, self._idle_since + self.linger - time.monotonic())
+        waits = [self._keeper.patience, self._until_abandoned]
+        if not self._server.clients:
+            idle = max(0.0, self._idle_since + self.linger - time.monotonic())
+            waits.append(self._look if self._keeper.containers else idle)
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _look_for_agent(self) -> None:
+        """Notice how long no agent has been there, and end what may not outlive it so long."""
+        now = time.monotonic()
+        if any(client.hello for client in self._server.clients):
+            self._agent_seen = now
+            self._until_abandoned = None
+            return
+        alone = now - self._agent_seen
+        blip = min(BLIP, self.linger)
+        self._until_abandoned = blip - alone if alone < blip else self._keeper.abandon(alone)
 
     def _done(self) -> bool:
         now = time.monotonic()
@@ -171,7 +190,9 @@ class Launcher:
 
     def _hello(self, answer: Callable[[object], None], client: Client) -> None:
         client.hello = True
-        containers = [[c.name, c.pid, c.over, c.status] for c in self._keeper.containers.values()]
+        containers = [
+            [c.name, c.pid, c.over, c.status, c.abandoned] for c in self._keeper.containers.values()
+        ]
         answer({"version": VERSION, "pid": os.getpid(), "containers": containers})
 
     def _launch(
@@ -185,6 +206,7 @@ class Launcher:
         sandbox: str,
         credentials: list[Any] | None,
         limits: list[list[Any]],
+        patience: float | None = None,
     ) -> None:
         known = self._keeper.containers.get(name)
         if known is not None:
@@ -204,6 +226,7 @@ class Launcher:
             sandbox,
             None if credentials is None else (credentials[0], credentials[1], credentials[2]),
             [(which, soft, hard) for which, soft, hard in limits],
+            None if patience is None else float(patience),
         )
         answer(self._keeper.launch(order))
 

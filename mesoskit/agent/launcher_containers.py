@@ -19,11 +19,14 @@ import time
 from collections.abc import Callable, Iterable
 
 from mesoskit.agent import launcher_proc as proc
-from mesoskit.agent.launcher_journal import Entry, Journal
+from mesoskit.agent.launcher_journal import Entry, Journal, with_patience
 from mesoskit.agent.launcher_spawn import MARK, Order, Spawner
 
 PATIENCE = 60.0
 """Seconds after which a container is over although something of it cannot be killed."""
+
+GRACE = 3.0
+"""Seconds between SIGTERM and SIGKILL for a container that its agent has abandoned."""
 
 _SLACK = 50_000
 _MARKS = 50_000
@@ -45,11 +48,14 @@ class Container:
     @ivar strays: pids of what it left to us, L{None} for nothing.
     @ivar pidfd: how a process that is not our child is watched, -1 where it is one.
     @ivar adopted: whether another launcher started it.
+    @ivar patience: for how many seconds it outlives its agent; L{None}: for ever.
+    @ivar abandoned: whether it is ended, or was, because that did not come back.
     @ivar ending: L{None} while nobody wants its end.
     @ivar user: CPU seconds of strays that have ended; C{system} likewise.
     """
 
     __slots__ = (
+        "abandoned",
         "adopted",
         "earliest",
         "ending",
@@ -57,6 +63,7 @@ class Container:
         "mark",
         "name",
         "over",
+        "patience",
         "pid",
         "pidfd",
         "running",
@@ -78,6 +85,8 @@ class Container:
         self.strays: set[int] | None = None
         self.pidfd = -1
         self.adopted = False
+        self.patience: float | None = None
+        self.abandoned = False
         self.ending: Ending | None = None
         self.user = 0.0
         self.system = 0.0
@@ -124,6 +133,7 @@ class Keeper:
         self._last_mark = 0
         self._strays: dict[int, Container | None] = {}
         self._ending: set[Container] = set()
+        self._leaving: dict[Container, float] = {}  # abandoned, and to be killed when
         self._adopted: set[Container] = set()
         self._unwritten: list[str] = []
 
@@ -137,6 +147,8 @@ class Keeper:
             self.containers[name] = container
             container.adopted = True
             container.status = entry.status
+            container.patience = entry.patience
+            container.abandoned = entry.abandoned
             if entry.over:
                 container.over = True
                 container.running = False
@@ -145,12 +157,16 @@ class Keeper:
             if not entry.pid:
                 self._recognise(container, table)
             self._watch(container)
+            if container.abandoned:
+                self._leaving[container] = time.monotonic()
 
     @property
     def patience(self) -> float | None:
         """How many seconds may pass until L{turn} is called without any reason; L{None}: any."""
         if self._ending:
             return 0.05 if self._ending & self._adopted else 1.0
+        if self._leaving:
+            return 0.5
         unwatched = any(container.pidfd < 0 for container in self._adopted)
         return 1.0 if self._unwritten or unwatched else None
 
@@ -169,6 +185,8 @@ class Keeper:
         self._reap()
         if self._adopted:
             self._look_after_adopted()
+        if self._leaving:
+            self._kill_abandoned()
         if self._ending:
             self._find_strays()
             now = time.monotonic()
@@ -184,7 +202,9 @@ class Keeper:
     def launch(self, order: Order) -> int:
         """Start a container that is not known yet; return its pid. Raises SpawnError, OSError."""
         container = Container(order.name)
-        self._journal.write([*self._unwritten, f"launch {order.name}"])
+        container.patience = order.patience
+        announced = with_patience(f"launch {order.name}", order.patience)
+        self._journal.write([*self._unwritten, announced])
         self._unwritten.clear()
         self._take_mark(container)
         container.earliest = proc.ticks_since_boot()
@@ -217,6 +237,29 @@ class Keeper:
             done()
         else:
             self._end(container).waiting.append(done)
+
+    def abandon(self, alone: float) -> float | None:
+        """
+        End, SIGTERM first, what may not outlive an agent that has been away for so many seconds;
+        return after how many more the next one is due, or L{None}.
+        """
+        next_one: float | None = None
+        due = []
+        for container in self.containers.values():
+            if container.patience is None or container.over or container.abandoned:
+                continue
+            left = container.patience - alone
+            if left <= 0:
+                due.append(container)
+            elif next_one is None or left < next_one:
+                next_one = left
+        if due:
+            self._write([f"abandoned {container.name}" for container in due])
+        for container in due:
+            container.abandoned = True
+            self.signal(container, signal.SIGTERM)
+            self._leaving[container] = time.monotonic() + GRACE
+        return next_one
 
     def forget(self, container: Container) -> None:
         """Drop what is known of a container that is over."""
@@ -278,6 +321,15 @@ class Keeper:
                 owner.system += usage.ru_stime
                 if owner.strays is not None:
                     owner.strays.discard(pid)
+
+    def _kill_abandoned(self) -> None:
+        now = time.monotonic()
+        for container, when in list(self._leaving.items()):
+            if container.over:
+                del self._leaving[container]
+            elif now >= when:
+                del self._leaving[container]
+                self._end(container)
 
     def _end(self, container: Container) -> Ending:
         if container.ending is None:
@@ -419,7 +471,7 @@ class Keeper:
 
     def _entries(self) -> dict[str, Entry]:
         return {
-            c.name: Entry(c.pid, c.earliest, c.latest, c.over, c.status)
+            c.name: Entry(c.pid, c.earliest, c.latest, c.over, c.status, c.patience, c.abandoned)
             for c in self.containers.values()
         }
 
@@ -446,7 +498,8 @@ def _is_there(container: Container) -> bool:
 
 
 def _started(container: Container) -> str:
-    return f"started {container.name} {container.pid} {container.earliest} {container.latest}"
+    ticks = f"{container.earliest} {container.latest}"
+    return with_patience(f"started {container.name} {container.pid} {ticks}", container.patience)
 
 
 def _kill(how: Callable[[int, int], None], target: int) -> None:

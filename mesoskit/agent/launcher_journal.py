@@ -1,12 +1,16 @@
 """What the launcher writes down, so that its own death loses no container.
 
+The seconds are those for which a container outlives its agent, for ever where there are none.
+
 A file of lines, appended to with one C{write} each time and never synced: it has to outlive a
 C{kill -9} of the launcher, not the machine, with which all containers end anyway. The lines::
 
     boot <boot id>                      first; another boot than ours: all of it is history
-    launch <id>                         it will be started
-    started <id> <pid> <ticks> <ticks>  it was, no earlier and no later than that (since boot)
+    launch <id> [<seconds>]             it will be started
+    started <id> <pid> <ticks> <ticks> [<seconds>]
+                                        it was, no earlier and no later than that (since boot)
     failed <id>                         it was not
+    abandoned <id>                      its agent was away for longer than it may outlive that
     exited <id> <wait status or ->      it is over; - where nobody knows the status
     forget <id>                         and need not be remembered
 
@@ -30,9 +34,11 @@ class Entry:
     @ivar latest: and no later.
     @ivar over: whether its end is written.
     @ivar status: its wait status; L{None} where unknown.
+    @ivar patience: for how many seconds it outlives its agent; L{None}: for ever.
+    @ivar abandoned: it was ended because its agent did not come back in that time.
     """
 
-    __slots__ = ("earliest", "latest", "over", "pid", "status")
+    __slots__ = ("abandoned", "earliest", "latest", "over", "patience", "pid", "status")
 
     def __init__(
         self,
@@ -41,12 +47,16 @@ class Entry:
         latest: int = 0,
         over: bool = False,
         status: int | None = None,
+        patience: float | None = None,
+        abandoned: bool = False,
     ) -> None:
         self.pid = pid
         self.earliest = earliest
         self.latest = latest
         self.over = over
         self.status = status
+        self.patience = patience
+        self.abandoned = abandoned
 
 
 class Journal:
@@ -109,9 +119,12 @@ class Journal:
         lines = [f"boot {self.boot}"]
         for name, entry in entries.items():
             if entry.pid:
-                lines.append(f"started {name} {entry.pid} {entry.earliest} {entry.latest}")
+                started = f"started {name} {entry.pid} {entry.earliest} {entry.latest}"
+                lines.append(with_patience(started, entry.patience))
             else:
-                lines.append(f"launch {name}")
+                lines.append(with_patience(f"launch {name}", entry.patience))
+            if entry.abandoned:
+                lines.append(f"abandoned {name}")
             if entry.over:
                 lines.append(f"exited {name} {'-' if entry.status is None else entry.status}")
         fresh = self.path + ".new"
@@ -131,16 +144,24 @@ class Journal:
         self.lines = len(lines) - 1
 
 
+def with_patience(line: str, patience: float | None) -> str:
+    """Return a line that says how long the container outlives its agent."""
+    return line if patience is None else f"{line} {patience:g}"
+
+
 def _replay(entries: dict[str, Entry], words: list[str]) -> None:
     """Carry out one line; what cannot be understood is passed over."""
     verb, name, *rest = words
     try:
         if verb == "launch":
-            entries.setdefault(name, Entry())
+            entries.setdefault(name, Entry(patience=float(rest[0]) if rest else None))
         elif verb == "started":
-            entries[name] = Entry(int(rest[0]), int(rest[1]), int(rest[2]))
+            patience = float(rest[3]) if len(rest) > 3 else None
+            entries[name] = Entry(int(rest[0]), int(rest[1]), int(rest[2]), patience=patience)
         elif verb in ("failed", "forget"):
             entries.pop(name, None)
+        elif verb == "abandoned" and name in entries:
+            entries[name].abandoned = True
         elif verb == "exited" and name in entries:
             entries[name].over = True
             entries[name].status = None if rest[0] == "-" else int(rest[0])

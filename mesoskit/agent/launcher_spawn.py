@@ -53,6 +53,7 @@ class Order(NamedTuple):
     @ivar sandbox: an absolute path in which no component is a symbolic link.
     @ivar credentials: user id, group id and supplementary groups; L{None} for the launcher's own.
     @ivar limits: (C{"RLMT_NOFILE"}, soft, hard), L{None} for none.
+    @ivar patience: for how many seconds it outlives its agent; L{None}: for ever.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Order(NamedTuple):
     sandbox: str
     credentials: tuple[int, int, list[int]] | None
     limits: list[tuple[str, int | None, int | None]]
+    patience: float | None = None
 
 
 def open_directory(path: str) -> int:

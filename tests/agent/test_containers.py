@@ -492,7 +492,28 @@ class BreakTests(RealTestCase):
     async def test_a_launcher_of_another_version_is_refused(self):
         await self.started()
         self.patch(launcher, "VERSION", 99)
-        await self.assert_does_not_start(self.agent(Ends()), "speaks version 1, this agent 99")
+        self.patch(launched, "_VERSIONS", (99,))
+        await self.assert_does_not_start(self.agent(Ends()), "speaks version 2, this agent 99")
+
+    async def test_a_launcher_of_before_an_upgrade_keeps_its_containers(self):
+        first, _ = await self.started()
+        connected = LaunchedContainers._compare
+
+        def old(self: LaunchedContainers, rows: list[Any]) -> None:
+            self._version = 1
+            connected(self, [row[:4] for row in rows])
+
+        self.patch(LaunchedContainers, "_compare", old)
+        pid = await first.launch(self.spec("a", "sleep 1000"))
+        await first.stop()
+        second = self.agent(Ends())
+        await second.start()
+        self.assertEqual(await second.recover(), RecoveredContainers({A: pid}))
+        await second.launch(self.spec("b", "sleep 1000", patience=0.0))
+        await second.stop()
+        third = self.agent(Ends())
+        await third.start()
+        self.assertEqual(set((await third.recover()).running), {"a", "b"})
 
     async def test_why_there_is_no_launcher_is_told(self):
         self.patch(launched, "CONNECT_TIMEOUT", 0.01)
@@ -530,3 +551,70 @@ class BreakTests(RealTestCase):
         self.assertEqual(ends.told, [])
         journal = Path(self.runtime, "journal")
         await until(lambda: "forget b" in journal.read_text())
+
+
+class AbandonedTests(RealTestCase):
+    """Containers whose agent goes away, and comes back or not; here a second is a tenth."""
+
+    async def test_what_may_not_outlive_its_agent_is_asked_to_end(self):
+        agent, _ = await self.started()
+        gentle = "trap 'echo asked; exit 7' TERM; while :; do sleep 0.01; done"
+        pids = {
+            name: await agent.launch(self.spec(name, command, patience=patience))
+            for name, command, patience in (
+                ("gentle", gentle, 0.0),
+                ("patient", gentle, 1000.0),
+                ("eternal", gentle, None),
+            )
+        }
+        await until(lambda: all(alive(pid) for pid in pids.values()))
+        await agent.stop()
+        await until(lambda: not alive(pids["gentle"]))
+        self.assertEqual(self.output("gentle"), "asked\n")
+        back = self.agent(Ends())
+        await back.start()
+        found = await back.recover()
+        gentle_id = ContainerId("gentle")
+        self.assertEqual(found.abandoned, {gentle_id})
+        self.assertEqual(found.exited, {gentle_id: 7 << 8})
+        self.assertEqual(set(found.running), {"patient", "eternal"})
+
+    async def test_what_does_not_listen_is_killed(self):
+        agent, _ = await self.started()
+        deaf = self.spec("a", "trap '' TERM; while :; do sleep 0.01; done", patience=0.0)
+        pid = await agent.launch(deaf)
+        await agent.stop()
+        await until(lambda: not alive(pid))
+        back = self.agent(Ends())
+        await back.start()
+        self.assertEqual((await back.recover()).exited, {A: signal.SIGKILL})
+
+    async def test_nothing_is_abandoned_while_an_agent_is_there_or_comes_back_in_time(self):
+        agent, _ = await self.started()
+        pid = await agent.launch(self.spec("a", "sleep 1000", patience=0.0))
+        other = await agent.launch(self.spec("b", "sleep 1000", patience=30.0))
+        second = self.agent(Ends())
+        await second.start()
+        await agent.stop()
+        await second.usage()
+        self.assertTrue(alive(pid))
+        await second.stop()
+        await until(lambda: not alive(pid))
+        third = self.agent(Ends())
+        await third.start()
+        found = await third.recover()
+        self.assertEqual(found.running, {ContainerId("b"): other})
+        self.assertEqual(found.abandoned, {A})
+
+    async def test_a_second_launcher_knows_how_patient_containers_are(self):
+        agent, _ = await self.started()
+        pid = await agent.launch(self.spec("a", "sleep 1000", patience=0.0))
+        os.kill(self.launcher(), signal.SIGKILL)
+        await agent.usage()
+        self.assertTrue(alive(pid))
+        await agent.stop()
+        await until(lambda: not alive(pid))
+        back = self.agent(Ends())
+        await back.start()
+        found = await back.recover()
+        self.assertEqual((found.abandoned, found.exited), ({A}, {A: None}))

@@ -214,7 +214,7 @@ class LauncherTests(SynchronousTestCase):
         client = self.client()
         pid = self.launch(client, "a", "/bin/sleep", "1000")[2]
         client.ask("forget", "a")
-        self.assertEqual(client.ask("hello")[2]["containers"], [["a", pid, False, None]])
+        self.assertEqual(client.ask("hello")[2]["containers"], [["a", pid, False, None, False]])
         client.ask("destroy", "a")
 
     def test_the_journal_says_what_happened(self):
@@ -326,6 +326,16 @@ class JournalTests(SynchronousTestCase):
             journal.compact(1, lambda: kept)
         self.assertLess(os.path.getsize(self.path), 200_000)
         self.assertEqual(self.loaded(), {"keep": (1, 2, 3, False, None)})
+
+    def test_how_long_a_container_outlives_its_agent_is_kept_and_that_it_was_abandoned(self):
+        journal = self.journal()
+        journal.load()
+        journal.write(["launch a 900", "started a 5 77 78 900", "launch b 0", "launch c"])
+        journal.write(["abandoned a", "abandoned nobody", "exited a 15"])
+        for _ in range(2):
+            entries = self.journal().load()
+            found = {name: (e.patience, e.abandoned) for name, e in entries.items()}
+            self.assertEqual(found, {"a": (900.0, True), "b": (0.0, False), "c": (None, False)})
 
     def test_a_full_disk_leaves_whole_lines(self):
         journal = self.journal()

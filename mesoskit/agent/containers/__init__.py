@@ -83,7 +83,10 @@ class Containers(Protocol):
         ...
 
     def recover(self) -> "Deferred[RecoveredContainers]":
-        """What containers there are that this agent process has not launched, until forgotten."""
+        """
+        What containers there are that this agent process has not launched, until forgotten. One
+        whose C{patience} was over before this agent came has ended, or is about to.
+        """
         ...
 
     def forget(self, container: ContainerId) -> None:

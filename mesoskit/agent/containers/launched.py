@@ -48,6 +48,9 @@ STOPPING = "the agent is stopping"
 
 _HELLO = 1
 
+_VERSIONS = (1, launcher.VERSION)
+"""The launchers that this agent can work with: one of before an upgrade keeps its containers."""
+
 _Strays = dict[str, tuple[float, float, list[int]]]
 
 
@@ -155,7 +158,9 @@ class LaunchedContainers:
         self._ended: dict[ContainerId, int | None] = {}
         self._own: set[ContainerId] | None = set()  # until recover was called
         self._unwanted: set[ContainerId] = set()
+        self._abandoned: set[ContainerId] = set()
         self._seen = False
+        self._version = launcher.VERSION
 
     # What the Protocol promises
 
@@ -172,6 +177,8 @@ class LaunchedContainers:
             credentials = await self._users.find(spec.user)
         except UserError as error:
             raise ContainerError(str(error)) from error
+        # Launchers of version 1 let everything outlive the agent for ever.
+        patient = spec.patience is None or self._version == 1
         pid: int = await self._ask(
             "launch",
             spec.id,
@@ -181,6 +188,7 @@ class LaunchedContainers:
             spec.sandbox,
             None if credentials is None else tuple(credentials),
             spec.rlimits,
+            *(() if patient else (spec.patience,)),
         )
         return pid
 
@@ -222,6 +230,7 @@ class LaunchedContainers:
             RecoveredContainers(
                 {name: pid for name, pid in self._running.items() if name not in own},
                 {name: status for name, status in self._ended.items() if name not in own},
+                frozenset(self._abandoned - own),
             )
         )
 
@@ -229,6 +238,7 @@ class LaunchedContainers:
         """Drop what is kept of its end."""
         if container in self._ended:
             del self._ended[container]
+            self._abandoned.discard(container)
             self._tell("forget", container)
 
     def stop(self) -> "Deferred[None]":
@@ -425,11 +435,12 @@ class LaunchedContainers:
         try:
             lines.send(orjson.dumps((_HELLO, "hello")) + b"\n")
             result = await lines.hello.addTimeout(10.0, self._reactor)
-            if result["version"] != launcher.VERSION:
+            if result["version"] not in _VERSIONS:
                 raise ContainerError(
                     f"the launcher {result['pid']} speaks version {result['version']},"
                     f" this agent {launcher.VERSION}: it has to end before"
                 )
+            self._version = result["version"]
         except BaseException:
             lines.drop()
             raise
@@ -438,7 +449,7 @@ class LaunchedContainers:
         for request in list(self._requests.values()):
             lines.send(request.line)
 
-    def _compare(self, containers: list[tuple[ContainerId, int, bool, int | None]]) -> None:
+    def _compare(self, containers: list[tuple[Any, ...]]) -> None:
         """Bring what we know to what the launcher says of all its containers."""
         asked = {
             request.subject: number
@@ -446,8 +457,10 @@ class LaunchedContainers:
             if request.verb == "launch"
         }
         told = set()
-        for name, pid, over, status in containers:
+        for name, pid, over, status, *abandoned in containers:
             told.add(name)
+            if any(abandoned):
+                self._abandoned.add(name)
             if name in asked:
                 if not pid:
                     continue  # asked for again, it is refused
