@@ -2,13 +2,16 @@
 
 Two ways of saying it: C{"host:port"} (C{"127.0.0.1:5050"}, C{"[::1]:5050"}), which is
 TCP, and Twisted's own endpoint strings (C{"unix:/run/mesoskit/agent.sock"},
-C{"ssl:5050:privateKey=key.pem"}, C{"tls:master.example:5050"}), with everything that
-Twisted's plugins add to them.
+C{"ssl:5050:privateKey=key.pem"}), with everything that Twisted's plugins add to them. To dial,
+C{"tls:master.example:5050"} (or C{ssl:}) is TLS in any case, C{"host:port"} where the caller has
+settings for it, and C{"tcp:host:port"} never.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -16,6 +19,10 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from twisted.python.failure import Failure
+
+if TYPE_CHECKING:
+    from mesoskit.wire.tls import TLS
 
 #: Connections that may wait to be accepted; Twisted's 50 stall a burst of agents for a second.
 BACKLOG: Final = 1024
@@ -26,6 +33,7 @@ _SUN_PATH: Final = 108
 _HOST_PORT: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^:=\[\]\s]*):(?P<port>[^:=]*)")
 # Twisted's own words before the first colon, which are no host names here.
 _WORDS: Final = frozenset({"tcp", "tcp6", "ssl", "tls", "unix", "systemd", "stdio", "fd"})
+_SECURE: Final = re.compile(r"(?:tls|ssl):(?P<place>(?:\[[^=\]]*\]|[^:=\[\]]*):[^:=]*)")
 _TAKE_BACKLOG: Final = ("tcp:", "tcp6:", "ssl:", "unix:")
 
 
@@ -36,12 +44,21 @@ class EndpointError(ValueError):
         super().__init__(f"{text!r} is no endpoint: {why}")
 
 
-def client_endpoint(reactor: Any, text: str) -> IStreamClientEndpoint:
+def client_endpoint(reactor: Any, text: str, tls: TLS | None = None) -> IStreamClientEndpoint:
     """
     Return what dials C{text}; raises L{EndpointError}.
 
     @param reactor: provides what the kind of endpoint needs (C{IReactorTCP} …).
+    @param tls: what there is of certificates and trust; where it is given, C{host:port} is
+        dialled with TLS, too. Without it C{tls:host:port} trusts whom the machine does.
     """
+    secure = _SECURE.fullmatch(text)
+    if secure is not None:
+        from mesoskit.wire.tls import TLS
+
+        return _over_tls(reactor, secure["place"], TLS() if tls is None else tls, text)
+    if tls is not None and _host_port(text) is not None:
+        return _over_tls(reactor, text, tls, text)
     # They bring in all their kinds; whoever dials and listens by other means goes without.
     from twisted.internet.endpoints import (
         HostnameEndpoint,
@@ -65,6 +82,18 @@ def client_endpoint(reactor: Any, text: str) -> IStreamClientEndpoint:
     _check_unix(text)
     endpoint: IStreamClientEndpoint = _parsed(clientFromString, reactor, text, text)
     return endpoint
+
+
+def _over_tls(reactor: Any, place: str, tls: TLS, text: str) -> IStreamClientEndpoint:
+    # A daemon's reactor may have left TLS out until somebody asks for it.
+    import twisted.internet.ssl  # noqa: F401
+
+    from mesoskit.wire.tls import TLSClientEndpoint
+
+    found = _host_port(place)
+    if found is None:
+        raise EndpointError(text, "tls:host:port is expected, such as tls:127.0.0.1:5050")
+    return TLSClientEndpoint(reactor, client_endpoint(reactor, place), tls, found[0])
 
 
 def server_endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
@@ -108,6 +137,18 @@ def address_text(address: object) -> str:
         name = address.name
         return "unix:" + name.decode(errors="replace") if name else "unix"
     return str(address)
+
+
+def why_lost(reason: Failure) -> str:
+    """Return why a connection was lost, in words; those of OpenSSL are a list of lists."""
+    error: Any = reason.value
+    kind = type(error)
+    if kind.__module__.startswith("OpenSSL") and error.args and isinstance(error.args[0], list):
+        said = [part[-1] for part in error.args[0] if part and part[-1]]
+        return "TLS: " + (", ".join(said) or kind.__name__)
+    if kind.__module__.startswith("service_identity"):
+        return "TLS: the certificate is not for the name that was dialled"
+    return reason.getErrorMessage()
 
 
 def _host_port(text: str) -> tuple[str, int] | None:

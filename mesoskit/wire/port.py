@@ -26,6 +26,9 @@ from mesoskit.wire.endpoints import address_text
 _NATIVE: Final = 0x00
 _TLS: Final = 0x16
 
+# Seconds between two lines in the log about peers without TLS.
+_QUIET: Final = 10.0
+
 
 @dataclass(slots=True, frozen=True)
 class PortSettings:
@@ -136,6 +139,7 @@ class PortFactory:
         # In the order in which their time runs out.
         self._undecided: dict[PortProtocol, float] = {}
         self._timer: IDelayedCall | None = None
+        self._quiet_until = 0.0
 
     def doStart(self) -> None:
         """A port is listening."""
@@ -189,8 +193,19 @@ class PortFactory:
             protocol.transport.abortConnection()
             return False
         protocol.chosen = chosen
+        if protocol.inside:
+            self._name_peer(protocol)
         chosen.makeConnection(protocol.transport)
         return True
+
+    def _name_peer(self, protocol: PortProtocol) -> None:
+        """Log whose certificate a peer has shown."""
+        from mesoskit.wire.tls import subject_of
+
+        subject = subject_of(protocol.transport)
+        if subject is not None:
+            peer = address_text(protocol.transport.getPeer())
+            self.log.info("{peer} has shown the certificate of {who}", peer=peer, who=subject)
 
     def gone(self, protocol: PortProtocol) -> None:
         """The connection is lost."""
@@ -210,6 +225,8 @@ class PortFactory:
                 return self._native
             if first < 0x80 and chr(first).isalpha() and self._http is not None:
                 return self._http_factory(protocol)
+        elif first == _NATIVE or (first < 0x80 and chr(first).isalpha()):
+            return "plain"
         return "unknown-protocol"
 
     def _http_factory(self, protocol: PortProtocol) -> IProtocolFactory | str:
@@ -242,11 +259,17 @@ class PortFactory:
 
     def _turn_away(self, protocol: PortProtocol, kind: str) -> None:
         self.counters.error(kind)
-        self.log.debug(
-            "{peer} is turned away: {kind}",
-            peer=address_text(protocol.transport.getPeer()),
-            kind=kind,
-        )
+        peer = address_text(protocol.transport.getPeer())
+        if kind == "plain" and self._clock.seconds() >= self._quiet_until:
+            # A peer that is set up wrongly tries again and again.
+            self._quiet_until = self._clock.seconds() + _QUIET
+            self.log.warn(
+                "{peer} speaks without TLS and is turned away; --tls_support_downgrade would take"
+                " it (said once in {span:g} s)",
+                peer=peer,
+                span=_QUIET,
+            )
+        self.log.debug("{peer} is turned away: {kind}", peer=peer, kind=kind)
         del self._undecided[protocol]
         protocol.transport.abortConnection()
         if not self._undecided:

@@ -5,7 +5,7 @@ the timers that it asks for.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -26,12 +26,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mesoskit.wire.counters import Counters
-from mesoskit.wire.endpoints import address_text, client_endpoint
+from mesoskit.wire.endpoints import address_text, client_endpoint, why_lost
 from mesoskit.wire.link import Hello, Link
 from mesoskit.wire.plan import Receivers, SessionPlan, Settle
 from mesoskit.wire.pulse import Pulse
 from mesoskit.wire.session import Session
 from mesoskit.wire.settings import StreamSettings
+
+if TYPE_CHECKING:
+    from mesoskit.wire.tls import TLS
 
 _DEFAULTS: Final = StreamSettings()
 
@@ -98,11 +101,7 @@ class StreamProtocol:
         factory = self._factory
         if self._group >= 0:
             factory.pulse.leave(self.session, self._group)
-        why = (
-            "connection closed"
-            if isinstance(reason.value, ConnectionDone)
-            else reason.getErrorMessage()
-        )
+        why = "connection closed" if isinstance(reason.value, ConnectionDone) else why_lost(reason)
         self.session.closed(why)
         factory.gone(self, why)
 
@@ -390,6 +389,7 @@ def dial(
     counters: Counters | None = None,
     settle: Settle | None = None,
     pulse: Pulse | None = None,
+    tls: "TLS | None" = None,
 ) -> Deferred[Link]:
     """
     Dial a peer; fires when both have said hello and C{receiver} knows the link.
@@ -402,10 +402,11 @@ def dial(
     @param clock: the reactor; an L{IReactorTime} is enough where C{endpoint} is no text.
     @param accept: the roles that the peer may have; L{None} for any known one.
     @param pulse: shared by many dialled links of the same settings; its own by default.
+    @param tls: for endpoints that are text; see L{client_endpoint}.
     """
     if isinstance(endpoint, str):
         text = endpoint
-        endpoint = client_endpoint(clock, endpoint)
+        endpoint = client_endpoint(clock, endpoint, tls)
     else:
         text = type(endpoint).__name__
     factory = _DialFactory(
