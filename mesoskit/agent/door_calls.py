@@ -7,6 +7,7 @@ carries the calls.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
 from mesoskit.agent import executors, updates
@@ -49,7 +50,7 @@ def call(state: AgentState, peer: PeerId, message: Call, number: int | None) -> 
     if message.type == Call.SUBSCRIBE:
         _taken(state, peer, number)
         return _subscribe(state, executor, peer, message.subscribe)
-    foreign = executor.proven and executor.peer != peer
+    foreign = executor.proven and executor.peer != peer and peer not in state.proofs
     if foreign or executor.state is ExecutorState.REGISTERING:
         return refuse(state, peer, number, 403, NOT_SUBSCRIBED)
     if message.type == Call.UPDATE:
@@ -69,9 +70,30 @@ def _speaker(state: AgentState, peer: PeerId, message: Call) -> Executor | tuple
     executor = framework.executors.get(ExecutorId(message.executor_id.value))
     if executor is None or executor.kind is not Kind.CUSTOM or known not in (None, executor):
         return 400, "Executor cannot be found"
+    proof = state.proofs.get(peer)
+    if proof is not None:
+        wrong = _unproven(executor, *proof)
+        return executor if wrong is None else (403, wrong)
     if known is None and executor.proven:
         return 403, PROVEN
     return executor
+
+
+def _unproven(executor: Executor, principal: str, claims: Mapping[str, str]) -> str | None:
+    """Say why who was proved is not this executor (C{verifyExecutorClaims} of Mesos)."""
+    wrong = f"Authenticated principal '{principal}' does not contain"
+    framework_id = executor.framework.id
+    if claims.get("fid") != framework_id:
+        return (
+            f"{wrong} an 'fid' claim with the framework ID {framework_id}, which is set in the call"
+        )
+    if claims.get("eid") != executor.id:
+        return (
+            f"{wrong} an 'eid' claim with the executor ID {executor.id}, which is set in the call"
+        )
+    if claims.get("cid") != executor.container:
+        return f"{wrong} a 'cid' claim with the correct active ContainerID"
+    return None
 
 
 def refuse(state: AgentState, peer: PeerId, number: int | None, status: int, why: str) -> None:

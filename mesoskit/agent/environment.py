@@ -19,6 +19,9 @@ EXECUTOR_SOCKET = "MESOSKIT_EXECUTOR_SOCKET"
 EXECUTOR_TOKEN = "MESOSKIT_EXECUTOR_TOKEN"
 """The variable with what an executor shows there, to prove which container it is."""
 
+HTTP_TOKEN = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN"
+"""The variable with what an executor shows over HTTP, where the agent has a key to make it with."""
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The C{PATH} of a container where neither flag nor command gives one."""
 

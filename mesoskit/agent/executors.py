@@ -4,8 +4,9 @@ Launched with a token; given time to subscribe; given tasks, kills and messages 
 link; shut down, destroyed, and reported when their container ends (C{src/slave/slave.cpp}).
 Their calls are heard in L{mesoskit.agent.door_calls}.
 
-Executors written for Mesos know of no token. As in Mesos, they are who their calls say they
-are; but one that has once shown its token is only believed with it.
+Executors written for Mesos know of no token of ours. As in Mesos, they are who their calls say
+they are; but one that has once shown its token is only believed with it. Where the agent asks
+for proof (C{--authenticate_http_executors}) each must show that token, or over HTTP Mesos' own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mesoskit.agent.container import ContainerSpec, Launch
 from mesoskit.agent.environment import (
     EXECUTOR_SOCKET,
     EXECUTOR_TOKEN,
+    HTTP_TOKEN,
     executor_variables,
     process_of,
     rlimits_of,
@@ -42,6 +44,7 @@ GROUP_KILLED_BEFORE: Final = (
     "A task within the task group was killed before delivery to the executor"
 )
 TERMINATED: Final = "Executor terminated"
+TOKEN_WANTED: Final = "each executor must show its token here"
 ENDED: Final = "the executor's container has ended"
 
 
@@ -66,6 +69,10 @@ def launch(state: AgentState, executor: Executor) -> None:
     )
     variables[EXECUTOR_SOCKET] = state.options.executor_socket
     variables[EXECUTOR_TOKEN] = token
+    if state.options.authentication_token is not None:
+        variables[HTTP_TOKEN] = state.options.authentication_token(
+            executor.framework.id, executor.id, executor.container
+        )
     command = info.command
     argv, file = process_of(command)
     spec = ContainerSpec(
@@ -127,6 +134,11 @@ def deliver(state: AgentState, executor: Executor, item: AgentTask | Group) -> N
 def connected(state: AgentState, event: Connected) -> None:
     """Somebody is there; the token says which executor it is, or else its calls will."""
     if event.token is None:
+        if event.principal is not None:
+            state.proofs[event.peer] = event.principal, dict(event.claims)
+        elif state.options.authenticate_http_executors:
+            state.out.append(Drop(event.peer, TOKEN_WANTED))
+            return
         state.peers[event.peer] = None
         return
     executor = state.tokens.get(event.token)
@@ -140,12 +152,14 @@ def connected(state: AgentState, event: Connected) -> None:
 def drop(state: AgentState, peer: PeerId, why: str) -> None:
     """Close an executor's link."""
     state.peers.pop(peer, None)
+    state.proofs.pop(peer, None)
     state.out.append(Drop(peer, why))
 
 
 def lost(state: AgentState, peer: PeerId) -> None:
     """An executor's link is gone: it has a while to come back."""
     executor = state.peers.pop(peer, None)
+    state.proofs.pop(peer, None)
     if executor is None or executor.peer != peer:
         return
     executor.peer = None

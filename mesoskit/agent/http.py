@@ -123,4 +123,4 @@ class AgentResource(RoutesResource):
     """
 
     def __init__(self, service: "AgentService", routes: tuple[Route, ...] = ROUTES) -> None:
-        super().__init__(service, routes, PROCESS, service.reactor)
+        super().__init__(service, routes, PROCESS, service.reactor, guard=service.guard)

@@ -4,6 +4,7 @@ The command line turns flags into these (C{app}); everything is checked there, s
 the state may rely on it. Durations are seconds, fractions 0.0 to 1.0.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -52,6 +53,10 @@ class AgentOptions:
     @ivar reconfiguration_policy: which changes of the flags a restarted agent keeps its
         id with: C{equal}, C{additive} (C{src/slave/compatibility.cpp}) or C{any}.
     @ivar flags: all flags as given, for the pages that show them.
+    @ivar authenticate_http_executors: whether executors must prove which container they are,
+        whatever way they come.
+    @ivar authentication_token: returns what an executor proves that by over HTTP, of the ids of
+        its framework, of itself and of its container; L{None}: it is given nothing.
     """
 
     hostname: str
@@ -83,6 +88,8 @@ class AgentOptions:
     max_completed_executors_per_framework: int = 150
     max_completed_tasks_per_executor: int = 200
     flags: dict[str, str] = field(default_factory=dict)
+    authenticate_http_executors: bool = False
+    authentication_token: Callable[[str, str, str], str] | None = field(default=None, repr=False)
 
     @property
     def pid(self) -> str:

@@ -34,6 +34,7 @@ from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
 from mesoskit.messages.stream_pb2 import Role
 from mesoskit.model.events import Stop
+from mesoskit.web.authentication import Guard, Realm
 from mesoskit.wire.auth.identity import Identity
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.exchange import Away
@@ -98,10 +99,12 @@ class AgentService(Service):
     @param stopped: called once, with a reason and an exit status, where the agent ends by
         itself: a master has shut it down, or its checkpoints do not fit.
     @param seed: 16 bytes that all of its ids follow from; random where not given.
+    @param guard: finds out who comes over HTTP; nobody is asked where it is not given.
 
     @ivar state: what it knows.
     @ivar links: hears its links.
     @ivar door: where executors come; C{port} is the factory that listens for everybody else.
+    @ivar guard: asks who comes over HTTP.
     @ivar executors: those that come over HTTP.
     """
 
@@ -122,6 +125,7 @@ class AgentService(Service):
         tls: Any = None,
         stopped: Callable[[str, int], None] | None = None,
         seed: bytes | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.reactor = self._reactor = reactor
         self._clock = cast(IReactorTime, reactor)
@@ -148,6 +152,7 @@ class AgentService(Service):
             settings=port_settings,
             tls=tls,
         )
+        self.guard = guard or Guard("agent", self._clock, nameless=True)
         self.executors = ExecutorCarrier(
             self.links,
             Hello(Role.EXECUTOR),
@@ -155,6 +160,7 @@ class AgentService(Service):
             interval=options.executor_heartbeat_interval,
             gate=self.away,
             invalid=door_calls.invalid,
+            identify=self.guard.of(Realm.EXECUTORS),
             settings=settings,
         )
         detector = StandaloneMaster(master) if isinstance(master, str) else master
@@ -350,6 +356,7 @@ class AgentService(Service):
         shown["mesoskit/turns"] = float(self.turns.turns)
         shown["mesoskit/events"] = float(self.turns.events)
         shown["mesoskit/store_queue"] = float(self.turns.waiting)
+        shown.update(self.guard.metrics())
         return shown
 
     # What is looked at from time to time.

@@ -80,6 +80,7 @@ class AgentState:
     @ivar leaving: the process is to end as soon as nothing runs any more.
     @ivar peers: the executors behind links; L{None} until a call has said which it is.
     @ivar tokens: which executor may show which token.
+    @ivar proofs: what peers have proved over HTTP: it as text, and what they may claim.
     @ivar in_memory: the streams of which nothing is stored, because the store refused it.
     @ivar unstored: the keys whose records the store refused to change, to be tried again.
     """
@@ -114,6 +115,7 @@ class AgentState:
         self.doomed: set[ContainerId] = set()
         self.peers: dict[PeerId, Executor | None] = {}
         self.tokens: dict[str, Executor] = {}
+        self.proofs: dict[PeerId, tuple[str, dict[str, str]]] = {}
         self.deadlines = Deadlines()
         self.sandboxes = gc.Sandboxes()
         self.usage: dict[ContainerId, Usage] = {}

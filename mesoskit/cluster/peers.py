@@ -75,7 +75,8 @@ class Peers:
         self._peers[link] = peer
         hello = link.hello
         kind = PeerKind(hello.role)
-        self._put(Connected(peer, kind, link.peer, link.principal, hello.token, hello.epoch))
+        principal, token, epoch = link.principal, hello.token, hello.epoch
+        self._put(Connected(peer, kind, link.peer, principal, token, epoch, hello.claims))
 
     def received(self, link: Link, message: Message, call: CallID | None) -> None:
         """A message came."""

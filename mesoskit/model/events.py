@@ -36,6 +36,7 @@ class Connected:
     @ivar address: where it is, for logs and C{pid} fields (C{"10.0.0.7:43122"}).
     @ivar principal: who it proved to be, or L{None} where nobody asked.
     @ivar token: what an executor showed at the agent's door.
+    @ivar claims: what a token says that was shown over HTTP, as pairs.
     @ivar epoch: the leader's epoch that the peer announced (a master), 0 for none.
     """
 
@@ -45,6 +46,7 @@ class Connected:
     principal: str | None = None
     token: str | None = None
     epoch: int = 0
+    claims: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
