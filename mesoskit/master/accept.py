@@ -10,7 +10,7 @@ that it finds invalid: C{OPERATION_ERROR} where it has an id, a line in the log 
 
 from typing import TYPE_CHECKING, cast
 
-from mesoskit.master import launch, offers
+from mesoskit.master import authorizing, launch, offers
 from mesoskit.master.records import Framework, Offer
 from mesoskit.master.tasks import refuse_task
 from mesoskit.messages import mesos_pb2
@@ -97,6 +97,8 @@ def _operate(
             launcher.refuse(tasks, Reason.REASON_TASK_GROUP_INVALID, error)
     else:
         name = mesos_pb2.Offer.Operation.Type.Name(kind)
+        if error is None and state.options.authorizer is not None:
+            error = authorizing.operation_error(state, framework, operation)
         error = error or f"{name} operations are not supported by this master"
         drop_operation(state, framework, operation, error)
 

@@ -7,7 +7,7 @@ once, into the message that goes to the agent, and validated there.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from mesoskit.master import executors, tasks, watching
+from mesoskit.master import authorizing, executors, tasks, watching
 from mesoskit.master.records import Agent, Executor, Framework, Task, task_detail
 from mesoskit.messages.internal_pb2 import RunTaskGroupMessage, RunTaskMessage
 from mesoskit.messages.mesos_pb2 import ExecutorInfo, HealthCheck, Offer, TaskInfo
@@ -72,7 +72,13 @@ class Launcher:
         state, framework, agent = self._state, self._framework, self._agent
         context, role = self._context, self._role
         template, version = framework.run_template, agent.resource_version
+        restricted = state.options.authorizer is not None
         for original in infos:
+            if restricted:
+                error = authorizing.launch_error(state, framework, original)
+                if error is not None:
+                    self.refuse((original,), Reason.REASON_TASK_UNAUTHORIZED, error)
+                    continue
             message = RunTaskMessage()
             message.CopyFrom(template)
             info = message.task
@@ -109,6 +115,12 @@ class Launcher:
     def launch_group(self, operation: Offer.Operation.LaunchGroup) -> None:
         """Launch a task group: all of it, or none."""
         framework, agent, role = self._framework, self._agent, self._role
+        if self._state.options.authorizer is not None:
+            infos = operation.task_group.tasks
+            error = authorizing.group_error(self._state, framework, infos)
+            if error is not None:
+                self.refuse(infos, Reason.REASON_TASK_GROUP_UNAUTHORIZED, error)
+                return
         message = RunTaskGroupMessage()
         message.framework.CopyFrom(framework.info)
         message.executor.CopyFrom(operation.executor)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address
 
 from mesoskit.messages.mesos_pb2 import MasterInfo
+from mesoskit.model.authorization import IAuthorizer
 
 MESOS_VERSION = "1.12.0"
 """The release of Apache Mesos whose protocol is spoken here, as C{MasterInfo.version} tells it."""
@@ -44,6 +45,7 @@ class MasterOptions:
         as C{SUBSCRIBED} tells every framework (ours: Mesos' master has no flag for its 15 s).
     @ivar max_operator_event_stream_subscribers: how many operators may watch the cluster; one
         more ends the stream of the one who came first.
+    @ivar authorizer: who decides who may do what; L{None}: everything is allowed.
     @ivar story_length: how many past transitions L{mesoskit.master.story} can look back on
         (ours; not a flag of Mesos).
     """
@@ -69,6 +71,7 @@ class MasterOptions:
     http_heartbeat_interval: float = 15.0
     max_operator_event_stream_subscribers: int = 1000
     story_length: int = 20000
+    authorizer: IAuthorizer | None = None
 
     def __post_init__(self) -> None:
         """Raise L{ValueError} for what cannot work."""

@@ -21,7 +21,7 @@ In each but the first case all agents hear how things stand (C{UpdateFrameworkMe
 
 from typing import TYPE_CHECKING
 
-from mesoskit.master import frameworks, offers, watching
+from mesoskit.master import authorizing, frameworks, offers, watching
 from mesoskit.master.records import Framework, Peer, framework_roles
 from mesoskit.messages.mesos_pb2 import FrameworkInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event
@@ -54,6 +54,10 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
         return None
     if peer.principal is not None and not info.HasField("principal"):
         info.principal = peer.principal
+    error = _not_allowed(state, info)
+    if error is not None:
+        _refuse(state, peer, error)
+        return None
     standing = peer.framework
     if standing is not None and standing.id != framework_id:
         if framework_id:
@@ -101,6 +105,9 @@ def update_framework(state: "MasterState", framework: Framework, call: Call) -> 
     error = _invalid_options(info, call.update_framework)
     if error is not None:
         return 400, f"'UpdateFramework' call is not valid: {error}"
+    error = _not_allowed(state, info)
+    if error is not None:
+        return 403, error
     changed = info != framework.info
     _update(state, framework, info, suppressed)
     if changed:
@@ -135,6 +142,12 @@ def _invalid_options(
     return validate_suppressed_roles(roles, said.suppressed_roles) or validate_constrained_roles(
         roles, said.offer_constraints
     )
+
+
+def _not_allowed(state: "MasterState", info: FrameworkInfo) -> str | None:
+    if state.options.authorizer is None:
+        return None
+    return authorizing.registration_error(state, info)
 
 
 def _refuse(state: "MasterState", peer: Peer, error: str) -> None:

@@ -12,7 +12,7 @@ for authorizers that look at more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
@@ -29,6 +29,7 @@ from mesoskit.messages.mesos_pb2 import (
 )
 from mesoskit.model.resources import Resources
 from mesoskit.model.roles import STAR
+from mesoskit.model.validation_framework import framework_roles
 
 
 class Action(IntEnum):
@@ -164,36 +165,41 @@ ANYBODY: Final = Subject()
 
 
 @dataclass(slots=True, frozen=True)
-class Guard:
+class Needs:
     """
-    What a door asks before it opens: of a route, a call or a message.
+    What one must be allowed to come through a door: a route, a call or a message.
 
     @ivar actions: those that are asked about.
-    @ivar whole: whether whoever may not is refused at the door; otherwise it is asked behind
-        it, of each thing: what may not be seen is left out, what may not be done is refused.
-    @ivar why: where nothing is asked, the reason.
-    @ivar thing: what a refusal at the door is about.
+    @ivar first: whether whoever may not is refused before anything else is looked at; otherwise
+        it is asked behind the door, of each thing: what may not be seen is left out, what may
+        not be done is refused.
+    @ivar why: where nothing is needed, the reason.
+    @ivar thing: what is asked about first.
     """
 
     actions: tuple[Action, ...] = ()
-    whole: bool = False
+    first: bool = False
     why: str = ""
     thing: Thing = ANYTHING
 
-
-def gate(action: Action, value: str | None = None) -> Guard:
-    """Return the guard of a door that is closed to whoever may not do this."""
-    return Guard((action,), whole=True, thing=ANYTHING if value is None else Thing((value,)))
-
-
-def inside(*actions: Action) -> Guard:
-    """Return the guard of a door behind which each thing is asked about."""
-    return Guard(actions)
+    def met(self, subject: Subject) -> bool:
+        """Say whether a door may open to somebody."""
+        return not self.first or all(subject.may(one, self.thing) for one in self.actions)
 
 
-def unguarded(why: str) -> Guard:
-    """Return the guard of a door that is open to all who have come so far, and why it is."""
-    return Guard(why=why)
+def needs(action: Action, value: str | None = None) -> Needs:
+    """Say that a door is closed to whoever may not do this."""
+    return Needs((action,), first=True, thing=ANYTHING if value is None else Thing((value,)))
+
+
+def needs_inside(*actions: Action) -> Needs:
+    """Say that behind a door each thing is asked about."""
+    return Needs(actions)
+
+
+def needs_nothing(why: str) -> Needs:
+    """Say that a door is open to all who have come so far, and why."""
+    return Needs(why=why)
 
 
 # Things, by Mesos' rules (C{src/authorizer/local/authorizer.cpp}, C{src/master/authorization.cpp}).
@@ -201,15 +207,7 @@ def unguarded(why: str) -> Guard:
 
 def of_roles(info: FrameworkInfo) -> Thing:
     """Return what is registered with a framework: all of its roles."""
-    return Thing(framework_roles(info), framework=info)
-
-
-def framework_roles(info: FrameworkInfo) -> tuple[str, ...]:
-    """Return the roles that a framework is in, in alphabetical order."""
-    for capability in info.capabilities:
-        if capability.type == FrameworkInfo.Capability.MULTI_ROLE:
-            return tuple(sorted(set(info.roles)))
-    return (info.role,)
+    return Thing(tuple(sorted(set(framework_roles(info)))), framework=info)
 
 
 def of_framework(info: FrameworkInfo) -> Thing:
@@ -305,6 +303,33 @@ def of_unreserved(resources: Iterable[Resource]) -> list[Thing]:
     if unknown:
         things.append(ANYTHING)
     return things
+
+
+def of_reservation(
+    source: Sequence[Resource], resources: Sequence[Resource]
+) -> list[tuple[Action, Thing]]:
+    """
+    Return what it takes to reserve resources.
+
+    @param source: what they were before, where that is said: then it takes what leads from there
+        to the last reservation that both have, and from there on.
+    """
+    reserve, unreserve = Action.RESERVE_RESOURCES, Action.UNRESERVE_RESOURCES
+    if not source:
+        return [(reserve, thing) for thing in of_reservations(resources)]
+    goal = resources[0].reservations if resources else ()
+    asked: list[tuple[Action, Thing]] = []
+    for resource in source:
+        common = 0
+        for one, other in zip(resource.reservations, goal, strict=False):
+            if one != other:
+                break
+            common += 1
+        for layer in reversed(resource.reservations[common:]):
+            values = (layer.principal,) if layer.HasField("principal") else None
+            asked.append((unreserve, Thing(values, resource=resource)))
+        asked += [(reserve, Thing((one.role,), resource=resource)) for one in goal[common:]]
+    return asked
 
 
 def of_volumes(volumes: Iterable[Resource]) -> list[Thing]:

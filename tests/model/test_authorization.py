@@ -24,9 +24,9 @@ from mesoskit.model.authorization import (
     IAuthorizer,
     Subject,
     Thing,
-    gate,
-    inside,
-    unguarded,
+    needs,
+    needs_inside,
+    needs_nothing,
 )
 from mesoskit.model.authorization_acls import (
     LIST_OF,
@@ -269,11 +269,15 @@ class SubjectTests(SynchronousTestCase):
         self.assertLess(len(authorizer._known), 20_000)
         self.assertTrue(authorizer.allows("p", RUN, Thing(("u",))))
 
-    def test_guards(self) -> None:
-        self.assertTrue(gate(FLAGS).whole)
-        self.assertEqual(gate(Action.GET_ENDPOINT_WITH_PATH, "/x").thing.values, ("/x",))
-        self.assertFalse(inside(Action.VIEW_TASK).whole)
-        self.assertEqual(unguarded("because").why, "because")
+    def test_doors_open_to_whoever_may(self) -> None:
+        authorizer = LocalAuthorizer(rules(view_flags=[(["p"], "ANY"), ("ANY", "NONE")]))
+        p, q = Subject("p", authorizer), Subject("q", authorizer)
+        self.assertTrue(needs(FLAGS).met(p))
+        self.assertFalse(needs(FLAGS).met(q))
+        self.assertTrue(needs(FLAGS).met(ANYBODY))
+        self.assertTrue(needs_inside(FLAGS).met(q))
+        self.assertTrue(needs_nothing("because").met(q))
+        self.assertEqual(needs(Action.GET_ENDPOINT_WITH_PATH, "/x").thing.values, ("/x",))
 
 
 class ThingTests(SynchronousTestCase):
