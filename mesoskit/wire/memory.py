@@ -11,6 +11,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from mesoskit.messages.stream_pb2 import Purpose
 from mesoskit.wire.counters import Counters
 from mesoskit.wire.link import Hello
 from mesoskit.wire.plan import Receivers, SessionPlan
@@ -159,6 +160,7 @@ def connect(
     principal_b: str | None = None,
     settings: StreamSettings = MEMORY_SETTINGS,
     settings_b: StreamSettings | None = None,
+    bulk: bool = False,
 ) -> Pipe:
     """
     Connect two receivers, as if C{b} had dialled C{a}; both hear of it with the first L{Pipe.pump}.
@@ -167,6 +169,7 @@ def connect(
     @param accept_a: the roles that C{a} accepts; L{None} for any known one.
     @param principal_a: who C{a} is taken to be, which C{b} finds as C{link.principal}.
     @param settings: of both sides, unless C{settings_b} is given.
+    @param bulk: C{a} hears bulk links, not links for control.
     """
     counters = Counters()
 
@@ -179,7 +182,8 @@ def connect(
         dials: bool,
     ) -> SessionPlan:
         settle = None if principal is None else lambda session: _Known(session, principal)
-        return SessionPlan(receiver, hello, accept, settings, counters, settle, dials)
+        others = {Purpose.BULK: receiver} if bulk and not dials else None
+        return SessionPlan(receiver, hello, accept, settings, counters, settle, dials, others)
 
     plan_a = plan(a, hello_a, accept_a, settings, principal_b, False)
     plan_b = plan(b, hello_b, accept_b, settings_b or settings, principal_a, True)

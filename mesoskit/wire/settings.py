@@ -79,3 +79,38 @@ class StreamSettings:
                 f"heartbeat is {self.heartbeat} s; it must be from 0.001 to longest_heartbeat,"
                 f" {self.longest_heartbeat} s"
             )
+
+
+@dataclass(slots=True, frozen=True)
+class BulkSettings:
+    """
+    Limits and times of bulk links. Raises L{ValueError} for what cannot work.
+
+    @ivar chunk: bytes that are read and sent at a time.
+    @ivar window: bytes of an answer that may be under way, or wait for who reads it.
+    @ivar answers: answers that one link carries at a time.
+    @ivar patience: seconds within which the asked side must go on.
+    @ivar stalled: seconds within which who reads an answer must go on.
+    """
+
+    chunk: int = 64 * 1024
+    window: int = 512 * 1024
+    answers: int = 32
+    patience: float = 30.0
+    stalled: float = 300.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.chunk <= self.window:
+            raise ValueError(
+                f"chunk is {self.chunk}; it must be from 1 to window, which is {self.window}"
+            )
+        under_way, cap = self.window * self.answers, StreamSettings().outbound_cap
+        if not self.window <= under_way < cap:
+            raise ValueError(
+                f"{self.answers} answers of {self.window} bytes under way are more than the"
+                f" {cap} at which a link is cut off"
+            )
+        for name in ("patience", "stalled"):
+            value = getattr(self, name)
+            if value <= 0:
+                raise ValueError(f"{name} is {value} s; it must be more than 0")
