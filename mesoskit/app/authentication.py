@@ -112,8 +112,7 @@ def admission(values: Values) -> "Admission":
     from mesoskit.messages.stream_pb2 import Role
     from mesoskit.wire.auth.admission import Admission
     from mesoskit.wire.auth.authenticator import Authenticator, IAuthenticator
-    from mesoskit.wire.auth.checkers import nobody, of_file
-    from mesoskit.wire.auth.credentials import CredentialError, credentials_file
+    from mesoskit.wire.auth.checkers import nobody
 
     required = []
     if values.authenticate_frameworks:
@@ -133,11 +132,19 @@ def admission(values: Values) -> "Admission":
             "--authenticate_frameworks and --authenticate_agents need --credentials: nobody could"
             " come in without"
         )
-    try:
-        checker = nobody() if path is None else of_file(credentials_file(path))
-    except CredentialError as error:
-        raise AuthenticationError(f"--credentials: {error}") from None
+    checker = nobody() if path is None else file_checker("credentials", path)
     return Admission(Authenticator(checker, values.minimum_mechanism), required)
+
+
+def file_checker(flag: str, path: str) -> Any:
+    """Return what holds claims against the secrets in a file. Raises L{AuthenticationError}."""
+    from mesoskit.wire.auth.checkers import of_file
+    from mesoskit.wire.auth.credentials import CredentialError, credentials_file
+
+    try:
+        return of_file(credentials_file(path))
+    except CredentialError as error:
+        raise AuthenticationError(f"--{flag}: {error}") from None
 
 
 def identity(values: Values, pid: str) -> "Identity | None":
@@ -173,16 +180,22 @@ def identity(values: Values, pid: str) -> "Identity | None":
 
 def _plugged(flag: str, values: Values, path: str | None, interface: Any) -> Any:
     """Return what a function of somebody else's makes."""
+    name = getattr(values, flag)
+    result = made(flag, name, path)
+    if not interface.providedBy(result):
+        what = type(result).__name__
+        raise AuthenticationError(
+            f"--{flag}: {name!r} returned {what}, which is no {interface.__name__}"
+        )
+    return result
+
+
+def made(flag: str, name: str, *arguments: Any) -> Any:
+    """Return what the function of this dotted name returns."""
     from twisted.python.reflect import namedAny
 
-    name = getattr(values, flag)
     try:
-        made = namedAny(name)(path)  # type: ignore[no-untyped-call]
+        return namedAny(name)(*arguments)  # type: ignore[no-untyped-call]
     except Exception as error:
         # Whatever happens in there, the user reads one line about it.
         raise AuthenticationError(f"--{flag}: cannot use {name!r}: {error}") from error
-    if not interface.providedBy(made):
-        raise AuthenticationError(
-            f"--{flag}: {name!r} returned {type(made).__name__}, which is no {interface.__name__}"
-        )
-    return made

@@ -9,15 +9,17 @@ from __future__ import annotations
 import hmac
 from base64 import b64decode
 from binascii import Error as NotBase64
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import Attribute, Interface, implementer
 
 from mesoskit.web.authentication import IHttpAuthenticator, unauthorized
 from mesoskit.wire.auth.credentials import LONGEST_PRINCIPAL, LONGEST_SECRET
@@ -43,6 +45,33 @@ class BasicClaim:
         """Tell whether this is the secret, in a time that says nothing of how much of it is."""
         secret = password.encode() if isinstance(password, str) else bytes(password)
         return hmac.compare_digest(sha256(secret).digest(), sha256(self.password).digest())
+
+
+class IPrincipal(Interface):
+    """What a C{Portal} is asked for: somebody who has a name."""
+
+    principal: str = Attribute("The name, C{str}.")
+
+
+@implementer(ICredentialsChecker)
+class PortalChecker:
+    """A C{twisted.cred} portal, whose realm makes an L{IPrincipal} of whoever logs in."""
+
+    credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
+
+    def __init__(self, portal: Portal) -> None:
+        self._portal = portal
+
+    def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
+        """Fire with the principal, or fail. Nobody stays logged in beyond the request."""
+
+        def entered(login: tuple[Any, Any, Callable[[], object]]) -> Any:
+            _, avatar, leave = login
+            leave()
+            return avatar.principal
+
+        entering = maybeDeferred(self._portal.login, credentials, None, IPrincipal)
+        return entering.addCallback(entered)
 
 
 @implementer(IHttpAuthenticator)

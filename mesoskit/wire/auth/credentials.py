@@ -20,6 +20,9 @@ LONGEST_PRINCIPAL: Final = 1024
 LONGEST_SECRET: Final = 4096
 """Of a secret, in bytes of UTF-8."""
 
+SHORTEST_KEY: Final = 16
+"""Of a key, in bytes."""
+
 _LONGEST_FILE: Final = 16 * 1024 * 1024
 
 _Kept = TypeVar("_Kept")
@@ -134,8 +137,18 @@ def _brace_lines(text: str) -> Iterator[int]:
 
 
 def read_private(path: str) -> str:
+    """Return the text of a file that L{read_private_bytes} takes; it must be UTF-8."""
+    data = read_private_bytes(path)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CredentialError(f"{path}, line {line}: is not UTF-8 text") from None
+
+
+def read_private_bytes(path: str) -> bytes:
     """
-    Return the text of a file that nobody but its owner can read.
+    Return what is in a file that nobody but its owner can read.
 
     Raises L{CredentialError} where others can, as ssh refuses a private key, and where it is no
     such file: a secret that others may read is none.
@@ -162,11 +175,21 @@ def read_private(path: str) -> str:
         os.close(descriptor)
     if len(data) > _LONGEST_FILE:
         raise CredentialError(f"{path}: is larger than {_LONGEST_FILE} bytes")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise CredentialError(f"{path}, line {line}: is not UTF-8 text") from None
+    return data
+
+
+def key_file(path: str) -> bytes:
+    """
+    Return the key in a file: all of it, a line's end at its end included, as Mesos reads it.
+    Raises L{CredentialError}.
+
+    @param path: may begin with C{file://}, as Mesos lets it.
+    """
+    path = path.removeprefix("file://")
+    key = read_private_bytes(path)
+    if len(key) < SHORTEST_KEY:
+        raise CredentialError(f"{path}: a key of {len(key)} bytes can be guessed; 32 would do")
+    return key
 
 
 class PrivateFile(Generic[_Kept]):
