@@ -222,6 +222,32 @@ AGENT_MESSAGES: Final[Mapping[type, Needs]] = {
 }
 """What an agent's messages need, by their classes."""
 
+_NOWHERE: Final = "it says where the leader is, to whom that is the first thing to know"
+_OF_THE_CARRIER: Final = "each call is asked about in the state"
+
+ROUTES: Final[Mapping[str, Needs]] = {
+    "state": needs_inside(
+        Action.VIEW_FRAMEWORK,
+        Action.VIEW_TASK,
+        Action.VIEW_EXECUTOR,
+        Action.VIEW_ROLE,
+        Action.VIEW_FLAGS,
+    ),
+    "state-summary": needs_inside(Action.VIEW_FRAMEWORK, Action.VIEW_ROLE),
+    "slaves": needs_inside(Action.VIEW_ROLE),
+    "frameworks": needs_inside(
+        Action.VIEW_FRAMEWORK, Action.VIEW_TASK, Action.VIEW_EXECUTOR, Action.VIEW_ROLE
+    ),
+    "tasks": needs_inside(Action.VIEW_FRAMEWORK, Action.VIEW_TASK),
+    "roles": needs_inside(Action.VIEW_ROLE),
+    "offers/explain": needs_inside(Action.VIEW_FRAMEWORK, Action.VIEW_ROLE),
+    "redirect": needs_nothing(_NOWHERE),
+    "teardown": needs_inside(Action.TEARDOWN_FRAMEWORK),
+    "api/v1": needs_nothing("each call has a row of its own"),
+    "api/v1/scheduler": needs_nothing(_OF_THE_CARRIER),
+}
+"""What the master's own routes need, by path."""
+
 _EVERYTHING: Final = needs_inside(
     Action.VIEW_FRAMEWORK, Action.VIEW_TASK, Action.VIEW_EXECUTOR, Action.VIEW_ROLE
 )

@@ -25,8 +25,10 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from mesoskit.model.authorization import Needs
 from mesoskit.web import help as pages
 from mesoskit.web.authentication import OF_CARRIERS, Guard, Realm
+from mesoskit.web.authorizing import FORBIDDEN, SHARED_ROUTES, Authorizing
 from mesoskit.web.sending import GZIP_FROM, Document, Documents, Sender, accepts_gzip
 from mesoskit.web.streaming import Streamed
 from mesoskit.wire.endpoints import address_text
@@ -97,7 +99,8 @@ def number(request: Any, name: str, default: int) -> int:
 
 Handler = Callable[[Any, Any], "Reply | Deferred[Reply] | int"]
 """
-Is given the daemon's service and the request, whose C{principal} (C{str | None}) is who asks.
+Is given the daemon's service and the request, whose C{principal} (C{str | None}) is who asks, and
+whose C{subject} (L{Subject<mesoskit.model.authorization.Subject>}) says what he may do.
 Returns an answer, now or later, or C{NOT_DONE_YET} where it answers by itself. Its docstring is
 the route's help page.
 """
@@ -180,8 +183,12 @@ class RoutesResource(Resource):
     @param reactor: the clock, and threads for what takes long, where it has any.
     @param gate: says where requests for routes that are C{led} are sent instead.
     @param guard: finds out who asks; asks nobody where none is given.
+    @param authorizing: says what they may do; everything where none is given.
+    @param needs: what it takes to come through each route, by path; each must be there, and what
+        is not is closed where somebody decides.
 
     @ivar table: the rows of the table, C{/help} among them.
+    @ivar needs: what they need, by path.
     """
 
     isLeaf = True
@@ -195,9 +202,13 @@ class RoutesResource(Resource):
         reactor: Any,
         gate: Callable[[str], Away | None] = _open,
         guard: Guard | None = None,
+        authorizing: Authorizing | None = None,
+        needs: Mapping[str, Needs] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._guard = guard or Guard(name, reactor)
+        self._authorizing = authorizing or Authorizing(None, reactor)
+        self.needs = {**SHARED_ROUTES, **(needs or {})}
         self._service = service
         self._gate = gate
         self._reactor = reactor
@@ -230,6 +241,7 @@ class RoutesResource(Resource):
             request.channel.loseConnection()
             return NOT_DONE_YET
         request.principal = None
+        request.subject = self._authorizing.subject(None)
         path = unquote(request.path.decode("latin-1"), errors="replace")
         route = self._find(path.strip("/"))
         if route is None:
@@ -251,10 +263,28 @@ class RoutesResource(Resource):
         if isinstance(who, Away):
             return self._answer(request, away_reply(who))
         request.principal = None if who is None else str(who)
+        request.subject = self._authorizing.subject(who)
         if route.led:
             away = self._gate(path)
             if away is not None:
                 return self._answer(request, away_reply(away))
+        ready = self._authorizing.prepare(request.subject.principal)
+        if ready is not None:
+            ready.addCallback(lambda away: self._prepared(request, route, path, away))
+            ready.addErrback(self._broken, request)
+            return NOT_DONE_YET
+        return self._prepared(request, route, path, None)
+
+    def _prepared(self, request: Any, route: Route, path: str, away: Away | None) -> int:
+        """It can be said what whoever asks may do."""
+        if getattr(request, "_disconnected", False):
+            return NOT_DONE_YET
+        if away is not None:
+            return self._answer(request, away_reply(away))
+        if self._authorizing.authorizer is not None:
+            needs = self.needs.get(route.path)
+            if needs is None or not needs.met(request.subject):
+                return self._answer(request, text(403, FORBIDDEN))
         return self._handle(request, route, path)
 
     def _handle(self, request: Any, route: Route, path: str) -> int:
