@@ -5,11 +5,13 @@ growing waits, gives the link to the service, and dials anew when the link is lo
 another master leads.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from random import random
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,6 +25,9 @@ from mesoskit.wire.pulse import Pulse
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.stream import DialFailed, dial
 
+if TYPE_CHECKING:
+    from mesoskit.wire.tls import TLS
+
 FIRST_WAIT: Final = 0.1
 """Seconds that the first wait between two attempts does not exceed."""
 
@@ -33,7 +38,7 @@ LONGEST_WAIT: Final = 10.0
 class Detector(Protocol):
     """Knows where the leading master is (Mesos' C{MasterDetector})."""
 
-    def detect(self, previous: str | None) -> "Deferred[str | None]":
+    def detect(self, previous: str | None) -> Deferred[str | None]:
         """
         Fire when the leading master is not C{previous} any more, with its endpoint as text;
         L{None} where none leads.
@@ -47,7 +52,7 @@ class StandaloneMaster:
     def __init__(self, address: str) -> None:
         self._address = address
 
-    def detect(self, previous: str | None) -> "Deferred[str | None]":
+    def detect(self, previous: str | None) -> Deferred[str | None]:
         """Fire at once the first time, and never again."""
         return Deferred() if previous == self._address else succeed(self._address)
 
@@ -61,6 +66,7 @@ class MasterDialer:
     @param receiver: hears the links.
     @param hello: what the agent says of itself.
     @param identity: who the agent is to the master, where it has a credential.
+    @param tls: with what the master is dialled; see L{mesoskit.wire.endpoints.client_endpoint}.
     @param refused: called with why where the master does not believe that; nothing is dialled
         any more then.
     """
@@ -78,6 +84,7 @@ class MasterDialer:
         pulse: Pulse | None = None,
         identity: Identity | None = None,
         refused: Callable[[str], None] | None = None,
+        tls: TLS | None = None,
     ) -> None:
         self._reactor = reactor
         self._detector = detector
@@ -87,6 +94,7 @@ class MasterDialer:
         self._pulse = pulse
         self._dial_master = dial if identity is None else identity.dial
         self._refused = refused
+        self._tls = tls
         self._leader: str | None = None
         self._link: Link | None = None
         self._detecting: Deferred[Any] | None = None
@@ -99,6 +107,27 @@ class MasterDialer:
         """Begin."""
         self._running = True
         self._detect()
+
+    def dial_again(self, receiver: Receivers, hello: Hello) -> Deferred[Link]:
+        """
+        Dial the master that there is a link to once more, for a link of another purpose.
+
+        Fails with L{DialFailed}.
+        """
+        leader = self._leader
+        if leader is None or self._link is None:
+            return fail(DialFailed(leader or "the master", "there is no link to it"))
+        dialling: Deferred[Link] = self._dial_master(
+            leader,
+            receiver,
+            hello,
+            clock=self._reactor,
+            accept=(Role.MASTER,),
+            settings=self._settings,
+            pulse=self._pulse,
+            tls=self._tls,
+        )
+        return dialling
 
     def stop(self) -> None:
         """Detect and dial no more; a link that is there is left to whoever has it."""
@@ -154,6 +183,7 @@ class MasterDialer:
                 accept=(Role.MASTER,),
                 settings=self._settings,
                 pulse=self._pulse,
+                tls=self._tls,
             )
         except EndpointError as error:
             self.log.error("{why}", why=str(error))

@@ -5,13 +5,16 @@ Nothing is decided here. Links become numbers, what comes over them becomes even
 store, send), and effects are carried out by their class.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_bytes
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from google.protobuf.message import Message
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -22,6 +25,7 @@ from twisted.python.failure import Failure
 
 from mesoskit import __version__
 from mesoskit.agent import door_calls
+from mesoskit.agent.bulk import BulkLinks
 from mesoskit.agent.container import Destroy, Forget, Launch, Remove, Settle, Signal, Update
 from mesoskit.agent.door import Door
 from mesoskit.agent.events import Leave, ShutDown
@@ -32,16 +36,20 @@ from mesoskit.agent.state import AgentState
 from mesoskit.cluster.peers import Peers
 from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
+from mesoskit.messages.bulk_pb2 import Invitation
 from mesoskit.messages.stream_pb2 import Role
 from mesoskit.model.events import Stop
 from mesoskit.web.authentication import Guard, Realm
 from mesoskit.wire.auth.identity import Identity
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.exchange import Away
-from mesoskit.wire.link import Hello, Link, Receiver
+from mesoskit.wire.link import CallID, Hello, Link, Receiver
 from mesoskit.wire.port import PortFactory, PortSettings
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.v1_executor import ExecutorCarrier
+
+if TYPE_CHECKING:
+    from mesoskit.wire.tls import TLS
 
 LINGER = 3.0
 """Seconds that a launcher with nothing to do waits for an agent."""
@@ -96,6 +104,7 @@ class AgentService(Service):
     @param identity: who the agent is to its master; nobody in particular where not given.
     @param port_settings: limits of the port, HTTP among them.
     @param tls: provides C{IOpenSSLServerConnectionCreator}, where TLS is taken as well.
+    @param master_tls: with what the master is dialled.
     @param stopped: called once, with a reason and an exit status, where the agent ends by
         itself: a master has shut it down, or its checkpoints do not fit.
     @param seed: 16 bytes that all of its ids follow from; random where not given.
@@ -106,6 +115,7 @@ class AgentService(Service):
     @ivar door: where executors come; C{port} is the factory that listens for everybody else.
     @ivar guard: asks who comes over HTTP.
     @ivar executors: those that come over HTTP.
+    @ivar bulk: its links for files.
     """
 
     log = Logger()
@@ -123,6 +133,7 @@ class AgentService(Service):
         identity: Identity | None = None,
         port_settings: PortSettings | None = None,
         tls: Any = None,
+        master_tls: TLS | None = None,
         stopped: Callable[[str, int], None] | None = None,
         seed: bytes | None = None,
         guard: Guard | None = None,
@@ -143,7 +154,9 @@ class AgentService(Service):
         self.links: Receiver = _Links(self)
         self._polls: dict[str, IDelayedCall] = {}
         self.ports: list[IListeningPort] = []
-        hello = Hello(Role.AGENT, f"mesoskit/{__version__}", instance=token_bytes(8).hex())
+        hello = Hello(
+            Role.AGENT, f"mesoskit/{__version__}", instance=token_bytes(8).hex(), bulk=True
+        )
         self.door = Door(reactor, options.executor_socket, self.links, hello, settings)
         self.port = PortFactory(
             self.door.factory,
@@ -174,7 +187,9 @@ class AgentService(Service):
             pulse=pulse,
             identity=identity,
             refused=self._refused,
+            tls=master_tls,
         )
+        self.bulk = BulkLinks(self, self._dialer.dial_again, hello)
         self.hands = make_hands(reactor, options, self._tell)
         perform = self.hands.perform
         self._perform: dict[type, Callable[[Any], None]] = {
@@ -217,7 +232,7 @@ class AgentService(Service):
 
     # The service.
 
-    def startService(self) -> "Deferred[None]":
+    def startService(self) -> Deferred[None]:
         """
         Listen, read the checkpoints, find the launcher and look for the master; the Deferred
         fires when the agent knows what it had and registers.
@@ -259,7 +274,7 @@ class AgentService(Service):
                 return replace(options, port=options.port or host.port, local_endpoint=endpoint)
         return options
 
-    def stopService(self) -> "Deferred[None]":
+    def stopService(self) -> Deferred[None]:
         """
         End what runs here and would not go on at the next start, and report it; stop listening,
         end every link, let go of the launcher and close the store. Fires when all is done.
@@ -274,7 +289,7 @@ class AgentService(Service):
         leaving.addErrback(self._left_behind)
         return leaving.addCallback(lambda _: self._close())
 
-    def abandon(self) -> "Deferred[None]":
+    def abandon(self) -> Deferred[None]:
         """
         Let go of everything and end nothing, as if the process were killed: what ran runs on,
         until an agent over the same work directory starts. For tests and for embedders.
@@ -286,7 +301,7 @@ class AgentService(Service):
         reason.trap(TookTooLong)  # type: ignore[no-untyped-call]
         self.log.warn("{count} containers did not end in time", count=len(self.state.containers))
 
-    def _close(self) -> "Deferred[None]":
+    def _close(self) -> Deferred[None]:
         self.turns.stop()
         self._dialer.stop()
         self.executors.lose_all("The agent is shutting down")
@@ -300,12 +315,13 @@ class AgentService(Service):
             closing.append(stopping if isinstance(stopping, Deferred) else succeed(None))
         self.ports = []
         self.peers.lose_all(why)
+        self.bulk.close(why)
         self.port.close_undecided()
         closing += [self._parted(), self.door.close(why), self.hands.stop()]
         closing.append(self._store.close())
         return gatherResults(closing, consumeErrors=True).addCallback(lambda _: None)
 
-    def _parted(self) -> "Deferred[None]":
+    def _parted(self) -> Deferred[None]:
         """
         Fire when every peer has taken what was sent to it. A process that ends earlier takes
         its last words back: the kernel resets a connection that holds unread bytes.
@@ -377,6 +393,8 @@ class AgentService(Service):
 
     def link_lost(self, link: Link) -> None:
         """A link is gone, and the state will hear of it."""
+        if link.hello.role == Role.MASTER:
+            self.bulk.close("the control link is gone")
         self._dialer.lost(link)
         parting = self._parting
         if parting is not None and not self.peers and not parting.called:
@@ -394,10 +412,17 @@ class _Links:
     def __init__(self, service: AgentService) -> None:
         peers = service.peers
         self.connected = peers.connected
-        self.received = peers.received
+        self._received = peers.received
         self.congestion = peers.congestion
         self._lost = peers.lost
         self._service = service
+
+    def received(self, link: Link, message: Message, call: CallID | None) -> None:
+        """A message came; what concerns bulk links is none of the state's business."""
+        if message.__class__ is Invitation and link.hello.role == Role.MASTER:
+            self._service.bulk.invited(message)
+        else:
+            self._received(link, message, call)
 
     def lost(self, link: Link, why: str) -> None:
         """A link is gone."""

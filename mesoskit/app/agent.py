@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
-from mesoskit.app import authentication
+from mesoskit.app import authentication, http_authentication, tls
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -66,6 +66,8 @@ FLAGS = Flags(
         *common_flags(5051),
         Flag("master", text, None, "Where the master is: host:port.", required=True),
         *authentication.AGENT_FLAGS,
+        *http_authentication.AGENT_FLAGS,
+        *tls.FLAGS,
         Flag(
             "work_dir",
             text,
@@ -163,11 +165,15 @@ class Options(DaemonOptions):
 
 
 def make_agent(
-    reactor: Any, values: Values, stopped: Callable[[str, int], None] | None = None
+    reactor: Any,
+    values: Values,
+    stopped: Callable[[str, int], None] | None = None,
+    secure: tls.DaemonTLS = tls.NONE,
 ) -> "AgentService":
     """
     Make an agent of its flags; nothing is opened before it is started.
 
+    @param secure: what the flags say about TLS.
     @param stopped: called with why and an exit status when the agent ends by itself.
     @raise StartError: where what the flags name cannot be used.
     """
@@ -175,6 +181,7 @@ def make_agent(
     from mesoskit.agent.service import AgentService
     from mesoskit.cluster.sqlite import SQLiteStore
     from mesoskit.wire.endpoints import EndpointError, client_endpoint
+    from mesoskit.wire.port import PortSettings
 
     if values.master.startswith("zk://"):
         raise StartError("--master: masters are not looked up in ZooKeeper yet; give host:port")
@@ -184,6 +191,8 @@ def make_agent(
         raise StartError(f"--master: {error}") from None
     port = values.port if values.advertise_port is None else values.advertise_port
     identity = authentication.identity(values, f"slave(1)@{advertised_ip(values)}:{port}")
+    key = http_authentication.secret_key(values)
+    guard = http_authentication.agent_guard(values, reactor, key)
     work_dir = directory("work_dir", values.work_dir)
     runtime_dir = directory("runtime_dir", values.runtime_dir or runtime_path(work_dir), own=True)
     ip = advertised_ip(values)
@@ -212,6 +221,8 @@ def make_agent(
         reconfiguration_policy=values.reconfiguration_policy,
         max_completed_executors_per_framework=values.max_completed_executors_per_framework,
         flags=values.shown,
+        authenticate_http_executors=values.authenticate_http_executors,
+        authentication_token=http_authentication.token_maker(key),
     )
     return AgentService(
         reactor,
@@ -220,6 +231,10 @@ def make_agent(
         values.master,
         endpoints(values),
         identity=identity,
+        guard=guard,
+        port_settings=PortSettings(plain=secure.plain),
+        tls=secure.shown,
+        master_tls=secure.ours,
         stopped=stopped,
     )
 
@@ -262,7 +277,7 @@ def makeService(options: Options) -> Daemon:
         daemon.end(why, status)
 
     try:
-        agent = make_agent(reactor, options.given, stopped)
+        agent = make_agent(reactor, options.given, stopped, tls.daemon_tls(options.given))
     except (StartError, ValueError) as error:
         refuse(FLAGS.command, str(error))
 

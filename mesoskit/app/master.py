@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from mesoskit.app import authentication
+from mesoskit.app import authentication, http_authentication, tls
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -69,6 +69,8 @@ FLAGS = Flags(
         *common_flags(5050),
         Flag("work_dir", text, None, "Where the registry is kept.", required=True, is_path=True),
         *authentication.MASTER_FLAGS,
+        *http_authentication.MASTER_FLAGS,
+        *tls.FLAGS,
         Flag("cluster", text, None, "A name of the cluster for people."),
         Flag(
             "registry",
@@ -185,20 +187,26 @@ class Options(DaemonOptions):
 
 
 def make_master(
-    reactor: Any, values: Values, stopped: Callable[[str, int], None] | None = None
+    reactor: Any,
+    values: Values,
+    stopped: Callable[[str, int], None] | None = None,
+    secure: tls.DaemonTLS = tls.NONE,
 ) -> "MasterService":
     """
     Make a master of its flags; nothing is opened before it is started.
 
+    @param secure: what the flags say about TLS.
     @param stopped: called with why and an exit status when the master ends by itself.
     @raise StartError: where what the flags name cannot be used.
     """
     from mesoskit.allocator.hierarchical import HierarchicalAllocator
     from mesoskit.master.options import MasterOptions
     from mesoskit.master.service import MasterService
+    from mesoskit.wire.port import PortSettings
     from mesoskit.wire.settings import StreamSettings
 
     admission = authentication.admission(values)
+    guard = http_authentication.master_guard(values, reactor)
     work_dir = directory("work_dir", values.work_dir)
     ip = advertised_ip(values)
     options = MasterOptions(
@@ -231,8 +239,11 @@ def make_master(
         allocator=HierarchicalAllocator(allocator_options(values), Random()),
         settings=StreamSettings(settle_timeout=values.authentication_v0_timeout),
         admission=admission,
+        port_settings=PortSettings(plain=secure.plain),
+        tls=secure.shown,
         stopped=stopped,
         flags=values.shown,
+        guard=guard,
     )
 
 
@@ -277,7 +288,7 @@ def makeService(options: Options) -> Daemon:
         daemon.end(why, status)
 
     try:
-        master = make_master(reactor, options.given, stopped)
+        master = make_master(reactor, options.given, stopped, tls.daemon_tls(options.given))
     except (StartError, ValueError) as error:
         refuse(FLAGS.command, str(error))
     daemon = Daemon(FLAGS.command, master, reactor, options)

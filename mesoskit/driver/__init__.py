@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from mesoskit.model.tasks import Reason, TaskState
     from mesoskit.wire.auth.credentials import Credential, CredentialError
     from mesoskit.wire.link import CallRefused, LinkLost
+    from mesoskit.wire.tls import TLS, TLSError
 
 _HOMES = {
     "mesoskit.driver.builders": "command_info command_task create destroy executor_info labels"
@@ -92,10 +93,12 @@ _HOMES = {
     "mesoskit.model.tasks": "Reason TaskState",
     "mesoskit.wire.auth.credentials": "Credential CredentialError",
     "mesoskit.wire.link": "CallRefused LinkLost",
+    "mesoskit.wire.tls": "TLS TLSError",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "TLS",
     "AuthenticationFailed",
     "Backoff",
     "CallRefused",
@@ -128,6 +131,7 @@ __all__ = [
     "Resource",
     "Resources",
     "Scheduler",
+    "TLSError",
     "TaskDropped",
     "TaskEnded",
     "TaskFailed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
@@ -44,6 +44,9 @@ from mesoskit.messages.scheduler_pb2 import Call, Event, OfferConstraints
 from mesoskit.wire.auth.credentials import Credential
 from mesoskit.wire.link import Link, LinkLost
 
+if TYPE_CHECKING:
+    from mesoskit.wire.tls import TLS
+
 _DEFAULTS: Final = DriverSettings()
 
 
@@ -75,6 +78,7 @@ class Framework(Verbs, Service):
         failover: bool | None = None,
         id_file: str | Path | None = None,
         credential: Credential | str | Path | None = None,
+        tls: TLS | None = None,
         capabilities: bool = True,
         settings: DriverSettings = _DEFAULTS,
         dial: Dial | None = None,
@@ -100,6 +104,8 @@ class Framework(Verbs, Service):
         @param id_file: where the id is kept from run to run.
         @param credential: what proves to the master who the framework is, or the path of a file of
             it, which is read again when it has changed.
+        @param tls: certificates and whom they are believed from; with it the master is dialled
+            with TLS. Without it only C{tls:host:port} is.
         @param capabilities: whether the driver's own capabilities are asked for where C{info}
             names none.
         @param dial: dials the master in place of C{master}; for tests.
@@ -127,7 +133,7 @@ class Framework(Verbs, Service):
             kept_in,
             settings,
             alarms,
-            dialler(reactor, master, secret, settings) if dial is None else dial,
+            dialler(reactor, master, secret, settings, tls) if dial is None else dial,
             chance,
         )
         self._subscription.suppressed = tuple(suppressed_roles)

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -22,6 +22,9 @@ from mesoskit.wire.auth.identity import AuthenticationRefused, Identity
 from mesoskit.wire.endpoints import EndpointError, client_endpoint
 from mesoskit.wire.link import Hello, Link, Receiver
 from mesoskit.wire.stream import DialFailed, dial
+
+if TYPE_CHECKING:
+    from mesoskit.wire.tls import TLS
 
 Place = str | IStreamClientEndpoint
 """C{"127.0.0.1:5050"}, an endpoint string of Twisted's, or an endpoint."""
@@ -82,7 +85,11 @@ def principal_of(secret: Secret | None) -> str | None:
 
 
 def dialler(
-    reactor: Any, master: Master, secret: Secret | None = None, settings: DriverSettings = _DEFAULTS
+    reactor: Any,
+    master: Master,
+    secret: Secret | None = None,
+    settings: DriverSettings = _DEFAULTS,
+    tls: TLS | None = None,
 ) -> Dial:
     """
     Return what dials the master.
@@ -91,6 +98,8 @@ def dialler(
     What it returns fails with
     L{AuthenticationRefused<mesoskit.wire.auth.identity.AuthenticationRefused>} where the master
     does not believe the credential, or wants one where there is none.
+
+    @param tls: with what places that are text are dialled.
     """
     locate = _locator(reactor, master)
     ours = hello()
@@ -100,7 +109,9 @@ def dialler(
         return (
             maybeDeferred(locate)
             .addCallback(
-                lambda place: dial_as(place, receiver, ours, clock=reactor, accept=[MASTER_ROLE])
+                lambda place: dial_as(
+                    place, receiver, ours, clock=reactor, accept=[MASTER_ROLE], tls=tls
+                )
             )
             .addErrback(_wanted, secret)
         )

@@ -41,6 +41,7 @@ class PortSettings:
     @ivar body_limit: the longest body of an HTTP request, in bytes.
     @ivar http_idle: seconds after which an HTTP connection that asks nothing is closed.
     @ivar http_patience: seconds within which an HTTP request must be whole.
+    @ivar plain: whether connections without TLS are taken where there is TLS.
     """
 
     decide_timeout: float = 5.0
@@ -49,6 +50,7 @@ class PortSettings:
     body_limit: int = 16 * 1024 * 1024
     http_idle: float = 60.0
     http_patience: float = 30.0
+    plain: bool = True
 
 
 @implementer(IProtocol)
@@ -110,7 +112,6 @@ class PortFactory:
         clock: IReactorTime,
         settings: PortSettings | None = None,
         tls: Any = None,
-        plain: bool = True,
         counters: Counters | None = None,
     ) -> None:
         """
@@ -122,17 +123,16 @@ class PortFactory:
             it when the first HTTP connection comes; L{None} where none are taken.
         @param tls: L{twisted.internet.ssl.CertificateOptions} or what else provides
             C{IOpenSSLServerConnectionCreator}; L{None} where no TLS is taken.
-        @param plain: whether connections without TLS are taken as well.
         """
-        if not plain and tls is None:
-            raise ValueError("plain is False and tls is None: nobody could connect")
         self.settings = settings or PortSettings()
+        if not self.settings.plain and tls is None:
+            raise ValueError("plain is False and tls is None: nobody could connect")
         self.counters = counters or Counters()
         self._clock = clock
         self._native = native
         self._http = http
         self._tls = tls
-        self._plain = plain
+        self._plain = self.settings.plain
         self._site: IProtocolFactory | None = None
         self._inside: IProtocolFactory | None = None
         self._http_count = 0

@@ -162,18 +162,6 @@ class TLS:
         """Return the C{CertificateOptions} of a port, as the files are now."""
         return self._server_options(self._current())
 
-    def kazoo_options(self) -> dict[str, Any]:
-        """Return what kazoo's client for ZooKeeper is told to do the same."""
-        options: dict[str, Any] = {"use_ssl": True, "verify_certs": self.verify_server}
-        for name, path in (
-            ("ca", self.ca_file),
-            ("certfile", self.cert_file),
-            ("keyfile", self.key_file),
-        ):
-            if path is not None:
-                options[name] = path
-        return options
-
     # What the files hold.
 
     def _server_options(self, loaded: _Loaded) -> Any:

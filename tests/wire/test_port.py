@@ -137,7 +137,14 @@ class DecisionTests(PortCase):
         self.assertEqual(self.come(b"\x00")[0].lost, 1)
 
     def test_nobody_could_connect_without_tls_and_without_plain(self) -> None:
-        self.assertRaises(ValueError, PortFactory, None, None, clock=self.clock, plain=False)
+        self.assertRaises(
+            ValueError,
+            PortFactory,
+            None,
+            None,
+            clock=self.clock,
+            settings=PortSettings(plain=False),
+        )
 
     def test_twisted_web_is_not_imported_before_the_first_request(self) -> None:
         program = "import mesoskit.wire.port, sys; print('twisted.web' in sys.modules)"

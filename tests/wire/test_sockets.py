@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from mesoskit.wire.endpoints import address_text, client_endpoint, server_endpoint
 from mesoskit.wire.link import Hello
-from mesoskit.wire.port import PortFactory
+from mesoskit.wire.port import PortFactory, PortSettings
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.stream import StreamFactory, dial
 from tests.base import SynchronousTestCase
@@ -42,6 +42,8 @@ from tests.wire.ears import AGENT, MASTER, Ear, text
 
 # A test fails when what it waits for has not come after so many seconds.
 _PATIENCE = 20.0
+
+_TLS_ALONE = PortSettings(plain=False)
 
 
 @cache
@@ -206,7 +208,7 @@ class TLSContractTests(SocketContract, SynchronousTestCase):
     """The promises over TLS, through the one port, which finds out by itself."""
 
     def listening(self, sockets: Sockets, native: StreamFactory) -> IStreamClientEndpoint:
-        port = PortFactory(native, clock=sockets.reactor, tls=server_options(), plain=False)
+        port = PortFactory(native, clock=sockets.reactor, tls=server_options(), settings=_TLS_ALONE)
         where = sockets.listen("127.0.0.1:0", port)
         return TLSClient(sockets.reactor, client_endpoint(sockets.reactor, where))
 

@@ -12,7 +12,7 @@ from twisted.internet.ssl import TLSVersion
 
 from mesoskit.testing.certificates import Authority, make, write
 from mesoskit.wire.endpoints import EndpointError, client_endpoint
-from mesoskit.wire.port import PortFactory
+from mesoskit.wire.port import PortFactory, PortSettings
 from mesoskit.wire.stream import DialFailed, StreamFactory, dial
 from mesoskit.wire.tls import TLS, TLSClientEndpoint, TLSError, settings_of
 from tests.base import SynchronousTestCase
@@ -149,20 +149,6 @@ class SettingsTests(SynchronousTestCase):
             },
         )
 
-    def test_what_kazoo_is_told(self) -> None:
-        pair = self.files.pair("client")
-        told = TLS(ca_file=self.files.ca, **pair).kazoo_options()
-        self.assertEqual(
-            told,
-            {
-                "use_ssl": True,
-                "verify_certs": True,
-                "ca": str(self.files.ca),
-                "certfile": str(pair["cert_file"]),
-                "keyfile": str(pair["key_file"]),
-            },
-        )
-
     def test_what_is_made_for_trying_works(self) -> None:
         make(self.files.home / "certs", ["master.example"])
         for name in ("server", "client"):
@@ -203,7 +189,9 @@ class Listening:
         self.ear = Ear()
         native = StreamFactory(self.ear, MASTER, clock=self.sockets.reactor)
         self.sockets.factories.append(native)
-        self.port = PortFactory(native, clock=self.sockets.reactor, tls=tls.server(), plain=plain)
+        self.port = PortFactory(
+            native, clock=self.sockets.reactor, tls=tls.server(), settings=PortSettings(plain=plain)
+        )
         self.where = self.sockets.listen("127.0.0.1:0", self.port)
 
     def dial(self, tls: TLS | None, where: str | None = None) -> Any:
@@ -326,7 +314,9 @@ class DialledContractTests(SocketContract, SynchronousTestCase):
         server = TLS(
             **files.pair("server", "127.0.0.1"), ca_file=files.ca, require_client_cert=True
         )
-        port = PortFactory(native, clock=sockets.reactor, tls=server.server(), plain=False)
+        port = PortFactory(
+            native, clock=sockets.reactor, tls=server.server(), settings=PortSettings(plain=False)
+        )
         client = TLS(**files.pair("client", client=True), ca_file=files.ca)
         where = sockets.listen("127.0.0.1:0", port)
         return client_endpoint(sockets.reactor, where, client)
