@@ -79,13 +79,14 @@ ROOMS = [
     # They start in milliseconds, in a process of their own.
     room("agent.launcher* agent.fetch"),
     room(
-        "master.service master.http master.operator_api master.operator_streams",
+        "master.service master.http master.operator_api master.operator_streams master.bulk"
+        " master.files_http",
         "master model allocator messages wire web cluster flags",
         "twisted zope.interface google.protobuf orjson psutil",
     ),
     room("master", "model allocator messages flags", "google.protobuf orjson", LIVE),
     room(
-        "agent.service agent.http agent.door agent.masters agent.hands agent.fetcher"
+        "agent.service agent.http agent.bulk* agent.door agent.masters agent.hands agent.fetcher"
         " agent.operator_api agent.measuring agent.sandboxes agent.files* agent.usage"
         " agent.containers agent.users agent.machine",
         "agent model messages wire web cluster flags",

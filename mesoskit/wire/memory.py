@@ -182,7 +182,7 @@ def connect(
         dials: bool,
     ) -> SessionPlan:
         settle = None if principal is None else lambda session: _Known(session, principal)
-        others = {Purpose.BULK: receiver} if bulk and not dials else None
+        others: dict[int, Receivers] = {Purpose.BULK: receiver} if bulk and not dials else {}
         return SessionPlan(receiver, hello, accept, settings, counters, settle, dials, others)
 
     plan_a = plan(a, hello_a, accept_a, settings, principal_b, False)

@@ -438,7 +438,7 @@ class SettingsTests(SynchronousTestCase):
             {"stalled": -1.0},
         ):
             with self.assertRaises(ValueError):
-                BulkSettings(**wrong)  # type: ignore[arg-type]
+                BulkSettings(**wrong)
 
 
 def _ask(number: int, path: str, credit: int = 40) -> Ask:
