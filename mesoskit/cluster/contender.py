@@ -1,0 +1,136 @@
+"""Standing for election (Mesos' C{MasterContender})."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mesoskit.cluster.detector import AGAIN
+from mesoskit.cluster.ensemble import Ensemble, EnsembleError, NoNode, Session, Unavailable
+from mesoskit.cluster.leader import LABEL, number
+
+
+class Contender:
+    """
+    Keeps one candidate's node in ZooKeeper, for as long as it is wanted.
+
+    A node that went (with its session, or by an operator's hand) is made again, with a higher
+    number: whoever led under the old one has to stop before that.
+
+    @param data: what the node tells.
+    @param told: called with the node's name when it is there, and with L{None} when it, or the
+        session that it lives with, has gone.
+    @ivar node: its name, while it is there.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        clock: IReactorTime,
+        path: str,
+        data: bytes,
+        told: Callable[[str | None], None],
+    ) -> None:
+        self._ensemble = ensemble
+        self._clock = clock
+        self._path = path
+        self._data = data
+        self._told = told
+        self.node: str | None = None
+        self._entering = False
+        self._later: IDelayedCall | None = None
+        self._running = False
+        self._complained = ""
+        ensemble.listen(self._heard)
+
+    def start(self) -> None:
+        """Stand, as soon as there is a session."""
+        self._running = True
+        self._enter()
+
+    def stop(self) -> None:
+        """Do nothing more; the node goes with its session."""
+        self._running = False
+        later, self._later = self._later, None
+        if later is not None:
+            later.cancel()
+
+    def gone(self) -> None:
+        """For who watches the nodes: ours is not among them any more."""
+        if self.node is not None:
+            self._lose()
+            self._enter()
+
+    def _heard(self, event: Session) -> None:
+        if event is Session.EXPIRED:
+            self._lose()
+        elif event is Session.CONNECTED:
+            self._enter()
+
+    def _lose(self) -> None:
+        if self.node is not None:
+            self.node = None
+            if self._running:
+                self._told(None)
+
+    def _enter(self) -> None:
+        if self._running and self.node is None and not self._entering and self._ensemble.connected:
+            self._entering = True
+            session = self._ensemble.session
+            Deferred.fromCoroutine(self._make()).addBoth(self._entered, session)
+
+    async def _make(self) -> str:
+        """Return the name of the session's node, made now if it was not there."""
+        ensemble, path = self._ensemble, self._path
+        try:
+            names = await ensemble.get_children(path)
+        except NoNode:
+            await ensemble.create_path(path)
+            names = []
+        # The answer to an earlier attempt may have been lost, not what it did.
+        for name in names:
+            if name.startswith(LABEL) and number(name) is not None:
+                try:
+                    _, stat = await ensemble.get(f"{path}/{name}")
+                except NoNode:
+                    continue
+                if stat.owner == ensemble.session:
+                    return name
+        made = await ensemble.create(f"{path}/{LABEL}_", self._data, ephemeral=True, sequence=True)
+        return made.rpartition("/")[2]
+
+    def _entered(self, result: Any, session: int | None) -> None:
+        self._entering = False
+        if not self._running:
+            return
+        if isinstance(result, Failure):
+            if not result.check(EnsembleError):  # type: ignore[no-untyped-call]
+                self.log.failure("Standing for election failed", failure=result)
+            elif not result.check(Unavailable):  # type: ignore[no-untyped-call]
+                self._complain(result.getErrorMessage())
+            self._try_later()
+        elif session == self._ensemble.session:
+            self._complained = ""
+            self.node = result
+            self._told(result)
+        else:
+            # It went with its session while we waited to hear of it.
+            self._enter()
+
+    def _complain(self, why: str) -> None:
+        if why != self._complained:
+            self._complained = why
+            self.log.error("This master cannot stand for election: {why}", why=why)
+
+    def _try_later(self) -> None:
+        if self._later is None:
+            self._later = self._clock.callLater(AGAIN, self._now)
+
+    def _now(self) -> None:
+        self._later = None
+        self._enter()

@@ -1,0 +1,159 @@
+"""The client of ZooKeeper against real servers, and the one in memory, held to one suite."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from mesoskit.cluster.ensemble import Closed, NotAllowed, Session, Unavailable
+from mesoskit.cluster.zk_url import ZooKeeperURL
+from mesoskit.cluster.zookeeper import ZooKeeper
+from mesoskit.testing.zookeeper import MemoryEnsemble
+from tests.cluster import zookeepers
+from tests.cluster.waiting import pause, reactor, until
+from tests.interop.ensemble_contract import EnsembleContract
+
+
+class MemoryTests(EnsembleContract, TestCase):
+    """The double."""
+
+    def setUp(self) -> None:
+        self.ensemble = MemoryEnsemble(reactor)
+        self.numbers = count()
+
+    def client(self, *who: Any, **options: Any) -> Any:
+        client = self.ensemble.client()
+        self.addCleanup(client.close)
+        return client
+
+    async def expire(self, client: Any) -> None:
+        client.expire()
+
+    def path(self) -> str:
+        return f"/test/{next(self.numbers)}"
+
+
+class ServerTestCase(TestCase):
+    """Tests with one real server, which they share."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.servers = zookeepers.shared()
+        self.url = ZooKeeperURL.parse(self.servers.url())
+
+    def client(self, who: str = "", **options: Any) -> ZooKeeper:
+        url = ZooKeeperURL.parse(f"zk://{who}{self.servers.hosts}{self.url.path}")
+        client = ZooKeeper(reactor, url, **options)
+        self.addCleanup(client.close)
+        return client
+
+    def path(self) -> str:
+        return self.url.path
+
+
+class ServerTests(ServerTestCase, EnsembleContract):
+    """The real thing."""
+
+    async def expire(self, client: Any) -> None:
+        """Close the session from another connection, as a client that is the same one can."""
+        from kazoo.client import KazooClient
+        from twisted.internet.threads import deferToThread
+
+        double = KazooClient(self.servers.hosts, client_id=client._client.client_id)
+
+        def end() -> None:
+            double.start(10)
+            double.stop()
+            double.close()
+
+        await deferToThread(end)
+
+    async def test_servers_say_how_long_a_session_lasts(self) -> None:
+        for asked, agreed in ((0.1, 0.8), (3.0, 3.0), (500.0, 20.0)):
+            client = self.client(session_timeout=asked)
+            await client.connect()
+            self.assertEqual(client.session_timeout, agreed)
+            await client.close()
+
+    async def test_nobody_else_reads_what_is_private(self) -> None:
+        ours = self.client("bob:se:cr@t@", private=True)
+        await ours.connect()
+        await ours.create_path(self.path())
+        await ours.create(f"{self.path()}/a", b"secret")
+        for who in ("", "bob:wrong@"):
+            theirs = self.client(who)
+            await theirs.connect()
+            await self.assertFailure(theirs.get(f"{self.path()}/a"), NotAllowed)
+        again = self.client("bob:se:cr@t@")
+        await again.connect()
+        self.assertEqual((await again.get(f"{self.path()}/a"))[0], b"secret")
+
+    async def test_everybody_reads_and_the_creator_writes_where_there_is_a_credential(self) -> None:
+        ours = self.client("bob:secret@")
+        await ours.connect()
+        await ours.create_path(self.path())
+        theirs = self.client()
+        await theirs.connect()
+        self.assertEqual(await theirs.get_children(self.path()), [])
+        await self.assertFailure(theirs.create(f"{self.path()}/a"), NotAllowed)
+        await self.assertFailure(theirs.delete(self.path()), NotAllowed)
+
+
+class FaultTests(TestCase):
+    """What becomes of a client whose servers stand still, die, or were never there."""
+
+    timeout = 60
+
+    async def start(self, size: int = 1, **options: Any) -> tuple[zookeepers.Servers, ZooKeeper]:
+        servers = zookeepers.Servers(size)
+        self.addCleanup(servers.close)
+        servers.start()
+        client = ZooKeeper(reactor, ZooKeeperURL.parse(servers.url()), **options)
+        self.addCleanup(client.close)
+        self.heard: list[Session] = []
+        client.listen(self.heard.append)
+        await client.connect()
+        return servers, client
+
+    async def test_server_that_stands_still_and_dies_and_comes_back(self) -> None:
+        servers, client = await self.start(session_timeout=1.2, operation_timeout=0.3)
+        (server,) = servers.servers
+        server.pause()
+        error = await self.assertFailure(client.get("/"), Unavailable)
+        self.assertIn("0.3 s", str(error))
+        await until("the silence is noticed", lambda: not client.connected)
+        self.assertEqual(self.heard, [Session.CONNECTED, Session.SUSPENDED])
+        await self.assertFailure(client.get("/"), Unavailable)
+        server.kill()
+        server.start()
+        await until("it is connected again", lambda: client.connected)
+        await client.get("/")
+
+    async def test_another_server_is_found_when_one_is_suspected(self) -> None:
+        servers, client = await self.start(3, session_timeout=6.0, operation_timeout=1.0)
+        session = client.session
+        await client.create_path("/a/b")
+        assert client._handler is not None
+        port = client._handler._socket.getpeername()[1]
+        server = next(each for each in servers.servers if each.port == port)
+        server.pause()
+        client.suspect()
+        await until("it is suspended", lambda: Session.SUSPENDED in self.heard)
+        await until("it is connected again", lambda: client.connected)
+        await client.get("/a/b")
+        self.assertEqual(client.session, session)
+        self.assertNotIn(Session.EXPIRED, self.heard)
+        server.go_on()
+
+    async def test_servers_that_were_never_there(self) -> None:
+        client = ZooKeeper(reactor, ZooKeeperURL.parse("zk://127.0.0.1:1/a"), session_timeout=1.0)
+        connecting: Deferred[None] = client.connect()
+        ended = self.assertFailure(connecting, Closed)
+        await pause(0.2)
+        self.assertFalse(connecting.called)
+        await client.close()
+        await ended
