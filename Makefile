@@ -18,7 +18,7 @@ SYSTEM := $(VENV)/.system
 # Where clients that others wrote are installed, for tests.interop.
 INTEROP := .venv-interop
 
-.PHONY: interop help demo test lint types trial soak bench deps setup format clean
+.PHONY: interop help demo certs test lint types trial soak bench deps setup format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo 'make types    mypy'
 	@echo 'make soak     the long tests'
 	@echo 'make bench    the measurements that the documents quote'
+	@echo 'make certs    a CA, a server'"'"'s and a client'"'"'s certificate in ./certs, for trying TLS out'
 	@echo 'make deps     as root: install what the tests need from the system'
 	@echo 'make clean    remove what all of these leave behind'
 
@@ -54,6 +55,10 @@ $(COMPILED): $(INSTALLED) $(PROTOS)
 
 demo: $(COMPILED)
 	$(BIN)/python examples/images/demo.py
+
+# HOSTS: further names and addresses of the server.
+certs: $(COMPILED)
+	@$(BIN)/python -m mesoskit.testing.certificates certs $(HOSTS)
 
 test: lint types interop trial
 
@@ -96,6 +101,6 @@ deps:
 	  apt-get update && apt-get install --yes --no-install-recommends $$missing; }
 
 clean:
-	rm -rf demo-pictures $(VENV) $(INTEROP) $(INTEROP).lock build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
+	rm -rf demo-pictures certs $(VENV) $(INTEROP) $(INTEROP).lock build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
 	rm -f twisted/plugins/dropin.cache mesoskit/messages/*_pb2.py mesoskit/messages/*_pb2.pyi
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -12,6 +12,7 @@ from mesoskit.flags import FlagError
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+    from mesoskit.wire.tls import TLS
 
 EXIT_STATUS: Final = """
 
@@ -42,7 +43,7 @@ async def execute(request: Request, reactor: Any, signalled: "Deferred[int]") ->
     @param signalled: fires with the number of a signal that wants it to end.
     """
     from mesoskit.cli.execution import Execution
-    from mesoskit.driver import Credential, CredentialError, Framework
+    from mesoskit.driver import TLS, Credential, CredentialError, Framework, TLSError
 
     execution = Execution(request, reactor, say, hint)
     credential = None
@@ -55,9 +56,12 @@ async def execute(request: Request, reactor: Any, signalled: "Deferred[int]") ->
             request.framework,
             scheduler=execution,
             credential=credential,
+            tls=TLS.from_environment() if request.tls is None else _checked(TLS(**request.tls)),
         )
     except CredentialError as error:
         return wrong(FLAGS.command, f"--principal and --secret: {error}")
+    except TLSError as error:
+        return wrong(FLAGS.command, f"--tls: {error}")
     except ValueError as error:
         return wrong(FLAGS.command, f"--master: {error}")
     signalled.addCallback(lambda number: execution.interrupt(128 + number))
@@ -65,6 +69,12 @@ async def execute(request: Request, reactor: Any, signalled: "Deferred[int]") ->
     status = await execution.done
     await framework.stopService()
     return status
+
+
+def _checked(tls: "TLS") -> "TLS":
+    """Read the files now: a mistake in them should not look like a master that is not there."""
+    tls.check()
+    return tls
 
 
 def say(line: str) -> None:

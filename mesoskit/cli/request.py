@@ -8,7 +8,7 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
 
@@ -168,6 +168,15 @@ FLAGS: Final = Flags(
             "What proves it: better file:///path, for others can read command lines.",
             secret=True,
         ),
+        Flag("tls_ca_file", text, None, "Authorities that the master is believed from, PEM."),
+        Flag("tls_cert_file", text, None, "A certificate for masters that ask for one, PEM."),
+        Flag("tls_key_file", text, None, "Its key, PEM; nobody but its owner may read it."),
+        Flag(
+            "tls_verify_server",
+            boolean,
+            True,
+            "Make sure that the master has the name, or the address, that --master says.",
+        ),
         Flag("containerizer", only("mesos"), "mesos", "Only mesos is there."),
         Flag("content_type", only("protobuf"), "protobuf", "Only protobuf is there."),
         Flag("hadoop", text, "hadoop", "Only of use with --package."),
@@ -192,6 +201,8 @@ class Request:
     @ivar tasks: one task, or those of a group.
     @ivar executor: of a group; L{None} for one task.
     @ivar kill_after: seconds of running after which a task is killed, or L{None}.
+    @ivar tls: how the master is dialled, as L{mesoskit.wire.tls.TLS} takes it; L{None}: without
+        TLS, where its address does not say it.
     @ivar secret: what proves that C{framework.principal} asks, or L{None}.
     """
 
@@ -201,6 +212,7 @@ class Request:
     executor: ExecutorInfo | None
     kill_after: float | None
     secret: str | None = field(default=None, repr=False)
+    tls: dict[str, Any] | None = None
 
     @property
     def required(self) -> Resources:
@@ -237,7 +249,15 @@ def read(arguments: Sequence[str]) -> Request:
         executor,
         values.kill_after,
         values.secret,
+        _tls(values),
     )
+
+
+def _tls(values: Values) -> dict[str, Any] | None:
+    names = ("tls_ca_file", "tls_cert_file", "tls_key_file", "tls_verify_server")
+    if not any(name in values.given for name in names):
+        return None
+    return {name.removeprefix("tls_"): getattr(values, name) for name in names}
 
 
 def _framework(values: Values) -> FrameworkInfo:
