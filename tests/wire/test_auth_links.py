@@ -31,6 +31,7 @@ from mesoskit.wire.auth.checkers import of_mapping
 from mesoskit.wire.auth.credentials import Credential
 from mesoskit.wire.auth.identity import AuthenticationRefused, Identity, Patience
 from mesoskit.wire.auth.mechanisms import CRAM_MD5, SCRAM_SHA_256
+from mesoskit.wire.exchange import Away
 from mesoskit.wire.link import Hello
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.stream import DialFailed, StreamFactory, dial
@@ -466,3 +467,45 @@ class DiallingTests(SynchronousTestCase):
         for wrong in ((0, 1, 1), (5, 4, 1), (1, float("inf"), 1), (1, 2, -1)):
             with self.assertRaisesRegex(ValueError, "authentication_"):
                 Patience(*wrong)
+
+
+class PreparingTests(SynchronousTestCase):
+    """A peer that has proved who it is waits until it can be said what it may do."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.asked: list[str | None] = []
+        self.ready: Deferred[Away | None] = Deferred()
+        self.ear, self.framework = Ear(), Ear()
+        settle = admission()
+        settle.prepare = self.prepare
+        factory = StreamFactory(self.ear, MASTER, clock=self.clock, settle=settle)
+        self.endpoint = Endpoint(self.clock, factory)
+        self.dialled = identity().dial(self.endpoint, self.framework, FRAMEWORK, clock=self.clock)
+        self.endpoint.wires.spin()
+
+    def prepare(self, principal: str | None) -> Deferred[Away | None]:
+        self.asked.append(principal)
+        return self.ready
+
+    def test_nobody_is_let_in_before(self) -> None:
+        self.assertEqual(self.asked, ["ops"])
+        self.assertEqual((self.ear.heard, self.framework.heard), ([], []))
+        self.assertNoResult(self.dialled)
+        self.ready.callback(None)
+        self.endpoint.wires.spin()
+        self.assertEqual((self.ear.heard, self.framework.heard), (["connected"], ["connected"]))
+        self.assertEqual(self.ear.link.principal, "ops")
+
+    def test_who_cannot_be_asked_about_is_refused(self) -> None:
+        self.ready.callback(Away(503, "not now"))
+        self.endpoint.wires.spin()
+        self.assertEqual(self.ear.heard, [])
+        self.assertIn("not now", str(self.failureResultOf(self.dialled).value))
+
+    def test_who_leaves_meanwhile_is_forgotten(self) -> None:
+        self.dialled.addErrback(lambda _: None)
+        self.dialled.cancel()
+        self.endpoint.wires.spin()
+        self.ready.callback(None)
+        self.assertEqual(self.ear.heard, [])

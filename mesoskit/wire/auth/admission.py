@@ -1,19 +1,34 @@
 """Who may come in: the layer under the links of a side that listens."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from google.protobuf.message import Message
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mesoskit.messages.authentication_pb2 import AuthenticateMessage
+from mesoskit.messages.authentication_pb2 import (
+    AuthenticateMessage,
+    AuthenticationCompletedMessage,
+)
 from mesoskit.wire.auth.sessions import Broken, Completed, Outcome
+from mesoskit.wire.exchange import Away
 from mesoskit.wire.hellos import HelloRefused, role_name
 from mesoskit.wire.plan import Settling
 from mesoskit.wire.session import Session
 
 UNAUTHENTICATED: Final = 401
 """The status of all refusals here, as in HTTP."""
+
+Prepare = Callable[[str | None], "Deferred[Away | None] | None"]
+"""
+Waits until it can be said what a principal may do, L{None} where it can; fires with why he cannot
+be let in, and does not fail.
+"""
+
+
+def _at_once(principal: str | None) -> Deferred[Away | None] | None:
+    return None
 
 
 class Admission:
@@ -25,6 +40,8 @@ class Admission:
     other one is nobody in particular where that will do, and refused at its hello where not.
 
     @ivar required: the roles that must, numbers of C{mesoskit.stream.Role}.
+    @ivar prepare: is waited for before a peer that has proved who it is is let in; may be
+        replaced. For nobody in particular whoever listens waits once, before.
     """
 
     log = Logger()
@@ -38,12 +55,13 @@ class Admission:
         """
         self._authenticator = authenticator
         self.required = frozenset(required)
+        self.prepare: Prepare = _at_once
 
     def __call__(self, session: Session) -> Settling:
         """Return what settles who this peer is; raises L{HelloRefused}."""
         hello = session.hello
         if hello.authenticates:
-            return _Asked(session, self._authenticator)
+            return _Asked(session, self._authenticator, self.prepare)
         if hello.role in self.required:
             raise HelloRefused(
                 "unauthenticated",
@@ -71,10 +89,13 @@ class _Asked:
 
     log = Logger()
 
-    def __init__(self, session: Session, authenticator: Any) -> None:
+    def __init__(self, session: Session, authenticator: Any, prepare: Prepare) -> None:
         self._session = session
         self._authenticator = authenticator
+        self._prepare = prepare
         self._exchange: Any = None
+        # Whoever is told that he is authenticated may go on at once, so he is told last.
+        self._completed: Message | None = None
 
     def start(self) -> None:
         """The peer begins."""
@@ -96,20 +117,44 @@ class _Asked:
 
     def ended(self, exchange: object, outcome: Outcome) -> None:
         """The exchange has come to an end."""
-        session = self._session
         if exchange is not self._exchange:
             return
         if isinstance(outcome, Completed):
-            self.log.info("{peer} is {principal!r}", peer=session.peer, principal=outcome.principal)
-            session.settled(outcome.principal)
+            self._prepared(exchange, outcome.principal)
         elif isinstance(outcome, Broken):
             self._refuse("authentication", f"authentication went wrong: {outcome.why}")
         else:
             self._refuse("authentication", "authentication failed")
 
+    def _prepared(self, exchange: object, principal: str) -> None:
+        ready = self._prepare(principal)
+        if ready is None:
+            self._settle(principal)
+        else:
+            ready.addCallback(lambda away: self._ready(exchange, principal, away))
+
+    def _ready(self, exchange: object, principal: str, away: Away | None) -> None:
+        if exchange is not self._exchange:
+            return
+        if away is None:
+            self._settle(principal)
+        else:
+            self._session.refuse("authorization", away.why, away.status)
+
+    def _settle(self, principal: str) -> None:
+        session = self._session
+        self.log.info("{peer} is {principal!r}", peer=session.peer, principal=principal)
+        if self._completed is not None:
+            session.send(self._completed)
+        session.settled(principal)
+
     def say(self, exchange: object, message: Message) -> None:
         """Send what belongs to the exchange that runs."""
-        if exchange is self._exchange:
+        if exchange is not self._exchange:
+            return
+        if isinstance(message, AuthenticationCompletedMessage):
+            self._completed = message
+        else:
             self._session.send(message)
 
     def _refuse(self, kind: str, why: str) -> None:
