@@ -205,6 +205,6 @@ class MasterResource(RoutesResource):
     """
 
     def __init__(self, service: "MasterService", routes: tuple[Route, ...] = ROUTES) -> None:
-        super().__init__(service, routes, "master", service.reactor, service.away)
+        super().__init__(service, routes, "master", service.reactor, service.away, service.guard)
         post = service.schedulers.post
         self.calls = {b"/api/v1/scheduler": post, b"/master/api/v1/scheduler": post}

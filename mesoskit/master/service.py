@@ -32,6 +32,7 @@ from mesoskit.messages.mesos_pb2 import MasterInfo
 from mesoskit.model.events import PeerKind, Stop
 from mesoskit.model.ids import Ids
 from mesoskit.model.validation_call import validate_scheduler_call
+from mesoskit.web.authentication import Guard, Realm
 from mesoskit.wire.auth.admission import Admission
 from mesoskit.wire.auth.authenticator import Authenticator
 from mesoskit.wire.auth.checkers import nobody
@@ -77,11 +78,13 @@ class MasterService(Service):
         itself: it cannot write its registry, say.
     @param flags: what C{/state} shows of the command line.
     @param seed: 16 bytes that all of the master's ids follow from; random where not given.
+    @param guard: finds out who comes over HTTP; nobody is asked where it is not given.
 
     @ivar state: what it knows.
     @ivar reactor: the clock, and threads.
     @ivar factory: makes its native links; C{port} is the factory that listens.
     @ivar leader: the master that leads; L{None} while none does.
+    @ivar guard: asks who comes over HTTP.
     @ivar schedulers: the frameworks that come over HTTP.
     @ivar operators: those who watch the cluster.
     """
@@ -103,6 +106,7 @@ class MasterService(Service):
         stopped: Callable[[str, int], None] | None = None,
         seed: bytes | None = None,
         flags: Mapping[str, str] | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.reactor = self._reactor = reactor
         self._clock = cast(IReactorTime, reactor)
@@ -118,6 +122,7 @@ class MasterService(Service):
         self._fragments = Fragments()
         self._forgetting: IDelayedCall | None = None
         self.ports: list[IListeningPort] = []
+        self.guard = guard or Guard("master", self._clock)
         self.factory = StreamFactory(
             self.peers,
             Hello(PeerKind.MASTER, f"mesoskit/{__version__}", instance=token_bytes(8).hex()),
@@ -133,6 +138,7 @@ class MasterService(Service):
             interval=options.http_heartbeat_interval,
             gate=self.away,
             invalid=_invalid_call,
+            identify=self.guard.of(Realm.FRAMEWORKS),
             settings=settings,
         )
         self.operators = OperatorStreams(
@@ -267,6 +273,7 @@ class MasterService(Service):
         shown["registrar/queued_operations"] = float(self.turns.waiting)
         shown["mesoskit/turns"] = float(self.turns.turns)
         shown["mesoskit/events"] = float(self.turns.events)
+        shown.update(self.guard.metrics())
         return shown
 
     def _put(self, event: Any) -> None:
