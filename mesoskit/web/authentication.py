@@ -108,6 +108,13 @@ class Guard:
         self._nameless = nameless
         self._of = {realm: tuple(some) for realm, some in (authenticators or {}).items()}
 
+    def ask(self, realm: Realm, *authenticators: Any) -> None:
+        """Ask in a realm from now on, by these L{IHttpAuthenticator}s; by none: not any more."""
+        if authenticators:
+            self._of[realm] = authenticators
+        else:
+            self._of.pop(realm, None)
+
     def asks(self, realm: Realm) -> bool:
         """Tell whether one must say who one is there."""
         return realm in self._of
