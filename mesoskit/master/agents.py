@@ -8,7 +8,16 @@ business, silence L{mesoskit.master.health}'s.
 from typing import TYPE_CHECKING
 
 from mesoskit.allocator.options import AgentOptions
-from mesoskit.master import executors, health, offers, registry, tasks, watching
+from mesoskit.master import (
+    authorizing,
+    draining,
+    executors,
+    health,
+    offers,
+    registry,
+    tasks,
+    watching,
+)
 from mesoskit.master.records import Agent, Peer
 from mesoskit.messages.internal_pb2 import (
     MasterSlaveConnection,
@@ -43,6 +52,11 @@ def register(state: "MasterState", peer: Peer, message: RegisterSlaveMessage) ->
     error = validate_register_agent(message) or version_error(message.version)
     if error is not None:
         return _refuse(state, peer, "registration", error)
+    if state.options.authorizer is not None:
+        error = authorizing.agent_error(state, peer, message.slave)
+        if error is not None:
+            _refuse(state, peer, "registration", error)
+            return 403, error
     if peer.agent is not None:
         state.send(peer, _registered(state, peer.agent))
         return None
@@ -161,7 +175,10 @@ def add(state: "MasterState", agent: Agent, peer: Peer) -> None:
     peer.agent = agent
     agent.active = True
     state.agents[agent.id] = agent
+    agent.deactivation = state.deactivated.get(agent.id)
     state.allocator.add_agent(state.now, agent.id, agent_options(agent), agent.total, agent.used())
+    if agent.deactivation is not None:
+        deactivate(state, agent)
     state.past.add((state.now, "agent registered", agent.id, peer.address))
     if state.watchers:
         watching.agent_added(state, agent)
@@ -252,6 +269,7 @@ def deactivate(state: "MasterState", agent: Agent) -> None:
 def leave(state: "MasterState", agent: Agent, cause: str) -> None:
     """Remove an agent that ends, or was replaced: its tasks are lost (C{Master::removeSlave})."""
     state.effects.append(registry.remove(agent.id))
+    draining.forget(state, agent.id)
     message = f"Agent {agent.info.hostname} removed: {cause}"
     remove(state, agent, TaskState.TASK_LOST, Reason.REASON_AGENT_REMOVED, message)
     state.note("info", f"Removed agent {agent.id}: {cause}")

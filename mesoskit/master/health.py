@@ -8,7 +8,7 @@ written down, its tasks are C{TASK_UNREACHABLE}, and it may come back with them
 
 from typing import TYPE_CHECKING
 
-from mesoskit.master import agents, registry, tasks
+from mesoskit.master import agents, draining, registry, tasks
 from mesoskit.master.records import Agent, Peer
 from mesoskit.messages.internal_pb2 import PingSlaveMessage, PongSlaveMessage, ShutdownMessage
 from mesoskit.model.events import Send, Stop
@@ -137,6 +137,7 @@ def mark_gone(state: "MasterState", agent_id: AgentId) -> bool:
     nanoseconds = int(state.now * _NANOSECONDS)
     state.effects.append(registry.mark_gone(agent_id, nanoseconds))
     state.gone[agent_id] = nanoseconds
+    draining.forget(state, agent_id)
     state.note("warn", f"Agent {agent_id} was marked gone")
     after, reason = TaskState.TASK_GONE_BY_OPERATOR, Reason.REASON_AGENT_REMOVED_BY_OPERATOR
     if agent is not None:
@@ -166,6 +167,8 @@ def forget_old(state: "MasterState") -> None:
     for agent_id in gone:
         del state.gone[agent_id]
     state.effects.append(registry.forget(unreachable, gone))
+    for agent_id in unreachable:
+        draining.forget(state, agent_id)
     state.note(
         "info",
         f"Forgot {len(unreachable)} unreachable and {len(gone)} gone agents of the registry",

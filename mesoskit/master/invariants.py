@@ -8,6 +8,7 @@ other do so both ways, and whoever is waited for has a deadline.
 from typing import TYPE_CHECKING
 
 from mesoskit.master.records import Agent, Framework
+from mesoskit.messages.mesos_pb2 import DRAINED
 from mesoskit.model.resources import Resources
 from mesoskit.model.tasks import TERMINAL, TaskState
 
@@ -91,6 +92,11 @@ def _agent(state: "MasterState", agent: Agent) -> None:
         assert peer.agent is agent, agent
     assert ("ping", agent.id) in state.deadlines, agent
     assert agent.active or not agent.offers, agent
+    assert agent.deactivation is state.deactivated.get(agent.id), agent
+    assert agent.active == (agent.connected and agent.deactivation is None), agent
+    if agent.connected and not agent.tasks and agent.deactivation is not None:
+        drain = agent.deactivation.drain
+        assert drain is None or drain.state == DRAINED, agent
     for table in (state.recovered, state.unreachable, state.gone):
         assert agent.id not in table, agent
     for task in agent.tasks:
@@ -129,6 +135,10 @@ def _gone(state: "MasterState") -> None:
         assert agent_id not in state.unreachable, agent_id
         assert agent_id not in state.gone, agent_id
         assert ("recovered",) in state.deadlines, agent_id
+    for agent_id in state.deactivated:
+        known = agent_id in state.agents or agent_id in state.recovered
+        assert known or agent_id in state.unreachable, agent_id
+    assert not state.emptied, state.emptied
     for agent_id in state.unreachable:
         assert agent_id not in state.gone, agent_id
     for agent_id, tasks in state.unreachable_tasks.items():

@@ -8,7 +8,7 @@ Mesos' (C{src/master/http.cpp}).
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesoskit.master import frameworks, health
+from mesoskit.master import draining, frameworks, health
 from mesoskit.master.answers import Listing
 from mesoskit.model.ids import AgentId, FrameworkId
 
@@ -31,6 +31,34 @@ class MarkAgentGone:
 
 
 @dataclass(slots=True)
+class DrainAgent:
+    """
+    End all tasks of an agent.
+
+    @ivar nanoseconds: the most that a task may take to end; L{None} for what it says itself.
+    @ivar mark_gone: whether the agent is gone once nothing runs there.
+    """
+
+    agent_id: AgentId
+    nanoseconds: int | None = None
+    mark_gone: bool = False
+
+
+@dataclass(slots=True)
+class DeactivateAgent:
+    """Offer an agent no more."""
+
+    agent_id: AgentId
+
+
+@dataclass(slots=True)
+class ReactivateAgent:
+    """Offer an agent again."""
+
+    agent_id: AgentId
+
+
+@dataclass(slots=True)
 class Watch:
     """Tell of all that changes from now on (L{mesoskit.master.watching})."""
 
@@ -40,7 +68,9 @@ class Unwatch:
     """One who watched does so no more."""
 
 
-Request = Teardown | MarkAgentGone | Watch | Unwatch
+Request = (
+    Teardown | MarkAgentGone | DrainAgent | DeactivateAgent | ReactivateAgent | Watch | Unwatch
+)
 
 
 @dataclass(slots=True)
@@ -78,6 +108,14 @@ def requested(state: "MasterState", event: Requested) -> None:
     elif isinstance(request, Unwatch):
         state.watchers -= 1
         status, why = 200, ""
+    elif isinstance(request, DrainAgent):
+        status, why = draining.drain(
+            state, request.agent_id, request.nanoseconds, request.mark_gone
+        )
+    elif isinstance(request, DeactivateAgent):
+        status, why = draining.deactivate(state, request.agent_id)
+    elif isinstance(request, ReactivateAgent):
+        status, why = draining.reactivate(state, request.agent_id)
     elif health.mark_gone(state, request.agent_id):
         status, why = 200, ""
     else:

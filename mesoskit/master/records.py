@@ -10,9 +10,10 @@ message that came. What is kept a thousand times over (a task's statuses) is kep
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from mesoskit.messages import internal_pb2, mesos_pb2
-from mesoskit.messages.mesos_pb2 import AgentInfo, ExecutorInfo, FrameworkInfo, TaskInfo
+from mesoskit.messages.mesos_pb2 import AgentInfo, DrainInfo, ExecutorInfo, FrameworkInfo, TaskInfo
 from mesoskit.model.capabilities import AgentCapability, FrameworkCapability
 from mesoskit.model.events import PeerKind
 from mesoskit.model.ids import AgentId, ExecutorId, FrameworkId, OfferId, PeerId, TaskId
@@ -318,6 +319,19 @@ def framework_roles(info: FrameworkInfo) -> tuple[str, ...]:
     return (info.role,)
 
 
+@dataclass(slots=True, frozen=True)
+class Deactivation:
+    """
+    Why an agent is not offered.
+
+    @ivar drain: how it is drained and how far that is; L{None} where it is only deactivated.
+    @ivar since: when (seconds since 1970) the draining began, as far as this master knows.
+    """
+
+    drain: DrainInfo | None = None
+    since: float = 0.0
+
+
 class Agent:
     """
     A registered agent.
@@ -326,6 +340,7 @@ class Agent:
     @ivar peer: its link; L{None} while it is disconnected.
     @ivar pid: where it is, in libprocess' way of writing: C{slave(1)@10.0.0.7:5051}.
     @ivar active: it is connected and its resources may be offered.
+    @ivar deactivation: why it is not offered although it is there, or L{None}.
     @ivar total: all its resources, allocated to nobody.
     @ivar killed: tasks that a framework asked to kill, by (framework id, task id), with the
         serialized C{KillPolicy}; said again when the agent comes back.
@@ -336,6 +351,7 @@ class Agent:
     __slots__ = (
         "active",
         "capabilities",
+        "deactivation",
         "executors",
         "id",
         "info",
@@ -363,6 +379,7 @@ class Agent:
         self.version = ""
         self.capabilities = AgentCapability(0)
         self.resource_version = b""
+        self.deactivation: Deactivation | None = None
         self.registered_time = now
         self.reregistered_time = 0.0
         self.total = Resources.EMPTY

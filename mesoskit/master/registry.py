@@ -9,23 +9,26 @@ key                   value
 C{agents/<id>}        C{mesos.v1.AgentInfo} of an admitted agent, serialized
 C{unreachable/<id>}   C{mesos.v1.TimeInfo}: when it was found unreachable
 C{gone/<id>}          C{mesos.v1.TimeInfo}: when it was marked gone
+C{deactivated/<id>}   C{mesos.v1.DrainInfo} of an agent that drains or has; else empty
 C{master}             C{mesos.v1.MasterInfo} of the last master that led
 ====================  =====================================================
 
-An agent is under one of the three. (C{src/master/registry.proto} holds the same in one message.)
+An agent is under one of the first three, and one that is not gone may be deactivated too
+(C{src/master/registry.proto} holds the same in one message.)
 """
 
 from collections.abc import Iterable, Mapping
 
 from google.protobuf.message import DecodeError
 
-from mesoskit.messages.mesos_pb2 import AgentInfo, MasterInfo, TimeInfo
+from mesoskit.messages.mesos_pb2 import AgentInfo, DrainInfo, MasterInfo, TimeInfo
 from mesoskit.model.events import Store
 from mesoskit.model.ids import AgentId
 
 AGENTS = "agents/"
 UNREACHABLE = "unreachable/"
 GONE = "gone/"
+DEACTIVATED = "deactivated/"
 MASTER = "master"
 
 
@@ -40,15 +43,17 @@ class Registry:
     @ivar agents: the admitted agents by id.
     @ivar unreachable: when (nanoseconds since 1970) each of these became unreachable.
     @ivar gone: when each of these was marked gone.
+    @ivar deactivated: those that are not offered, and how they are drained if so.
     @ivar master: who led last, or L{None}.
     """
 
-    __slots__ = ("agents", "gone", "master", "unreachable")
+    __slots__ = ("agents", "deactivated", "gone", "master", "unreachable")
 
     def __init__(self, snapshot: Mapping[str, bytes]) -> None:
         self.agents: dict[AgentId, AgentInfo] = {}
         self.unreachable: dict[AgentId, int] = {}
         self.gone: dict[AgentId, int] = {}
+        self.deactivated: dict[AgentId, DrainInfo | None] = {}
         self.master: MasterInfo | None = None
         for key in sorted(snapshot):
             try:
@@ -67,6 +72,9 @@ class Registry:
             self.unreachable[AgentId(key[len(UNREACHABLE) :])] = moment
         elif key.startswith(GONE):
             self.gone[AgentId(key[len(GONE) :])] = TimeInfo.FromString(value).nanoseconds
+        elif key.startswith(DEACTIVATED):
+            drain = DrainInfo.FromString(value) if value else None
+            self.deactivated[AgentId(key[len(DEACTIVATED) :])] = drain
         elif key == MASTER:
             self.master = MasterInfo.FromString(value)
         # Other keys belong to a later release; they are left as they are.
@@ -109,6 +117,17 @@ def forget(unreachable: Iterable[AgentId], gone: Iterable[AgentId]) -> Store:
     keys = [UNREACHABLE + agent_id for agent_id in unreachable]
     keys += [GONE + agent_id for agent_id in gone]
     return Store(tuple((key, None) for key in keys))
+
+
+def deactivate(agent_id: AgentId, drain: DrainInfo | None) -> Store:
+    """An agent is not offered any more, and drained where C{drain} says how."""
+    value = b"" if drain is None else drain.SerializeToString(deterministic=True)
+    return Store(((DEACTIVATED + agent_id, value),))
+
+
+def reactivate(agent_id: AgentId) -> Store:
+    """An agent is offered again, or is not there to be offered."""
+    return Store(((DEACTIVATED + agent_id, None),))
 
 
 def lead(info: MasterInfo) -> Store:

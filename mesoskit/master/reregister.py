@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from mesoskit.master import (
     agents,
+    authorizing,
+    draining,
     executors,
     frameworks,
     health,
@@ -70,6 +72,11 @@ def reregister(
     if error is not None:
         state.note("warn", f"Dropped the re-registration of agent {agent_id}: {error}")
         return 400, error
+    if state.options.authorizer is not None:
+        error = authorizing.agent_error(state, peer, message.slave, "reregister")
+        if error is not None:
+            state.note("warn", f"Dropped the re-registration of agent {agent_id}: {error}")
+            return 403, error
     info = AgentInfo()
     info.CopyFrom(message.slave)
     known = state.agents.get(agent_id)
@@ -137,12 +144,15 @@ def _back(
         if not agent.active:
             state.allocator.activate_agent(state.now, agent.id)
     agent.active = True
+    if agent.deactivation is not None:
+        agents.deactivate(state, agent)
     answer = SlaveReregisteredMessage(connection=agents.connection(state))
     answer.slave_id.value = agent.id
     _ask_after(state, agent, reported, answer)
     state.to_agent(agent, answer)
     for task in message.tasks:
         _kill_again(state, agent, task)
+    draining.registered(state, agent)
     _tell_frameworks(state, agent, message)
     health.watch(state, agent)
     return None
@@ -278,6 +288,7 @@ def _returned(
     answer = SlaveReregisteredMessage(connection=agents.connection(state))
     answer.slave_id.value = agent.id
     state.send(peer, answer)
+    draining.registered(state, agent)
     _tell_frameworks(state, agent, message)
     health.watch(state, agent)
     state.note(

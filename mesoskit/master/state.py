@@ -22,6 +22,7 @@ from mesoskit.allocator.interface import IAllocator
 from mesoskit.master import (
     agents,
     calls,
+    draining,
     frameworks,
     health,
     invariants,
@@ -33,7 +34,7 @@ from mesoskit.master import (
 from mesoskit.master.counters import Counters
 from mesoskit.master.history import Completed
 from mesoskit.master.options import MasterOptions, master_info
-from mesoskit.master.records import Agent, Framework, Offer, Peer, Task
+from mesoskit.master.records import Agent, Deactivation, Framework, Offer, Peer, Task
 from mesoskit.master.story import Entry, Past
 from mesoskit.messages.mesos_pb2 import AgentInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event
@@ -75,6 +76,8 @@ class MasterState:
     @ivar recovered: agents read from the registry that have not come back yet.
     @ivar unreachable: when (nanoseconds since 1970) each became unreachable.
     @ivar gone: when each was marked gone.
+    @ivar deactivated: why each of these is not offered, registered or not.
+    @ivar emptied: agents that are not offered and may have lost their last task in this turn.
     @ivar unreachable_tasks: by agent, the tasks in their frameworks' C{unreachable}.
     @ivar watchers: how many are told of all that changes (L{mesoskit.master.watching}).
     @ivar effects: what the event under way has brought about so far.
@@ -87,9 +90,11 @@ class MasterState:
         "allocator",
         "completed",
         "counters",
+        "deactivated",
         "deadlines",
         "disconnected",
         "effects",
+        "emptied",
         "frameworks",
         "gone",
         "info",
@@ -134,6 +139,8 @@ class MasterState:
         self.unreachable: dict[AgentId, int] = {}
         self.unreachable_tasks: dict[AgentId, dict[Task, None]] = {}
         self.gone: dict[AgentId, int] = {}
+        self.deactivated: dict[AgentId, Deactivation] = {}
+        self.emptied: dict[AgentId, None] = {}
         self.offers: dict[OfferId, Offer] = {}
         self.watchers = 0
         self.deadlines = Deadlines()
@@ -165,6 +172,8 @@ class MasterState:
             self._received(event)
         else:
             self._handlers[event.__class__](event)
+        if self.emptied:
+            draining.settle(self)
         if self._drops:
             effects += self._drops
             self._drops = []
@@ -293,6 +302,7 @@ class MasterState:
         self.recovered_count = len(read.agents)
         self.unreachable = read.unreachable
         self.gone = read.gone
+        self.deactivated = {name: Deactivation(how) for name, how in read.deactivated.items()}
         self.effects.append(registry.lead(self.info))
         self.allocator.recover(self.now, len(read.agents), hold=False)
         if self.options.weights:

@@ -62,6 +62,8 @@ def remove_task(state: "MasterState", task: Task) -> None:
         del agent.tasks[task]
         agent.killed.pop((framework.id, task.id), None)
         task.agent = None
+        if agent.deactivation is not None and not agent.tasks:
+            state.emptied[agent.id] = None
     if task.state == _UNREACHABLE:
         state.unreachable_tasks.setdefault(task.agent_id, {})[task] = None
         forgotten = remember_unreachable(

@@ -69,6 +69,10 @@ class SimAgent:
             self._acknowledged(message)
         elif kind == "KillTaskMessage":
             self.move(message.framework_id.value, message.task_id.value, "TASK_KILLED")
+        elif kind == "DrainSlaveMessage":
+            gone = message.config.mark_gone
+            for key in self.tasks:
+                self.move(*key, "TASK_GONE_BY_OPERATOR" if gone else "TASK_KILLED")
         elif kind == "ShutdownFrameworkMessage":
             framework_id = message.framework_id.value
             self.tasks = {key: task for key, task in self.tasks.items() if key[0] != framework_id}

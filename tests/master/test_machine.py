@@ -18,7 +18,14 @@ from hypothesis.stateful import (
 
 from mesoskit.allocator.hierarchical import HierarchicalAllocator
 from mesoskit.allocator.options import Options as AllocatorOptions
-from mesoskit.master.operator import MarkAgentGone, Requested
+from mesoskit.master.operator import (
+    DeactivateAgent,
+    DrainAgent,
+    MarkAgentGone,
+    ReactivateAgent,
+    Request,
+    Requested,
+)
 from mesoskit.master.state import MasterState
 from mesoskit.messages.internal_pb2 import PongSlaveMessage, UnregisterSlaveMessage
 from mesoskit.messages.scheduler_pb2 import Call
@@ -73,7 +80,9 @@ class ClusterMachine(RuleBasedStateMachine):
                     name = type(effect.message).__name__
                     if name in ("SlaveRegisteredMessage", "SlaveReregisteredMessage"):
                         agent_id = effect.message.slave_id.value
-                        assert f"agents/{agent_id}" in self.bench.stored, "not yet stored"
+                        # One that is back, and has drained for good, is gone in the same turn.
+                        known = {f"agents/{agent_id}", f"gone/{agent_id}"}
+                        assert known & set(self.bench.stored), "not yet stored"
                     if name != "PingSlaveMessage":
                         sim.inbox.append(effect.message)
                     elif not sim.frozen:
@@ -362,6 +371,23 @@ class ClusterMachine(RuleBasedStateMachine):
         if agent is not None and len(self.agents) > 3:
             self.give(self.bench.give(Requested(1, MarkAgentGone(AgentId(agent.id)))))
 
+    @rule(data=st.data(), how=st.sampled_from(["deactivate", "drain", "drain for good"]))
+    def agent_is_not_offered_any_more(self, data: st.DataObject, how: str) -> None:
+        agent = self._some_agent(data)
+        if agent is None or (how == "drain for good" and len(self.agents) < 4):
+            return
+        agent_id = AgentId(agent.id)
+        request: Request = DeactivateAgent(agent_id)
+        if how != "deactivate":
+            request = DrainAgent(agent_id, None, how == "drain for good")
+        self.give(self.bench.give(Requested(1, request)))
+
+    @rule(data=st.data())
+    def agent_is_reactivated(self, data: st.DataObject) -> None:
+        agent = self._some_agent(data)
+        if agent is not None:
+            self.give(self.bench.give(Requested(1, ReactivateAgent(AgentId(agent.id)))))
+
     @rule(data=st.data())
     def framework_s_link_breaks(self, data: st.DataObject) -> None:
         framework = self._some_framework(data)
@@ -437,6 +463,8 @@ class ClusterMachine(RuleBasedStateMachine):
                 self._come_back(agent)
         for _ in range(12):
             self._settle()
+        for agent_id in list(self.bench.state.deactivated):
+            self.give(self.bench.give(Requested(1, ReactivateAgent(agent_id))))
         self._every_task_is_accounted_for()
         self._everything_free_is_offered()
 
