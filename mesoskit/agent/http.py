@@ -12,7 +12,7 @@ import orjson
 from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET, Request
 
-from mesoskit.agent import files_http, operator_api, views
+from mesoskit.agent import authorizing, files_http, operator_api, views
 from mesoskit.agent.measuring import measured
 from mesoskit.web import shared
 from mesoskit.web.authentication import Realm
@@ -123,4 +123,12 @@ class AgentResource(RoutesResource):
     """
 
     def __init__(self, service: "AgentService", routes: tuple[Route, ...] = ROUTES) -> None:
-        super().__init__(service, routes, PROCESS, service.reactor, guard=service.guard)
+        super().__init__(
+            service,
+            routes,
+            PROCESS,
+            service.reactor,
+            guard=service.guard,
+            authorizing=service.authorizing,
+            needs=authorizing.ROUTES,
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mesoskit.agent import (
+    authorizing,
     checkpoint,
     completion,
     executors,
@@ -106,6 +107,13 @@ def _run(
         executor_info.executor_id.value if executor_info is not None else infos[0].task_id.value
     )
     executor = None if framework is None else framework.executors.get(executor_id)
+    if state.options.authorizer is not None:
+        unauthorized = authorizing.launch_error(state, framework_info, infos, group)
+        if unauthorized is not None:
+            _refuse(state, framework_info, infos, executor_id, *unauthorized, TaskState.TASK_ERROR)
+            if launch_executor and executor_info is not None and executor is None:
+                _answer_for_executor(state, framework_id, executor_id, executor)
+            return
     refusal = _refusal(state, framework_id, executor_id, infos, versions) or _misfit(
         executor, executor_info is None, launch_executor
     )
@@ -167,14 +175,15 @@ def _refuse(
     executor_id: ExecutorId,
     reason: int,
     why: str,
+    ending: TaskState = TaskState.TASK_DROPPED,
 ) -> None:
     framework_id = FrameworkId(framework_info.id.value)
-    dropped = as_lost(TaskState.TASK_DROPPED, registration.is_partition_aware(framework_info))
+    ended = as_lost(ending, registration.is_partition_aware(framework_info))
     state.note("warn", f"Dropping tasks of framework {framework_id}: {why}")
     for info in infos:
         status = make_status(
             info.task_id.value,
-            dropped,
+            ended,
             Source.SOURCE_AGENT,
             state.now,
             agent_id=state.agent_id,

@@ -9,10 +9,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mesoskit.messages.mesos_pb2 import Attribute
+from mesoskit.model.authorization import IAuthorizer
 from mesoskit.model.resources import Resources
 
 CLEANUP: Final = "cleanup"
 """C{--recover}: destroy what ran before the agent restarted, keep its id and its updates."""
+
+RECONNECT: Final = "reconnect"
+"""C{--recover}: what ran before the agent restarted runs on."""
+
+REREGISTRATION_MAX: Final = 15.0
+"""Seconds that C{--executor_reregistration_timeout} may not exceed, as in Mesos."""
 
 VERSION: Final = "1.12.0"
 """The version of Mesos whose behaviour this agent announces to a master."""
@@ -39,6 +46,8 @@ class AgentOptions:
     @ivar libprocess_ip: C{LIBPROCESS_IP} of the agent's environment, handed on where set.
     @ivar executor_registration_timeout: an executor that has not subscribed by then, or
         not again after its link broke, is destroyed.
+    @ivar executor_reregistration_timeout: so is one that has not subscribed again so long after
+        the agent has restarted.
     @ivar executor_shutdown_grace_period: between C{SHUTDOWN} and destruction.
     @ivar executor_heartbeat_interval: how often executors over HTTP get a C{HEARTBEAT} event,
         so that nothing between takes their connection for dead.
@@ -49,10 +58,16 @@ class AgentOptions:
     @ivar registration_backoff_factor: the first wait between two attempts to register.
     @ivar fetcher_stall_timeout: a download that brings too little for so long is given up.
     @ivar frameworks_home: where relative paths to fetch begin.
-    @ivar recover: C{cleanup}.
+    @ivar recover: C{reconnect} or C{cleanup}.
+    @ivar strict: an agent that cannot read all that it has stored does not start.
+    @ivar recovery_timeout: what runs here ends when no agent was there for so long; at once
+        where its framework does not checkpoint.
+    @ivar boot_id: names the time since the machine was started last, so that a restarted agent
+        knows whether anything of before can be left; empty where that is not known.
     @ivar reconfiguration_policy: which changes of the flags a restarted agent keeps its
         id with: C{equal}, C{additive} (C{src/slave/compatibility.cpp}) or C{any}.
     @ivar flags: all flags as given, for the pages that show them.
+    @ivar authorizer: who decides who may do what; L{None}: everything is allowed.
     @ivar authenticate_http_executors: whether executors must prove which container they are,
         whatever way they come.
     @ivar authentication_token: returns what an executor proves that by over HTTP, of the ids of
@@ -73,6 +88,7 @@ class AgentOptions:
     executor_environment_variables: tuple[tuple[str, str], ...] = ()
     libprocess_ip: str | None = None
     executor_registration_timeout: float = 60.0
+    executor_reregistration_timeout: float = 2.0
     executor_shutdown_grace_period: float = 5.0
     executor_heartbeat_interval: float = 30 * 60.0
     gc_delay: float = 7 * 24 * 3600.0
@@ -82,12 +98,16 @@ class AgentOptions:
     registration_backoff_factor: float = 1.0
     fetcher_stall_timeout: float = 60.0
     frameworks_home: str | None = None
-    recover: str = CLEANUP
+    recover: str = RECONNECT
+    strict: bool = True
+    recovery_timeout: float = 15 * 60.0
+    boot_id: str = ""
     reconfiguration_policy: str = "equal"
     max_completed_frameworks: int = 50
     max_completed_executors_per_framework: int = 150
     max_completed_tasks_per_executor: int = 200
     flags: dict[str, str] = field(default_factory=dict)
+    authorizer: IAuthorizer | None = None
     authenticate_http_executors: bool = False
     authentication_token: Callable[[str, str, str], str] | None = field(default=None, repr=False)
 

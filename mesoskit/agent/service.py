@@ -40,6 +40,7 @@ from mesoskit.messages.bulk_pb2 import Invitation
 from mesoskit.messages.stream_pb2 import Role
 from mesoskit.model.events import Stop
 from mesoskit.web.authentication import Guard, Realm
+from mesoskit.web.authorizing import Authorizing
 from mesoskit.wire.auth.identity import Identity
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.exchange import Away
@@ -114,6 +115,7 @@ class AgentService(Service):
     @ivar links: hears its links.
     @ivar door: where executors come; C{port} is the factory that listens for everybody else.
     @ivar guard: asks who comes over HTTP.
+    @ivar authorizing: says what they may do.
     @ivar executors: those that come over HTTP.
     @ivar bulk: its links for files.
     """
@@ -166,6 +168,7 @@ class AgentService(Service):
             tls=tls,
         )
         self.guard = guard or Guard("agent", self._clock, nameless=True)
+        self.authorizing = Authorizing(options.authorizer, self._clock)
         self.executors = ExecutorCarrier(
             self.links,
             Hello(Role.EXECUTOR),
@@ -212,7 +215,7 @@ class AgentService(Service):
 
     def away(self, path: str) -> Away | None:
         """Say why calls over HTTP are not taken now: the agent does not know yet what it has."""
-        if self.state.recovery.done:
+        if self.state.recovery.found:
             return None
         return Away(503, "Agent has not finished recovery")
 

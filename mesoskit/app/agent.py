@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
-from mesoskit.app import authentication, http_authentication, tls
+from mesoskit.app import authentication, authorization, http_authentication, tls
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -67,6 +67,7 @@ FLAGS = Flags(
         Flag("master", text, None, "Where the master is: host:port.", required=True),
         *authentication.AGENT_FLAGS,
         *http_authentication.AGENT_FLAGS,
+        *authorization.AGENT_FLAGS,
         *tls.FLAGS,
         Flag(
             "work_dir",
@@ -223,6 +224,7 @@ def make_agent(
         flags=values.shown,
         authenticate_http_executors=values.authenticate_http_executors,
         authentication_token=http_authentication.token_maker(key),
+        authorizer=authorization.authorizer(values, "authorizer"),
     )
     return AgentService(
         reactor,

@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from mesoskit.app import authentication, http_authentication, tls
+from mesoskit.app import authentication, authorization, http_authentication, tls
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -70,6 +70,7 @@ FLAGS = Flags(
         Flag("work_dir", text, None, "Where the registry is kept.", required=True, is_path=True),
         *authentication.MASTER_FLAGS,
         *http_authentication.MASTER_FLAGS,
+        *authorization.MASTER_FLAGS,
         *tls.FLAGS,
         Flag("cluster", text, None, "A name of the cluster for people."),
         Flag(
@@ -230,6 +231,7 @@ def make_master(
         registry_gc_interval=values.registry_gc_interval,
         registry_max_agent_age=values.registry_max_agent_age,
         registry_max_agent_count=values.registry_max_agent_count,
+        authorizer=authorization.authorizer(values, "authorizers"),
     )
     return MasterService(
         reactor,
