@@ -57,7 +57,9 @@ class JwtAuthenticator:
     def _unauthorized(self, why: str | None = None) -> Away:
         challenge = f'Bearer realm="{self._realm}"'
         if why is not None:
-            challenge += f', error="invalid_token", error_description="{why}"'
+            # Mesos forgets that quotes within quotes must be escaped.
+            quoted = why.replace('"', '\\"')
+            challenge += f', error="invalid_token", error_description="{quoted}"'
         return unauthorized(challenge)
 
 

@@ -310,3 +310,71 @@ class SlowTests(QuickCase):
             self.clock.advance(5)
         self.assertEqual([200] * 200, self.statuses())
         self.assertFalse(self.transport.disconnecting)
+
+
+class ProofTests(QuickCase):
+    """C{Authorization} is told to who takes the call, and kept nowhere."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.shown: list[str | None] = []
+        post = self.root.post
+
+        def tell(exchange: Exchange) -> None:
+            self.shown.append(exchange.header("authorization"))
+            post(exchange)
+
+        self.patch(self.root, "post", tell)
+        self.root.calls[b"/call"] = tell
+        self.send(call())
+        self.shown.clear()
+        self.root.quick.clear()
+
+    def known(self) -> dict[bytes, Any]:
+        """Return what is remembered of heads."""
+        site: Any = self.port._site
+        known: dict[bytes, Any] = site._heads._known
+        return known
+
+    def test_each_call_has_its_own(self) -> None:
+        before = len(self.known())
+        for number in range(50):
+            self.send(call(Authorization=f"Basic pl4nted{number}"))
+        self.assertEqual([f"Basic pl4nted{number}" for number in range(50)], self.shown)
+        self.assertNotIn(False, self.root.quick)
+        self.assertEqual(before, len(self.known()))
+        self.assertNotIn("pl4nted", repr([(raw, one.headers) for raw, one in self.known().items()]))
+
+    def test_it_is_that_of_this_call_alone(self) -> None:
+        self.send(call(Authorization="Basic pl4nted") + call() + call(Authorization="Basic other"))
+        self.assertEqual(["Basic pl4nted", None, "Basic other"], self.shown)
+
+    def test_all_the_ways_to_write_it(self) -> None:
+        for request, shown in (
+            (call().replace(b"Host: x", b"AUTHORIZATION:pl4nted \r\nHost: x"), "pl4nted"),
+            (call().replace(b"Host: x", b"Host: x\r\nauthorization:\t pl4nted\t"), "pl4nted"),
+            (call(Authorization=""), ""),
+        ):
+            self.shown.clear()
+            self.send(request)
+            self.assertEqual([shown], self.shown)
+        self.assertNotIn(False, self.root.quick)
+
+    def test_what_is_unusual_is_not_remembered_either(self) -> None:
+        shown = "Basic pl4nted"
+        for request in (
+            call(Authorization=shown, Cookie="pl4nted"),
+            call(Cookie="pl4nted"),
+            call(Proxy_Authorization="pl4nted"),
+            call(Authorization=shown, Mesos_Stream_Id=None),
+            call(Authorization=shown).replace(b"Host", b"Authorization: pl4nted\r\nHost"),
+            call().replace(b"Host: x", b"Host: x\r\nAuthorization:\r\n pl4nted"),
+            call(Authorization=shown, path="/call?x=y"),
+        ):
+            self.come()
+            self.send(request)
+            self.assertEqual([200], self.statuses(), request)
+            self.assertNotIn(b"pl4nted", b"".join(self.known()), request)
+        self.assertNotIn(True, self.root.quick)
+        # Two of them are one that nobody believes.
+        self.assertIn("pl4nted, Basic pl4nted", self.shown)
