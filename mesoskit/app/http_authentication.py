@@ -82,8 +82,8 @@ AGENT_FLAGS: Final = (
         "http_authenticators",
         names,
         None,
-        f"How it is found out who asks over HTTP: basic, jwt (tokens of executors), {_WAYS}",
-        written="basic, and jwt where executors are authenticated",
+        "How it is found out who asks over HTTP: basic (the default, with jwt where executors are"
+        f" authenticated), jwt (tokens of executors), {_WAYS}",
     ),
     Flag(
         "http_credentials",
@@ -139,19 +139,20 @@ def agent_guard(values: Values, clock: "IReactorTime", key: bytes | None) -> "Gu
         raise AuthenticationError(
             "--jwt_secret_key must be specified when --authenticate_http_executors is set to true"
         )
-    default = ("basic", "jwt") if values.authenticate_http_executors else ("basic",)
-    if values.authenticate_http_executors and values.http_credentials is None:
-        # Mesos refuses to start here; executors alone need no names and secrets.
-        default = ("jwt",)
-    chosen = values.http_authenticators or default
+    chosen = values.http_authenticators
+    executors = chosen or ("basic", "jwt")
+    others = chosen or (executors if values.authenticate_http_executors else ("basic",))
+    if chosen is None and values.http_credentials is None:
+        # Mesos refuses to start here; executors by themselves need no names and secrets.
+        executors = ("jwt",)
     ways = _Ways("agent", "http_credentials", values.http_credentials, "http_authenticators")
     ways.key, ways.seconds = key, clock.seconds
     asked = {
-        realm: ways.make(realm, chosen)
-        for realm, wanted in (
-            (Realm.READONLY, values.authenticate_http_readonly),
-            (Realm.READWRITE, values.authenticate_http_readwrite),
-            (Realm.EXECUTORS, values.authenticate_http_executors),
+        realm: ways.make(realm, some)
+        for realm, wanted, some in (
+            (Realm.READONLY, values.authenticate_http_readonly, others),
+            (Realm.READWRITE, values.authenticate_http_readwrite, others),
+            (Realm.EXECUTORS, values.authenticate_http_executors, executors),
         )
         if wanted
     }
