@@ -7,6 +7,7 @@ reactor was held is what a timer of a millisecond came too late by; what of that
 not other programs on the machine, is the CPU time of the reactor's thread meanwhile.
 
     .venv/bin/python benchmarks/state.py [--agents 1000] [--tasks 10000] [--changes 500]
+        [--frameworks 5] [--only GET_]
 """
 
 import argparse
@@ -16,7 +17,7 @@ import os
 import statistics
 import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from daemons import free_port, table
@@ -29,11 +30,35 @@ from mesoskit.messages.mesos_pb2 import TASK_RUNNING, Value
 from mesoskit.model.events import Connected, PeerKind, Received
 from mesoskit.model.ids import PeerId
 
-RUNNING_FRAMEWORKS = 5
+JSON = "application/json"
+PROTOBUF = "application/x-protobuf"
 
 
-def reregistration(number: int, tasks: int) -> ReregisterSlaveMessage:
-    """Return what an agent with so many tasks says of itself."""
+class Question(NamedTuple):
+    """What is asked for: a path, or a call of the operator API in one of its media types."""
+
+    name: str
+    path: str
+    body: bytes | None
+    headers: dict[str, str]
+
+
+def questions() -> list[Question]:
+    """Return all that is asked for."""
+    paths = ("/state", "/state-summary", "/slaves", "/tasks", "/roles")
+    asked = [Question(path, path, None, {}) for path in paths]
+    asked.insert(1, Question("/state gzip", "/state", None, {"Accept-Encoding": "gzip"}))
+    for call in ("GET_STATE", "GET_TASKS", "GET_FRAMEWORKS", "GET_AGENTS", "GET_ROLES"):
+        for media in (JSON, PROTOBUF):
+            body = json.dumps({"type": call}).encode()
+            headers = {"Content-Type": JSON, "Accept": media}
+            name = f"{call} {media.rpartition('/')[2].removeprefix('x-')}"
+            asked.append(Question(name, "/api/v1", body, headers))
+    return asked
+
+
+def reregistration(number: int, tasks: int, frameworks: int) -> ReregisterSlaveMessage:
+    """Return what an agent with so many tasks, of so many frameworks, says of itself."""
     message = ReregisterSlaveMessage(version="1.12.0")
     message.slave.hostname = f"agent{number}.example"
     message.slave.port = 5051
@@ -49,13 +74,13 @@ def reregistration(number: int, tasks: int) -> ReregisterSlaveMessage:
     ports = message.slave.resources.add(name="ports", type=Value.RANGES)
     ports.ranges.range.add(begin=31000, end=32000)
     for index in range(tasks):
-        add_task(message, number, index)
+        add_task(message, number, index, index % frameworks)
     return message
 
 
-def add_task(message: ReregisterSlaveMessage, number: int, index: int) -> None:
+def add_task(message: ReregisterSlaveMessage, number: int, index: int, owner: int) -> None:
     """Add a running task with a port, labels and two statuses."""
-    framework = f"2b1d7f0e-3a55-4c0e-9d3e-7d4a8f1c2b3a-{index % RUNNING_FRAMEWORKS:04d}"
+    framework = f"2b1d7f0e-3a55-4c0e-9d3e-7d4a8f1c2b3a-{owner:04d}"
     if all(one.id.value != framework for one in message.frameworks):
         info = message.frameworks.add(user="root", name=f"service {framework[-4:]}")
         info.id.value = framework
@@ -77,7 +102,7 @@ def add_task(message: ReregisterSlaveMessage, number: int, index: int) -> None:
     address.ip_address = f"10.0.{number // 250}.{number % 250 + 1}"
 
 
-def serve(port: int, agents: int, tasks: int, changes: int) -> None:
+def serve(port: int, agents: int, tasks: int, changes: int, frameworks: int) -> None:
     """Be the master; a request for /metrics changes some tasks and tells of the time before."""
     from twisted.internet import reactor as installed
 
@@ -96,7 +121,8 @@ def serve(port: int, agents: int, tasks: int, changes: int) -> None:
         for number in range(agents):
             peer = PeerId(10**6 + number)
             service.state.handle(now, Connected(peer, PeerKind.AGENT, f"10.0.0.1:{number}"))
-            service.state.handle(now, Received(peer, reregistration(number, tasks // agents)))
+            message = reregistration(number, tasks // agents, frameworks)
+            service.state.handle(now, Received(peer, message))
         garbage.begin()
         tick(reactor.seconds(), time.thread_time())
 
@@ -145,14 +171,19 @@ def update(service: MasterService, task: Any, number: int) -> None:
     service.state.handle(service.reactor.seconds(), Received(peer, message))
 
 
-def ask(connection: http.client.HTTPConnection, path: str, **headers: str) -> bytes:
+def ask(
+    connection: http.client.HTTPConnection,
+    path: str,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> bytes:
     """Return the body of an answer."""
-    connection.request("GET", path, headers=headers)
+    connection.request("GET" if body is None else "POST", path, body, headers or {})
     response = connection.getresponse()
-    body = response.read()
+    answer = response.read()
     if response.status != 200:
-        raise RuntimeError(f"{path}: {response.status} {body[:200]!r}")
-    return body
+        raise RuntimeError(f"{path}: {response.status} {answer[:200]!r}")
+    return answer
 
 
 def wait(port: int) -> http.client.HTTPConnection:
@@ -174,12 +205,14 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--changes", type=int, default=500, help="between two requests")
     parser.add_argument("--requests", type=int, default=30)
+    parser.add_argument("--frameworks", type=int, default=5)
+    parser.add_argument("--only", default="", help="only what has this in its name")
     chosen = parser.parse_args()
     port = free_port()
     child = os.fork()
     if child == 0:
         try:
-            serve(port, chosen.agents, chosen.tasks, chosen.changes)
+            serve(port, chosen.agents, chosen.tasks, chosen.changes, chosen.frameworks)
         finally:
             sys.stdout.flush()
             os._exit(0)
@@ -195,29 +228,30 @@ def measure(port: int, chosen: argparse.Namespace) -> None:
     connection = wait(port)
     resident = json.loads(ask(connection, "/metrics/snapshot"))["resident"]
     rows = []
-    for path in ("/state", "/state-summary", "/slaves", "/tasks", "/roles"):
-        for headers in ({}, {"Accept-Encoding": "gzip"}) if path == "/state" else ({},):
-            first, size = timed(connection, path, headers)
-            longest = [json.loads(ask(connection, "/metrics/snapshot"))["longest"]]
-            took, work = [], [0.0]
-            for _ in range(chosen.requests):
-                took.append(timed(connection, path, headers)[0])
-                figures = json.loads(ask(connection, "/metrics/snapshot"))
-                longest.append(figures["longest"])
-                work.append(figures["work"])
-            rows.append(
-                [
-                    path + (" gzip" if headers else ""),
-                    f"{size / 1e6:.1f}",
-                    f"{first * 1000:.0f}",
-                    f"{statistics.median(took) * 1000:.0f}",
-                    f"{max(took) * 1000:.0f}",
-                    f"{statistics.median(longest) * 1000:.1f}",
-                    f"{max(longest) * 1000:.1f}",
-                    f"{max(work) * 1000:.1f}",
-                    f"{(figures['resident'] - resident) / 1e6:.0f}",
-                ]
-            )
+    for question in questions():
+        if chosen.only not in question.name:
+            continue
+        first, size = timed(connection, question)
+        longest = [json.loads(ask(connection, "/metrics/snapshot"))["longest"]]
+        took, work = [], [0.0]
+        for _ in range(chosen.requests):
+            took.append(timed(connection, question)[0])
+            figures = json.loads(ask(connection, "/metrics/snapshot"))
+            longest.append(figures["longest"])
+            work.append(figures["work"])
+        rows.append(
+            [
+                question.name,
+                f"{size / 1e6:.1f}",
+                f"{first * 1000:.0f}",
+                f"{statistics.median(took) * 1000:.0f}",
+                f"{max(took) * 1000:.0f}",
+                f"{statistics.median(longest) * 1000:.1f}",
+                f"{max(longest) * 1000:.1f}",
+                f"{max(work) * 1000:.1f}",
+                f"{(figures['resident'] - resident) / 1e6:.0f}",
+            ]
+        )
     table(
         f"{chosen.agents} agents, {figures['tasks']:.0f} tasks, {chosen.changes} of them changed"
         " between two requests",
@@ -236,12 +270,10 @@ def measure(port: int, chosen: argparse.Namespace) -> None:
     )
 
 
-def timed(
-    connection: http.client.HTTPConnection, path: str, headers: dict[str, str]
-) -> tuple[float, int]:
+def timed(connection: http.client.HTTPConnection, question: Question) -> tuple[float, int]:
     """Return the seconds that an answer took, and its size."""
     begun = time.perf_counter()
-    body = ask(connection, path, **headers)
+    body = ask(connection, question.path, question.body, question.headers)
     return time.perf_counter() - begun, len(body)
 
 

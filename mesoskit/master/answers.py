@@ -1,26 +1,29 @@
 """What the operator API answers and tells, made of the master's records.
 
 The big answers are trees (L{mesoskit.messages.pieces}) over a L{Listing}, which holds what
-there was at one moment. Contents and order are those of C{src/master/readonly_handler.cpp} and
-C{src/common/protobuf_utils.cpp} of Apache Mesos. Nothing here changes anything.
+there was at one moment; their parts are kept (L{mesoskit.master.fragments}). Contents and order
+are those of C{src/master/readonly_handler.cpp} and C{src/common/protobuf_utils.cpp} of Apache
+Mesos. Nothing here changes anything.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import Message
 
-from mesoskit.master.records import Agent, Executor, Framework, Offer, Task
+from mesoskit.master.records import Agent, Executor, Framework, Offer
 from mesoskit.messages import mesos_pb2
 from mesoskit.messages.master_pb2 import Response
 from mesoskit.messages.mesos_pb2 import AgentInfo
-from mesoskit.messages.pieces import Many, Tree
+from mesoskit.messages.pieces import Form, Many, Tree, Written
 from mesoskit.model.ids import FrameworkId
 from mesoskit.model.resources import ENDPOINT, POST, Resources
 
 if TYPE_CHECKING:
+    from mesoskit.master.fragments import Fragments
     from mesoskit.master.state import MasterState
+    from mesoskit.master.views import Held
 
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -58,54 +61,54 @@ class Listing:
 # The answers that may be big.
 
 
-def agents_tree(listing: Listing) -> Tree:
+def agents_tree(listing: Listing, fragments: "Fragments") -> Tree:
     """Return C{GetAgents}."""
     return {
-        "agents": Many(agent_message, listing.agents),
+        "agents": Written(fragments.agent, listing.agents),
         "recovered_agents": Many(recovered_message, listing.recovered),
     }
 
 
-def frameworks_tree(listing: Listing) -> Tree:
+def frameworks_tree(listing: Listing, fragments: "Fragments") -> Tree:
     """Return C{GetFrameworks}."""
     executors: dict[FrameworkId, list[Executor]] = {}
     for one in listing.executors:
         executors.setdefault(one.framework_id, []).append(one)
 
-    def make(framework: Framework) -> Response.GetFrameworks.Framework:
-        return framework_message(framework, executors.get(framework.id, []))
+    def write(framework: Framework, form: Form) -> Generator[bytes, None, bytes]:
+        return fragments.framework(framework, executors.get(framework.id, []), form)
 
     return {
-        "frameworks": Many(make, listing.frameworks),
-        "completed_frameworks": Many(make, listing.completed),
+        "frameworks": Written(write, listing.frameworks),
+        "completed_frameworks": Written(write, listing.completed),
     }
 
 
-def executors_tree(listing: Listing) -> Tree:
+def executors_tree(listing: Listing, fragments: "Fragments") -> Tree:
     """Return C{GetExecutors}."""
-    return {"executors": Many(executor_message, listing.executors)}
+    return {"executors": Written(fragments.executor, listing.executors)}
 
 
-def tasks_tree(listing: Listing) -> Tree:
+def tasks_tree(listing: Listing, fragments: "Fragments") -> Tree:
     """Return C{GetTasks}."""
     return {
-        "tasks": Many(Task.to_message, listing.tasks),
-        "unreachable_tasks": Many(Task.to_message, listing.unreachable_tasks),
-        "completed_tasks": Many(Task.to_message, listing.completed_tasks),
+        "tasks": Written(fragments.task, listing.tasks),
+        "unreachable_tasks": Written(fragments.task, listing.unreachable_tasks),
+        "completed_tasks": Written(fragments.task, listing.completed_tasks),
     }
 
 
-def state_tree(listing: Listing) -> Tree:
+def state_tree(listing: Listing, fragments: "Fragments") -> Tree:
     """Return C{GetState}: all of them together."""
     return {
-        "get_tasks": tasks_tree(listing),
-        "get_executors": executors_tree(listing),
-        "get_frameworks": frameworks_tree(listing),
-        "get_agents": agents_tree(listing),
+        "get_tasks": tasks_tree(listing, fragments),
+        "get_executors": executors_tree(listing, fragments),
+        "get_frameworks": frameworks_tree(listing, fragments),
+        "get_agents": agents_tree(listing, fragments),
     }
 
 
-TREES: Final[dict[str, Callable[[Listing], Tree]]] = {
+TREES: Final[dict[str, Callable[[Listing, "Fragments"], Tree]]] = {
     "GET_STATE": state_tree,
     "GET_AGENTS": agents_tree,
     "GET_FRAMEWORKS": frameworks_tree,
@@ -118,21 +121,34 @@ TREES: Final[dict[str, Callable[[Listing], Tree]]] = {
 # What they are made of.
 
 
-def agent_message(agent: Agent) -> Response.GetAgents.Agent:
-    """Return what operators are told of a registered agent."""
+def agent_message(agent: Agent, used: "Held | None" = None) -> Response.GetAgents.Agent:
+    """
+    Return what operators are told of a registered agent.
+
+    @param used: what L{Agent.used} returns, where that is known.
+    """
     message = Response.GetAgents.Agent(
-        active=agent.active, deactivated=False, version=agent.version, pid=agent.pid
+        active=agent.active,
+        deactivated=agent.deactivation is not None,
+        version=agent.version,
+        pid=agent.pid,
     )
+    if agent.deactivation is not None and agent.deactivation.drain is not None:
+        message.drain_info.CopyFrom(agent.deactivation.drain)
+        if agent.deactivation.since:
+            message.estimated_drain_start_time.nanoseconds = int(agent.deactivation.since) * 10**9
     message.agent_info.CopyFrom(recovered_message(agent.info))
     message.registered_time.nanoseconds = _nanoseconds(agent.registered_time)
     if agent.reregistered_time:
         message.reregistered_time.nanoseconds = _nanoseconds(agent.reregistered_time)
-    used = Resources.sum(
-        one.allocated(role) for held in agent.used().values() for role, one in held.items()
+    allocated = Resources.sum(
+        one.allocated(role)
+        for held in (agent.used() if used is None else used).values()
+        for role, one in held.items()
     )
     message.total_resources.extend(agent.total.to_message(ENDPOINT))
-    message.allocated_resources.extend(used.to_message(ENDPOINT))
-    message.offered_resources.extend(_offered(agent.offers.values()).to_message(ENDPOINT))
+    message.allocated_resources.extend(allocated.to_message(ENDPOINT))
+    message.offered_resources.extend(offered(agent.offers.values()).to_message(ENDPOINT))
     for kind in agent.capabilities.types:
         message.capabilities.add().type = kind  # type: ignore[assignment]
     return message
@@ -159,35 +175,17 @@ def framework_head(framework: Framework) -> Response.GetFrameworks.Framework:
     return message
 
 
-def framework_message(
-    framework: Framework, executors: Iterable[Executor]
-) -> Response.GetFrameworks.Framework:
-    """
-    Return what operators are told of a framework, live or completed.
-
-    @param executors: those that it has.
-    """
+def framework_brief(framework: Framework) -> Response.GetFrameworks.Framework:
+    """Return what answers tell of a framework besides what it holds: times only that there are."""
     message = framework_head(framework)
     for name in ("registered_time", "reregistered_time", "unregistered_time"):
         if not getattr(message, name).nanoseconds:
             message.ClearField(name)
-    message.offers.extend(offer_message(offer) for offer in framework.offers.values())
-    message.allocated_resources.extend(_used(framework, executors).to_message(ENDPOINT))
-    message.offered_resources.extend(_offered(framework.offers.values()).to_message(ENDPOINT))
     return message
 
 
-def _used(framework: Framework, executors: Iterable[Executor]) -> Resources:
-    parts: dict[str, list[Resources]] = {}
-    for task in framework.tasks.values():
-        if task.holds_resources:
-            parts.setdefault(task.role, []).append(task.resources)
-    for executor in executors:
-        parts.setdefault(executor.role, []).append(executor.resources)
-    return Resources.sum(Resources.sum(each).allocated(role) for role, each in parts.items())
-
-
-def _offered(offers: Iterable[Offer]) -> Resources:
+def offered(offers: Iterable[Offer]) -> Resources:
+    """Return all that offers hold."""
     return Resources.sum(offer.resources.allocated(offer.role) for offer in offers)
 
 
@@ -213,11 +211,13 @@ def executor_message(executor: Executor) -> Response.GetExecutors.Executor:
 # The small answers.
 
 
-def role_pieces(state: "MasterState", write: Callable[[Message], bytes]) -> Iterator[bytes]:
+def role_pieces(
+    state: "MasterState", fragments: "Fragments", write: Callable[[Message], bytes]
+) -> Iterator[bytes]:
     """Answer GET_ROLES, agent by agent: empty pieces first, and then all of it."""
     parts: dict[str, list[Resources]] = {}
     for agent in list(state.agents.values()):
-        for held in agent.used().values():
+        for held in fragments.used(agent).values():
             for role, one in held.items():
                 parts.setdefault(role, []).append(one.allocated(role))
         yield b""

@@ -1,20 +1,19 @@
 """The master's big JSON documents, made in pieces: C{/state} and its kin.
 
-What is shown of one task or one agent is kept encoded (L{Fragments}) until it changes: with
-10,000 tasks, of which few change between two looks, a document is mostly joined together. The
-records that a document is about are listed when it begins and shown as they are when their
-turn comes: it may mix moments, and never misses a task that existed throughout.
+What is shown of one task or one agent is kept encoded (L{mesoskit.master.fragments}) until it
+changes. The records that a document is about are listed when it begins and shown as they are
+when their turn comes: it may mix moments, and never misses a task that existed throughout.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from mesoskit.master import views
+from mesoskit.master.fragments import MANY, Fragments
 from mesoskit.master.records import Agent, Executor, Framework, Task
-from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.model.resources import Resources
 from mesoskit.model.tasks import TaskState
 
@@ -22,116 +21,6 @@ if TYPE_CHECKING:
     from mesoskit.master.state import MasterState
 
 dumps = orjson.dumps
-
-_MANY = 500
-"""So many records are looked at between two pieces, where nothing is written of them."""
-
-
-class _Task(NamedTuple):
-    """What is shown of a task, and what it was like then."""
-
-    state: int
-    statuses: int
-    last: bytes | None
-    json: bytes
-    began: float
-
-
-class _Agent(NamedTuple):
-    """What is shown of an agent, and what it was like then."""
-
-    state: tuple[Any, ...]
-    holders: tuple[Any, ...]
-    offers: tuple[Any, ...]
-    json: bytes
-    used: dict[Any, dict[str, Resources]]
-
-
-class Fragments:
-    """
-    What is shown of tasks and agents, encoded.
-
-    Not much more is kept than the state holds: every document ends with a L{sweep}.
-    """
-
-    def __init__(self) -> None:
-        self._tasks: dict[Task, _Task] = {}
-        self._agents: dict[Agent, _Agent] = {}
-
-    def __len__(self) -> int:
-        """Return how many are kept."""
-        return len(self._tasks) + len(self._agents)
-
-    def clear(self) -> None:
-        """Forget everything: nobody looks any more."""
-        self._tasks.clear()
-        self._agents.clear()
-
-    def sweep(self, state: "MasterState") -> Iterator[bytes]:
-        """Forget what the state does not hold any more, with breaks (the empty pieces given)."""
-        frameworks = [_Of(one) for one in chain(state.frameworks.values(), state.completed)]
-        there = sum(len(one) for one in frameworks)
-        if len(self._tasks) > there + there // 4 + _MANY:
-            known, kept = self._tasks, {}
-            for number, task in enumerate(chain(*(one.all_tasks() for one in frameworks))):
-                if task in known:
-                    kept[task] = known[task]
-                if number % _MANY == 0:
-                    yield b""
-            self._tasks = kept
-        if len(self._agents) > len(state.agents):
-            agents = state.agents.values()
-            self._agents = {one: self._agents[one] for one in agents if one in self._agents}
-
-    def task(self, task: Task) -> _Task:
-        """Return what is shown of a task."""
-        statuses = task.statuses
-        last = statuses[-1] if statuses else None
-        known = self._tasks.get(task)
-        if (
-            known is not None
-            and known.last is last
-            and known.state == task.state
-            and known.statuses == len(statuses)
-        ):
-            return known
-        began = known.began if known is not None and known.statuses else first_moment(task)
-        known = _Task(task.state, len(statuses), last, dumps(views.task_view(task)), began)
-        self._tasks[task] = known
-        return known
-
-    def agent(self, agent: Agent) -> _Agent:
-        """Return what is shown of an agent, and what is used there."""
-        state: tuple[Any, ...] = (
-            agent.active,
-            agent.info,
-            agent.total,
-            agent.pid,
-            agent.version,
-            agent.reregistered_time,
-            agent.capabilities,
-        )
-        holders: tuple[Any, ...] = tuple([task for task in agent.tasks if task.holds_resources])
-        if agent.executors:
-            holders += tuple(agent.all_executors())
-        offers = tuple(agent.offers)
-        known = self._agents.get(agent)
-        if (
-            known is not None
-            and known.offers == offers
-            and known.holders == holders
-            and all(one is other for one, other in zip(known.state, state, strict=True))
-        ):
-            return known
-        used = agent.used()
-        known = _Agent(state, holders, offers, dumps(views.agent_view(agent, used)), used)
-        self._agents[agent] = known
-        return known
-
-
-def first_moment(task: Task) -> float:
-    """Return when a task's first status was made."""
-    return TaskStatus.FromString(task.statuses[0]).timestamp if task.statuses else 0.0
 
 
 class _Of:
@@ -188,7 +77,7 @@ def state(state: "MasterState", flags: dict[str, str], fragments: Fragments) -> 
     """Give C{/state}: everything."""
     cluster = _Cluster(state)
     yield dumps(views.head_view(state, flags))[:-1] + b',"slaves":['
-    yield from _listed(fragments.agent(agent).json for agent in cluster.agents)
+    yield from _listed(fragments.agent_view(agent) for agent in cluster.agents)
     recovered = [views.recovered_view(one) for one in state.recovered.values()]
     yield b'],"recovered_slaves":' + dumps(recovered) + b","
     yield from _frameworks(cluster, fragments)
@@ -207,7 +96,7 @@ def summary(state: "MasterState", fragments: Fragments) -> Iterator[bytes]:
         yield from counts.count(one)
     yield dumps(head)[:-1] + b',"slaves":['
     yield from _listed(
-        fragments.agent(agent).json[:-1] + b"," + counts.of_agent(agent.id)[1:]
+        fragments.agent_view(agent)[:-1] + b"," + counts.of_agent(agent.id)[1:]
         for agent in cluster.agents
     )
     yield b'],"frameworks":['
@@ -228,7 +117,7 @@ def agents(
     wanted = _named(agent_id)
     shown = [agent for agent in state.agents.values() if wanted(agent.id)]
     yield b'{"slaves":['
-    yield from _listed(_with_full(fragments.agent(agent), agent) for agent in shown)
+    yield from _listed(_with_full(fragments, agent) for agent in shown)
     recovered = [
         views.recovered_view(info) for known, info in state.recovered.items() if wanted(known)
     ]
@@ -236,8 +125,9 @@ def agents(
     yield from fragments.sweep(state)
 
 
-def _with_full(fragment: _Agent, agent: Agent) -> bytes:
-    return fragment.json[:-1] + b"," + dumps(views.full_view(agent, fragment.used))[1:]
+def _with_full(fragments: Fragments, agent: Agent) -> bytes:
+    view = fragments.agent_view(agent)
+    return view[:-1] + b"," + dumps(views.full_view(agent, fragments.used(agent)))[1:]
 
 
 def frameworks(
@@ -267,11 +157,11 @@ def tasks(
     found: list[tuple[float, Task]] = []
     for task in _Cluster(state, framework_id).tasks():
         if wanted(task.id):
-            found.append((fragments.task(task).began, task))
+            found.append((fragments.began(task), task))
             yield b""
     found.sort(key=lambda one: one[0], reverse=not ascending)
     yield b'{"tasks":['
-    yield from _listed(fragments.task(task).json for _, task in found[offset : offset + limit])
+    yield from _listed(fragments.task_view(task) for _, task in found[offset : offset + limit])
     yield b"]}"
     yield from fragments.sweep(state)
 
@@ -281,7 +171,7 @@ def roles(state: "MasterState", fragments: Fragments) -> Iterator[bytes]:
     used: dict[str, Resources] = {}
     reserved: dict[str, Resources] = {}
     for agent in list(state.agents.values()):
-        for held in fragments.agent(agent).used.values():
+        for held in fragments.used(agent).values():
             _add(used, held)
         _add(reserved, agent.total.reserved())
         yield b""
@@ -327,7 +217,7 @@ def _whole(frameworks: list[_Of], fragments: Fragments) -> Iterator[bytes]:
             (b"completed_tasks", one.completed),
         ):
             yield b',"%b":[' % name
-            yield from _listed(fragments.task(task).json for task in of)
+            yield from _listed(fragments.task_view(task) for task in of)
             yield b"]"
         yield b"," + dumps(after)[1:]
 
@@ -335,8 +225,8 @@ def _whole(frameworks: list[_Of], fragments: Fragments) -> Iterator[bytes]:
 def _used(one: _Of) -> Generator[bytes, None, Resources]:
     """Add up what a framework uses (what this returns), with breaks (the pieces it gives)."""
     total = Resources.sum(executor.resources for executor in one.executors)
-    for begin in range(0, len(one.tasks), _MANY):
-        some = one.tasks[begin : begin + _MANY]
+    for begin in range(0, len(one.tasks), MANY):
+        some = one.tasks[begin : begin + MANY]
         held = Resources.sum([task.resources for task in some if task.holds_resources])
         total = Resources.sum((total, held))
         yield b""
@@ -365,7 +255,7 @@ class _Counts:
             self._agents[agent_id][task.state] += 1
             self._frameworks_of.setdefault(agent_id, {})[framework_id] = None
             agents[agent_id] = None
-            if number % _MANY == 0:
+            if number % MANY == 0:
                 yield b""
 
     def of_agent(self, agent_id: str) -> bytes:

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET
 
-from mesoskit.master import answers
-from mesoskit.master.operator import MarkAgentGone, Replied, Request, Teardown
+from mesoskit.master import answers, files_http
+from mesoskit.master.operator import (
+    DeactivateAgent,
+    DrainAgent,
+    MarkAgentGone,
+    ReactivateAgent,
+    Replied,
+    Request,
+    Teardown,
+)
 from mesoskit.master.options import MESOS_VERSION
 from mesoskit.messages.master_pb2 import Call, Response
 from mesoskit.model.ids import AgentId, FrameworkId
@@ -30,8 +38,6 @@ if TYPE_CHECKING:
 NOT_YET: Final = frozenset(
     (
         "UNKNOWN",
-        "LIST_FILES",
-        "READ_FILE",
         "UPDATE_WEIGHTS",
         "RESERVE_RESOURCES",
         "UNRESERVE_RESOURCES",
@@ -42,9 +48,6 @@ NOT_YET: Final = frozenset(
         "UPDATE_MAINTENANCE_SCHEDULE",
         "START_MAINTENANCE",
         "STOP_MAINTENANCE",
-        "DRAIN_AGENT",
-        "DEACTIVATE_AGENT",
-        "REACTIVATE_AGENT",
         "UPDATE_QUOTA",
         "SET_QUOTA",
         "REMOVE_QUOTA",
@@ -67,11 +70,19 @@ def operator(service: "MasterService", request: Any) -> "Reply | Deferred[Reply]
     name = Call.Type.Name(call.type)
     tree = answers.TREES.get(name)
     if tree is not None:
-        state = service.state
-        return api.tree_reply(Response, name, accepted, lambda: tree(answers.Listing(state)))
+        state, kept = service.state, service.fragments()
+        return api.tree_reply(
+            Response,
+            name,
+            accepted,
+            lambda: tree(answers.Listing(state), kept),
+            lambda: kept.sweep(state),
+        )
     if name == "GET_ROLES":
-        write = media.WRITERS[accepted]
-        pieces = Document(lambda: answers.role_pieces(service.state, write), f"{name} {accepted}")
+        write, kept = media.WRITERS[accepted], service.fragments()
+        pieces = Document(
+            lambda: answers.role_pieces(service.state, kept, write), f"{name} {accepted}"
+        )
         return Reply(body=pieces, headers={"Content-Type": accepted})
     make = answers.MESSAGES.get(name)
     if make is not None:
@@ -82,6 +93,10 @@ def operator(service: "MasterService", request: Any) -> "Reply | Deferred[Reply]
     if name == "SUBSCRIBE":
         service.operators.subscribe(exchange, accepted)
         return NOT_DONE_YET
+    if name == "LIST_FILES":
+        return files_http.list_files(service, request, call, accepted)
+    if name == "READ_FILE":
+        return files_http.read_file(service, request, call, accepted)
     if name == "SET_LOGGING_LEVEL":
         return api.set_logging_level(call, service.reactor)
     facts = api.Facts(MESOS_VERSION, service.flags, lambda: measured(service))
@@ -103,9 +118,28 @@ def _mark_agent_gone(call: Call) -> Request:
     return MarkAgentGone(AgentId(call.mark_agent_gone.agent_id.value))
 
 
+def _drain_agent(call: Call) -> Request:
+    wanted = call.drain_agent
+    nanoseconds = None
+    if wanted.HasField("max_grace_period"):
+        nanoseconds = wanted.max_grace_period.ToNanoseconds()
+    return DrainAgent(AgentId(wanted.agent_id.value), nanoseconds, wanted.mark_gone)
+
+
+def _deactivate_agent(call: Call) -> Request:
+    return DeactivateAgent(AgentId(call.deactivate_agent.agent_id.value))
+
+
+def _reactivate_agent(call: Call) -> Request:
+    return ReactivateAgent(AgentId(call.reactivate_agent.agent_id.value))
+
+
 CHANGES: Final[dict[str, Callable[[Call], Request]]] = {
     "TEARDOWN": _teardown,
     "MARK_AGENT_GONE": _mark_agent_gone,
+    "DRAIN_AGENT": _drain_agent,
+    "DEACTIVATE_AGENT": _deactivate_agent,
+    "REACTIVATE_AGENT": _reactivate_agent,
 }
 """Calls that change the state, by their names."""
 
@@ -114,6 +148,6 @@ HANDLED: Final = (
     | frozenset(answers.MESSAGES)
     | frozenset(CHANGES)
     | api.PROCESS_CALLS
-    | {"SUBSCRIBE", "SET_LOGGING_LEVEL", "GET_ROLES"}
+    | {"SUBSCRIBE", "SET_LOGGING_LEVEL", "GET_ROLES", "LIST_FILES", "READ_FILE"}
 )
 """The names of all calls that are answered."""

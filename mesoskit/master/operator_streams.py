@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mesoskit.master.answers import Listing, state_tree
+from mesoskit.master.fragments import Fragments
 from mesoskit.master.operator import Replied, Request, Unwatch, Watch
 from mesoskit.messages.master_pb2 import Event
 from mesoskit.messages.pieces import byte_pieces, json_pieces
@@ -24,7 +25,7 @@ from mesoskit.web.sending import Document, Documents
 from mesoskit.wire import recordio
 from mesoskit.wire.exchange import Exchange
 from mesoskit.wire.heartbeats import Heartbeats
-from mesoskit.wire.media import JSON, WRITERS, to_ascii_json
+from mesoskit.wire.media import JSON, WRITERS
 
 OUTBOUND_CAP: Final = 8 * 1024 * 1024
 """An operator for whom more bytes of events than this wait is cut off."""
@@ -45,6 +46,7 @@ class OperatorStreams:
     Everybody who watches.
 
     @param ask: has the state do something, as L{mesoskit.master.service.MasterService.request}.
+    @param fragments: returns what SUBSCRIBED is made of.
     @param interval: seconds between two heartbeats.
     @param most: how many may watch; one more ends the oldest's stream.
 
@@ -56,6 +58,7 @@ class OperatorStreams:
     def __init__(
         self,
         ask: Callable[[Request], "Deferred[Replied]"],
+        fragments: Callable[[], Fragments],
         *,
         clock: IReactorTime,
         interval: float,
@@ -64,6 +67,7 @@ class OperatorStreams:
         self.held = 0
         self.heartbeats = Heartbeats(clock, interval)
         self._ask = ask
+        self._fragments = fragments
         self._most = most
         self._numbers = count(1)
         self._documents = Documents(clock)
@@ -122,7 +126,7 @@ class OperatorStreams:
         self._streams[stream] = None
         stream.begin()
         snapshot = Document(
-            lambda: _subscribed(listing, stream.media, self.heartbeats.interval),
+            lambda: _subscribed(listing, self._fragments(), stream.media, self.heartbeats.interval),
             str(next(self._numbers)),
         )
         made = self._documents.get(snapshot)
@@ -134,15 +138,17 @@ class OperatorStreams:
         stream.cut()
 
 
-def _subscribed(listing: Listing, media: str, interval: float) -> Iterator[bytes]:
+def _subscribed(
+    listing: Listing, fragments: Fragments, media: str, interval: float
+) -> Iterator[bytes]:
     tree = {
         "type": "SUBSCRIBED",
         "subscribed": {
-            "get_state": state_tree(listing),
+            "get_state": state_tree(listing, fragments),
             "heartbeat_interval_seconds": interval,
         },
     }
-    return json_pieces(tree, to_ascii_json) if media == JSON else byte_pieces(Event, tree)
+    return json_pieces(tree, ascii_only=True) if media == JSON else byte_pieces(Event, tree)
 
 
 class OperatorStream:

@@ -22,17 +22,20 @@ from mesoskit.allocator.options import Options as AllocatorOptions
 from mesoskit.cluster.peers import Peers
 from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
-from mesoskit.master.documents import Fragments
+from mesoskit.master.bulk import BulkLinks
+from mesoskit.master.fragments import Fragments
 from mesoskit.master.operator import Replied, Request, Requested
 from mesoskit.master.operator_streams import OperatorStreams
 from mesoskit.master.options import MasterOptions
 from mesoskit.master.state import MasterState
 from mesoskit.master.watching import Told
 from mesoskit.messages.mesos_pb2 import MasterInfo
+from mesoskit.messages.stream_pb2 import Purpose
 from mesoskit.model.events import PeerKind, Stop
 from mesoskit.model.ids import Ids
 from mesoskit.model.validation_call import validate_scheduler_call
 from mesoskit.web.authentication import Guard, Realm
+from mesoskit.web.authorizing import Authorizing
 from mesoskit.wire.auth.admission import Admission
 from mesoskit.wire.auth.authenticator import Authenticator
 from mesoskit.wire.auth.checkers import nobody
@@ -85,8 +88,10 @@ class MasterService(Service):
     @ivar factory: makes its native links; C{port} is the factory that listens.
     @ivar leader: the master that leads; L{None} while none does.
     @ivar guard: asks who comes over HTTP.
+    @ivar authorizing: says what they may do.
     @ivar schedulers: the frameworks that come over HTTP.
     @ivar operators: those who watch the cluster.
+    @ivar bulk: links over which agents send files.
     """
 
     log = Logger()
@@ -118,18 +123,24 @@ class MasterService(Service):
         self.flags = dict(flags or {})
         self._seed = token_bytes(16) if seed is None else seed
         self.peers = Peers(self._put, self.log)
+        self.bulk = BulkLinks(self._clock)
         self._requests: dict[int, Deferred[Replied]] = {}
         self._fragments = Fragments()
         self._forgetting: IDelayedCall | None = None
         self.ports: list[IListeningPort] = []
         self.guard = guard or Guard("master", self._clock)
+        self.authorizing = Authorizing(options.authorizer, self._clock)
+        admission = admission or Admission(Authenticator(nobody()))
+        if isinstance(admission, Admission):
+            admission.prepare = self.authorizing.prepare
         self.factory = StreamFactory(
             self.peers,
             Hello(PeerKind.MASTER, f"mesoskit/{__version__}", instance=token_bytes(8).hex()),
             clock=self._clock,
             accept=_ACCEPTED_ROLES,
             settings=settings,
-            settle=admission or Admission(Authenticator(nobody())),
+            settle=admission,
+            others={Purpose.BULK: self.bulk.incoming},
         )
         self.schedulers = SchedulerCarrier(
             self.peers,
@@ -138,11 +149,12 @@ class MasterService(Service):
             interval=options.http_heartbeat_interval,
             gate=self.away,
             invalid=_invalid_call,
-            identify=self.guard.of(Realm.FRAMEWORKS),
+            identify=self.authorizing.identify(self.guard.of(Realm.FRAMEWORKS)),
             settings=settings,
         )
         self.operators = OperatorStreams(
             self.request,
+            self.fragments,
             clock=self._clock,
             interval=options.http_heartbeat_interval,
             most=options.max_operator_event_stream_subscribers,
@@ -229,6 +241,7 @@ class MasterService(Service):
         self.turns.stop()
         if self._forgetting is not None and self._forgetting.active():
             self._forgetting.cancel()
+        self.bulk.stop("The master is shutting down")
         heard = self.factory.lose_all("The master is shutting down")
         self.schedulers.lose_all("The master is shutting down")
         self.operators.lose_all()
@@ -246,6 +259,7 @@ class MasterService(Service):
 
     def _ended(self, stop: Stop) -> None:
         """The state asked to end."""
+        self.bulk.stop(stop.why)
         self.factory.lose_all(stop.why)
         self.schedulers.lose_all(stop.why)
         self.operators.lose_all()
@@ -274,6 +288,7 @@ class MasterService(Service):
         shown["mesoskit/turns"] = float(self.turns.turns)
         shown["mesoskit/events"] = float(self.turns.events)
         shown.update(self.guard.metrics())
+        shown.update(self.bulk.metrics())
         return shown
 
     def _put(self, event: Any) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -29,6 +30,8 @@ M = TypeVar("M", bound=Message)
 
 #: Messages may be nested this deep, in bytes (where it is protobuf's own limit) and in JSON.
 MAX_DEPTH: Final = 100
+
+_BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 
 
 class Malformed(ValueError):
@@ -108,6 +111,17 @@ def _protobuf_reason(error: DecodeError) -> str:
 def to_json(message: Message) -> bytes:
     """Return the message as Mesos would write it in JSON, in UTF-8 and without blanks."""
     return orjson.dumps(to_dict(message))
+
+
+def in_ascii(text: bytes) -> bytes:
+    """Return JSON, or a part of it, in ASCII alone: every other character as an escape."""
+    if text.isascii():
+        return text
+    return _BEYOND_ASCII.sub(_escaped, text.decode()).encode()
+
+
+def _escaped(character: re.Match[str]) -> str:
+    return json.dumps(character[0])[1:-1]
 
 
 def to_dict(message: Message) -> dict[str, Any]:

@@ -79,16 +79,24 @@ def message_reply(message: Message, accepted: str) -> Reply:
     return Reply(body=media.WRITERS[accepted](message), headers={"Content-Type": accepted})
 
 
-def tree_reply(kind: type[Message], name: str, accepted: str, content: Callable[[], Tree]) -> Reply:
+def tree_reply(
+    kind: type[Message],
+    name: str,
+    accepted: str,
+    content: Callable[[], Tree],
+    after: Callable[[], Iterator[bytes]] = lambda: iter(()),
+) -> Reply:
     """
     Return the answer to the call of this name, which may be big: it is made in slices.
 
     @param content: what is under the call's name; asked for when the answer is begun.
+    @param after: what is to be done when it is made, with breaks (empty pieces).
     """
 
     def begin() -> Iterator[bytes]:
         tree = {"type": name, name.lower(): content()}
-        return json_pieces(tree) if accepted == media.JSON else byte_pieces(kind, tree)
+        yield from json_pieces(tree) if accepted == media.JSON else byte_pieces(kind, tree)
+        yield from after()
 
     return Reply(body=Document(begin, f"{name} {accepted}"), headers={"Content-Type": accepted})
 

@@ -5,13 +5,20 @@ the two; C{Accept} is read more kindly (C{src/master/http.cpp} and
 C{3rdparty/libprocess/src/http.cpp} of Apache Mesos).
 """
 
-import json
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
-from mesoskit.messages.codec import Malformed, NotJson, decode_as, encode, from_json, to_json
+from mesoskit.messages.codec import (
+    Malformed,
+    NotJson,
+    decode_as,
+    encode,
+    from_json,
+    in_ascii,
+    to_json,
+)
 
 M = TypeVar("M", bound=Message)
 
@@ -98,8 +105,7 @@ def to_ascii_json(message: Message) -> bytes:
 
     Some clients count characters where they mean bytes.
     """
-    text = to_json(message)
-    return text if text.isascii() else json.dumps(json.loads(text), separators=(",", ":")).encode()
+    return in_ascii(to_json(message))
 
 
 WRITERS: Final[dict[str, Callable[[Message], bytes]]] = {JSON: to_ascii_json, PROTOBUF: encode}

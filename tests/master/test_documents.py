@@ -10,7 +10,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from mesoskit.master import documents
-from mesoskit.master.documents import Fragments
+from mesoskit.master.answers import TREES, Listing
+from mesoskit.master.fragments import Fragments
+from mesoskit.messages.codec import decode_as, encode, from_json, to_json
+from mesoskit.messages.master_pb2 import Response
+from mesoskit.messages.pieces import Form, byte_pieces, json_pieces
 from mesoskit.messages.scheduler_pb2 import Call
 from tests.base import SynchronousTestCase
 from tests.master.bench import Bench, acknowledge, scheduler_call, task, update
@@ -30,6 +34,16 @@ def _all(state: Any, fragments: Fragments) -> list[bytes]:
     ]
 
 
+def _told(state: Any, fragments: Fragments, form: Form) -> list[bytes]:
+    """Return the big answers of the operator API."""
+    answered = []
+    for name, tree in TREES.items():
+        whole = {"type": name, name.lower(): tree(Listing(state), fragments)}
+        pieces = json_pieces(whole) if form is Form.JSON else byte_pieces(Response, whole)
+        answered.append(b"".join(pieces))
+    return answered
+
+
 class Looking(ClusterMachine):
     """Random histories, in which somebody looks after each step."""
 
@@ -44,6 +58,17 @@ class Looking(ClusterMachine):
         assert seen == _all(state, Fragments())
         for document in seen:
             json.loads(document)
+
+    @invariant()
+    def kept_parts_of_the_operator_api_are_those_of_a_fresh_look(self) -> None:
+        state = self.bench.state
+        in_json, in_bytes = (_told(state, self.kept, form) for form in (Form.JSON, Form.BYTES))
+        assert in_bytes == _told(state, Fragments(), Form.BYTES)
+        assert in_json == _told(state, Fragments(), Form.JSON)
+        for text, whole in zip(in_json, in_bytes, strict=True):
+            message = decode_as(Response, whole)
+            assert encode(message) == whole
+            assert from_json(Response, text) == from_json(Response, to_json(message))
 
     @invariant()
     def used_resources_are_those_of_tasks_and_executors(self) -> None:
@@ -119,4 +144,6 @@ class DocumentTests(SynchronousTestCase):
         for _ in range(300):
             self.setUp()
             list(documents.state(self.bench.state, {}, kept))
-        self.assertLess(len(kept), 600)
+            _told(self.bench.state, kept, Form.JSON)
+            list(kept.sweep(self.bench.state))
+        self.assertLess(len(kept), 1200)

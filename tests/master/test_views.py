@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mesoskit.master import documents
-from mesoskit.master.documents import Fragments
+from mesoskit.master.fragments import Fragments
 from mesoskit.messages.mesos_pb2 import ContainerStatus
 from mesoskit.messages.scheduler_pb2 import Call
 from mesoskit.model.events import PeerKind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from typing import Any
 
 from google.protobuf.message import Message
@@ -10,7 +11,7 @@ from google.protobuf.message import Message
 from mesoskit.messages.codec import from_json
 from mesoskit.messages.master_pb2 import Event, Response
 from mesoskit.messages.mesos_pb2 import Role
-from mesoskit.messages.pieces import Many, byte_pieces, json_pieces
+from mesoskit.messages.pieces import Form, Many, Tree, Written, byte_pieces, json_pieces, written
 from tests.base import SynchronousTestCase
 
 
@@ -56,6 +57,28 @@ class PiecesTests(SynchronousTestCase):
         tree = self.trees()[-1][1]
         self.assertGreater(len(list(json_pieces(tree))), 10)
         self.assertGreater(len(list(byte_pieces(Response, tree))), 10)
+
+    def test_members_that_are_written_elsewhere_come_with_their_breaks(self) -> None:
+        def later(name: str, form: Form) -> Generator[bytes, None, bytes]:
+            yield b""
+            yield b""
+            return written(_role(name), form)
+
+        def at_once(name: str, form: Form) -> bytes:
+            return written(_role(name), form)
+
+        for whole, tree in self.trees():
+            items = tree["get_roles"]["roles"].items
+            for write in (later, at_once):
+                again: Tree = {**tree, "get_roles": {"roles": Written(write, items)}}
+                self.assertEqual(b"".join(json_pieces(tree)), b"".join(json_pieces(again)))
+                self.assertEqual(whole.SerializeToString(), b"".join(byte_pieces(Response, again)))
+
+    def test_everything_can_be_written_in_ascii(self) -> None:
+        whole, tree = self.trees()[-1]
+        shown = b"".join(json_pieces(tree, ascii_only=True))
+        self.assertTrue(shown.isascii())
+        self.assertEqual(whole, from_json(Response, shown))
 
     def test_numbers_stand_beside_messages(self) -> None:
         tree = {
