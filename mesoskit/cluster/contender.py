@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mesoskit.cluster.detector import AGAIN
-from mesoskit.cluster.ensemble import Ensemble, EnsembleError, NoNode, Session, Unavailable
+from mesoskit.cluster.ensemble import Ensemble, EnsembleError, NoNode, Session, Stat, Unavailable
 from mesoskit.cluster.leader import LABEL, number
 
 
@@ -60,17 +60,12 @@ class Contender:
         if later is not None:
             later.cancel()
 
-    def gone(self) -> None:
-        """For who watches the nodes: ours is not among them any more."""
-        if self.node is not None:
-            self._lose()
-            self._enter()
-
     def _heard(self, event: Session) -> None:
         if event is Session.EXPIRED:
             self._lose()
         elif event is Session.CONNECTED:
             self._enter()
+            self._watch()
 
     def _lose(self) -> None:
         if self.node is not None:
@@ -118,9 +113,28 @@ class Contender:
             self._complained = ""
             self.node = result
             self._told(result)
+            self._watch()
         else:
             # It went with its session while we waited to hear of it.
             self._enter()
+
+    def _watch(self) -> None:
+        """See to it that we hear of it when somebody deletes our node."""
+        node = self.node
+        if self._running and node is not None and self._ensemble.connected:
+            looking = self._ensemble.exists_and_watch(f"{self._path}/{node}")
+            # Where that fails, the connection that comes next looks again.
+            looking.addCallbacks(self._watched, lambda _: None, callbackArgs=(node,))
+
+    def _watched(self, found: "tuple[Stat | None, Deferred[None]]", node: str) -> None:
+        stat, changed = found
+        if node != self.node:
+            return
+        if stat is None:
+            self._lose()
+            self._enter()
+        else:
+            changed.addCallback(lambda _: self._watch())
 
     def _complain(self, why: str) -> None:
         if why != self._complained:

@@ -60,6 +60,10 @@ class LeaderWatch:
         if later is not None:
             later.cancel()
 
+    def forget(self) -> None:
+        """Know of nobody, until there is a look again."""
+        self._tell(None)
+
     def look(self) -> None:
         """Look now, or once more when the look that goes on is over."""
         if not self._running or not self._ensemble.connected:

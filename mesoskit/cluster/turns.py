@@ -12,7 +12,12 @@ performed, and the state hears L{StoreFailed} before it hears anything else. Wha
 becomes of the rest is the daemon's choice: a master may believe nothing any more
 that followed (C{isolate=False}: everything that waits is dropped); an agent fails
 the task whose record could not be written and goes on (C{isolate=True}: a group
-that fails is tried again event by event, and only what fails alone is dropped).
+that fails is tried again event by event, and only what fails alone is dropped). A store that
+does not answer in time, or behind which too much waits, has failed.
+
+Whoever decides only while it leads gives a fence: it is asked before each turn and before anything
+that waited for the store is performed, and where it says why not, nothing is decided or sent any
+more.
 """
 
 from collections import deque
@@ -20,11 +25,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mesoskit.cluster.store import Change, IStore
+from mesoskit.cluster.store import Change, IStore, StoreError
 from mesoskit.model.events import Answer, Recovered, Send, Stop, Store, StoreFailed, Woke
 
 MOST: Final = 256
@@ -33,6 +39,9 @@ Events of one turn, or half of those that wait; the rest is for the next. Enough
 commit and a write, and few enough that what else the reactor has to do (HTTP, heartbeats) waits for
 some milliseconds: an event takes a master 10 to 20 µs, its effects included.
 """
+
+MOST_HELD: Final = 100_000
+"""Events whose effects may wait for the store; more is a store that cannot keep up."""
 
 Handle = Callable[[float, Any], list[Any]]
 
@@ -52,6 +61,9 @@ class Turns:
     @param flush: called after effects were performed, so that what was sent within a
         turn leaves in one write.
     @param isolate: see the module's text.
+    @param fence: says why nothing may be decided any more, or L{None}; must be quick.
+    @param load_timeout: seconds that reading the store may take; L{None} for any time.
+    @param store_timeout: seconds that a group of changes may take.
     """
 
     log = Logger()
@@ -67,6 +79,9 @@ class Turns:
         stopped: Callable[[Stop], None] | None = None,
         flush: Callable[[], None] | None = None,
         isolate: bool = False,
+        fence: Callable[[], str | None] | None = None,
+        load_timeout: float | None = None,
+        store_timeout: float | None = None,
     ) -> None:
         self._clock = clock
         self._handle = handle
@@ -76,6 +91,9 @@ class Turns:
         self._stopped = stopped
         self._flush = flush
         self._isolate = isolate
+        self._fence = fence
+        self._load_timeout = load_timeout
+        self._store_timeout = store_timeout
         self._events: deque[Any] = deque()
         self._scheduled: IDelayedCall | None = None
         self._wake: IDelayedCall | None = None
@@ -83,6 +101,8 @@ class Turns:
         # Whether a Woke is among the events.
         self._waking = False
         self._waiting: deque[_Batch] = deque()
+        # Of how many events they are.
+        self._held = 0
         self._running = True
         self._started = False
         self.turns = 0
@@ -102,7 +122,19 @@ class Turns:
                 self._events.appendleft(Recovered(snapshot))
                 self._turn()
 
-        return self._store.load().addCallback(loaded)
+        return self._within(self._store.load(), self._load_timeout).addCallback(loaded)
+
+    def _within(self, answer: "Deferred[Any]", timeout: float | None) -> "Deferred[Any]":
+        """Let an answer of the store be a failure if it does not come in time."""
+        if timeout is None or answer.called:
+            return answer
+
+        def late(reason: Failure) -> Failure:
+            if reason.check(TookTooLong):  # type: ignore[no-untyped-call]
+                raise StoreError(f"no answer within {timeout:g} s")
+            return reason
+
+        return answer.addTimeout(timeout, self._clock).addErrback(late)
 
     def put(self, event: Any) -> None:
         """Let the state hear an event, in this reactor turn or the next."""
@@ -116,7 +148,7 @@ class Turns:
         """Hear and perform nothing any more."""
         self._running = False
         self._events.clear()
-        self._waiting.clear()
+        self._clear_waiting()
         for call in (self._scheduled, self._wake):
             if call is not None and call.active():
                 call.cancel()
@@ -148,7 +180,18 @@ class Turns:
         else:
             self._set_wake()
 
+    def _fenced(self) -> bool:
+        """Tell whether nothing may be decided any more; the loop has ended then."""
+        why = None if self._fence is None else self._fence()
+        # To be fenced off may have ended it already.
+        if why is not None and self._running:
+            self._clear_waiting()
+            self._end(Stop(why, 1))
+        return why is not None
+
     def _turn(self) -> None:
+        if self._fenced():
+            return
         events, handle = self._events, self._handle
         now = self._clock.seconds()
         outcome: list[list[Any]] = []
@@ -176,9 +219,13 @@ class Turns:
         if stores:
             self._keep(outcome)
         elif self._waiting:
-            self._waiting.append(_Batch(self._pass_by(outcome), answered=True))
+            self._hold(_Batch(self._pass_by(outcome), answered=True))
         else:
             self._carry_out(outcome)
+        if self._held > MOST_HELD:
+            behind = self._waiting[0]
+            behind.why = f"{self._held} events wait for it: it cannot keep up"
+            self._failed(behind)
         if self._running:
             if not self._waking:
                 self._set_wake()
@@ -188,7 +235,7 @@ class Turns:
     def _keep(self, outcome: list[list[Any]]) -> None:
         """Give the turn's changes to the store, and let its effects wait for the answer."""
         batch = _Batch(self._pass_by(outcome), answered=False)
-        self._waiting.append(batch)
+        self._hold(batch)
 
         def answered(result: object) -> None:
             batch.answered = True
@@ -196,7 +243,18 @@ class Turns:
                 batch.why = result.getErrorMessage()
             self._drain()
 
-        self._store.apply(batch.changes()).addBoth(answered)
+        self._within(self._store.apply(batch.changes()), self._store_timeout).addBoth(answered)
+
+    def _hold(self, batch: "_Batch") -> None:
+        self._waiting.append(batch)
+        self._held += len(batch.outcome)
+
+    def _let_go(self) -> None:
+        self._held -= len(self._waiting.popleft().outcome)
+
+    def _clear_waiting(self) -> None:
+        self._waiting.clear()
+        self._held = 0
 
     def _pass_by(self, outcome: list[list[Any]]) -> list[list[Any]]:
         """Perform what is urgent, at once; return the rest."""
@@ -210,10 +268,12 @@ class Turns:
 
     def _drain(self) -> None:
         waiting = self._waiting
+        if waiting and waiting[0].answered and self._fenced():
+            return
         while waiting and waiting[0].answered and self._running:
             batch = waiting[0]
             if batch.why is None:
-                waiting.popleft()
+                self._let_go()
                 self._carry_out(batch.outcome)
             elif self._isolate and len(batch.outcome) > 1:
                 self._try_apart(batch)
@@ -223,13 +283,15 @@ class Turns:
     def _try_apart(self, batch: "_Batch") -> None:
         """Put the events of a group that failed in its place, each to be stored alone."""
         waiting = self._waiting
+        # So many events as before: the parts take the group's place.
         waiting.popleft()
         parts = [_Batch([effects], answered=False) for effects in batch.outcome]
         waiting.extendleft(reversed(parts))
         for part in parts:
             changes = part.changes()
             if changes:
-                self._store.apply(changes).addBoth(self._part_answered, part)
+                kept = self._within(self._store.apply(changes), self._store_timeout)
+                kept.addBoth(self._part_answered, part)
             else:
                 self._part_answered(None, part)
 
@@ -246,9 +308,9 @@ class Turns:
         self.log.error("The store failed: {why}", why=why)
         dropped = [batch] if self._isolate else list(self._waiting)
         if self._isolate:
-            self._waiting.popleft()
+            self._let_go()
         else:
-            self._waiting.clear()
+            self._clear_waiting()
         refused = [
             Answer(e.peer, e.call, 503, f"Not stored: {why}")
             for each in dropped

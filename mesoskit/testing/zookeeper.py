@@ -251,10 +251,10 @@ class MemoryZooKeeper:
 
     def expire(self) -> None:
         """End the session at once, and begin another."""
-        if self._session is not None:
-            self.ensemble.end(self._session)
-            self._fail_waiting("session expired")
-            self._drop_watches()
+        if self._session is not None and not self._closed:
+            session = self._session
+            self.cut()
+            self.ensemble.end(session)
             self.mend()
 
     # The contract.

@@ -95,7 +95,6 @@ class ContenderTests(ZooKeeperTestCase):
     def test_node_that_an_operator_deletes_is_made_again(self) -> None:
         contender, client, told = self.contender(5050)
         self.successResultOf(client.delete(f"{PATH}/{contender.node}"))
-        contender.gone()
         self.assertEqual(told, ["json.info_0000000000", None, "json.info_0000000001"])
 
     def test_stopped_contender_stands_no_more(self) -> None:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from mesoskit.cluster.turns import MOST, Turns
+from mesoskit.cluster.store import StoreError
+from mesoskit.cluster.turns import MOST, MOST_HELD, Turns
 from mesoskit.model.events import (
     Answer,
     Received,
@@ -319,3 +321,123 @@ class IsolationTests(TurnsTests):
         self.clock.advance(0)
         self.assertEqual(self.sent(), ["b", "c"])
         self.assertEqual(self.turns.waiting, 0)
+
+
+class PatienceTests(SynchronousTestCase):
+    """A store that never answers, and one that cannot keep up."""
+
+    def setUp(self):
+        self.clock = Clock()
+        self.state = Script()
+        self.store = SlowStore()
+        self.done: list[Any] = []
+        self.stopped: list[Stop] = []
+
+    def turns(self, **more):
+        return Turns(
+            self.clock,
+            self.state.handle,
+            lambda: None,
+            self.done.append,
+            self.store,
+            stopped=self.stopped.append,
+            load_timeout=60.0,
+            store_timeout=20.0,
+            **more,
+        )
+
+    def test_store_that_is_not_read_in_time_fails_the_start(self):
+        never: Deferred = Deferred()
+        self.store.load = lambda: never  # type: ignore[method-assign]
+        starting = self.turns().start()
+        self.clock.advance(59)
+        self.assertNoResult(starting)
+        self.clock.advance(1)
+        error = self.failureResultOf(starting, StoreError)
+        self.assertIn("no answer within 60 s", str(error.value))
+        self.assertEqual(self.state.heard, [])
+
+    def test_group_that_is_not_answered_in_time_has_failed(self):
+        turns = self.turns()
+        turns.start()
+        turns.put(Received(A, [Store((("a", b"1"),)), Send(A, 1), Answer(A, 7)]))
+        self.clock.advance(0)
+        turns.put(Received(A, [Send(A, 2)]))
+        self.clock.advance(19)
+        self.assertEqual(self.done, [])
+        self.clock.pump([1, 0])
+        self.assertEqual([effect.status for effect in self.done], [503])
+        self.assertEqual(self.state.heard[-1], StoreFailed((("a", b"1"),), "no answer within 20 s"))
+        # What it says in the end is of no interest any more.
+        self.store.release()
+        self.assertEqual(len(self.done), 1)
+
+    def test_store_behind_which_too_much_waits_has_failed(self):
+        turns = self.turns()
+        turns.start()
+        turns.put(Received(A, [Store((("a", b"1"),)), Send(A, 0)]))
+        for number in range(MOST_HELD + 1):
+            turns.put(Received(A, [Send(A, number)]))
+        for _ in range(1000):
+            self.clock.advance(0)
+        failed = [event for event in self.state.heard if isinstance(event, StoreFailed)]
+        self.assertEqual(len(failed), 1)
+        self.assertIn("cannot keep up", failed[0].why)
+        self.assertEqual(turns.waiting, 0)
+
+    def test_store_that_answers_at_once_sets_no_timer(self):
+        self.store.slow = False
+        turns = self.turns()
+        turns.start()
+        turns.put(Received(A, [Store((("a", b"1"),)), Send(A, 1)]))
+        self.clock.advance(0)
+        self.assertEqual(self.done, [Send(A, 1)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class FenceTests(SynchronousTestCase):
+    """Whoever does not lead any more decides and sends nothing."""
+
+    def setUp(self):
+        self.clock = Clock()
+        self.state = Script()
+        self.store = SlowStore()
+        self.done: list[Any] = []
+        self.stopped: list[Stop] = []
+        self.why: str | None = None
+        self.turns = Turns(
+            self.clock,
+            self.state.handle,
+            lambda: None,
+            self.done.append,
+            self.store,
+            stopped=self.stopped.append,
+            fence=lambda: self.why,
+        )
+        self.turns.start()
+
+    def test_event_that_comes_too_late_is_not_heard(self):
+        self.turns.put(Received(A, [Send(A, 1)]))
+        self.why = "Lost leadership"
+        self.clock.advance(0)
+        self.assertEqual(self.state.heard, [Recovered({})])
+        self.assertEqual(self.done, [])
+        self.assertEqual(self.stopped, [Stop("Lost leadership", 1)])
+
+    def test_what_waited_for_the_store_is_not_sent_too_late(self):
+        self.turns.put(Received(A, [Store((("a", b"1"),)), Send(A, 1)]))
+        self.clock.advance(0)
+        self.why = "Lost leadership"
+        self.store.release()
+        self.assertEqual(self.done, [])
+        self.assertEqual(len(self.stopped), 1)
+
+    def test_whoever_ends_the_loop_within_the_fence_is_not_told_again(self):
+        def fence() -> str:
+            self.turns.stop()
+            return "Lost leadership"
+
+        self.turns._fence = fence
+        self.turns.put(Received(A, [Send(A, 1)]))
+        self.clock.advance(0)
+        self.assertEqual((self.done, self.stopped), ([], []))
