@@ -328,14 +328,14 @@ class _Relay(_Reading, Streamed):
         elif not self._closed:
             self._closed = True
             if self._request is not None:
-                self._request.channel.abortConnection()
+                self._request.channel.transport.abortConnection()
 
     # Streamed
 
     def send(self, request: Any) -> None:
         """Send what came, and what comes."""
         if self._closed:
-            request.channel.abortConnection()
+            request.channel.transport.abortConnection()
             return
         self._request = request
         request.registerProducer(self, True)

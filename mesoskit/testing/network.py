@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
     IConnector,
     IDelayedCall,
     IListeningPort,
+    IPushProducer,
     IReactorTime,
     ITransport,
 )
@@ -308,7 +309,7 @@ class _Connector:
         return self._there
 
 
-@implementer(ITransport)
+@implementer(ITransport, IPushProducer)
 class MemoryTransport:
     """
     One end of a connection.

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from twisted.internet.defer import Deferred
 
 from mesoskit.web import files
+from mesoskit.web.authorizing import FORBIDDEN
 from mesoskit.web.files import Attached, Door, Forbidden, Inaccessible, NotThere
 from mesoskit.web.routes import TEXT, Reply, in_thread, not_found, parameter, text
 from mesoskit.web.streaming import FilePart
@@ -162,7 +163,7 @@ def look(
     except NotThere:
         return missing()
     except Forbidden:
-        return text(403, "")
+        return text(403, FORBIDDEN)
 
     def failed(failure: Any) -> Reply:
         if failure.check(NotThere):

@@ -108,7 +108,7 @@ class FilePart(Streamed):
         if self._over:
             return
         if not piece:
-            self._request.channel.abortConnection()
+            self._request.channel.transport.abortConnection()
             return
         self._request.write(piece)
         if not self._over and not self._left:
@@ -119,7 +119,7 @@ class FilePart(Streamed):
 
     def _broken(self, failure: Any) -> None:
         if not self._over:
-            self._request.channel.abortConnection()
+            self._request.channel.transport.abortConnection()
 
     def _close(self) -> None:
         if self._descriptor >= 0:
