@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from mesoskit.master.records import Framework, Peer
 from mesoskit.messages import internal_pb2
+from mesoskit.messages.master_pb2 import Call
 from mesoskit.messages.mesos_pb2 import AgentInfo, FrameworkInfo, Offer, Resource, TaskInfo
 from mesoskit.model import authorization
 from mesoskit.model.authorization import (
@@ -24,6 +25,7 @@ from mesoskit.model.authorization import (
     needs_inside,
     needs_nothing,
 )
+from mesoskit.model.ids import FrameworkId
 from mesoskit.model.resources import InvalidResources, Resources
 from mesoskit.model.validation_framework import set_text
 
@@ -157,6 +159,62 @@ def agent_error(
     return f"Not authorized to {verb} agent providing resources '{resources}' {whom}"
 
 
+def may_tear_down(state: MasterState, who: Subject, framework_id: str) -> bool:
+    """Say whether somebody may end a framework; whoever names none that is there is told so."""
+    framework = state.frameworks.get(FrameworkId(framework_id))
+    if who.authorizer is None or framework is None:
+        return True
+    thing = authorization.owned_framework(framework.info)
+    return who.may(Action.TEARDOWN_FRAMEWORK, thing)
+
+
+def may_call(state: MasterState, who: Subject, call: Call) -> bool:
+    """Say whether an operator may call for this; what is only looked at is asked about later."""
+    if who.authorizer is None:
+        return True
+    name = Call.Type.Name(call.type)
+    needed = OPERATOR_CALLS.get(name)
+    if needed is None or not needed.met(who):
+        return False
+    if name == "TEARDOWN":
+        return may_tear_down(state, who, call.teardown.framework_id.value)
+    return all(who.may(action, thing) for action, thing in _needed_by(name, call))
+
+
+def _needed_by(name: str, call: Call) -> Iterator[tuple[Action, Thing]]:
+    """Give what somebody must be allowed for a call that changes something."""
+    if name == "DRAIN_AGENT":
+        yield Action.DRAIN_AGENT, ANYTHING
+        if call.drain_agent.mark_gone:
+            yield Action.MARK_AGENT_GONE, ANYTHING
+    elif name == "UPDATE_WEIGHTS":
+        for weight in call.update_weights.weight_infos:
+            yield Action.UPDATE_WEIGHT, authorization.of_role(weight.role)
+    elif name == "UPDATE_QUOTA":
+        for quota in call.update_quota.quota_configs:
+            yield Action.UPDATE_QUOTA_WITH_CONFIG, authorization.of_role(quota.role)
+    elif name == "SET_QUOTA":
+        yield Action.UPDATE_QUOTA, authorization.of_role(call.set_quota.quota_request.role)
+    elif name == "REMOVE_QUOTA":
+        yield Action.UPDATE_QUOTA, authorization.of_role(call.remove_quota.role)
+    elif name == "RESERVE_RESOURCES":
+        reserve = call.reserve_resources
+        yield from authorization.of_reservation(reserve.source, reserve.resources)
+    elif name == "UNRESERVE_RESOURCES":
+        for thing in authorization.of_unreserved(call.unreserve_resources.resources):
+            yield Action.UNRESERVE_RESOURCES, thing
+    elif name == "CREATE_VOLUMES":
+        for thing in authorization.of_reservations(call.create_volumes.volumes) or [ANYTHING]:
+            yield Action.CREATE_VOLUME, thing
+    elif name == "DESTROY_VOLUMES":
+        for thing in authorization.of_volumes(call.destroy_volumes.volumes):
+            yield Action.DESTROY_VOLUME, thing
+    elif name == "GROW_VOLUME":
+        yield Action.RESIZE_VOLUME, _of(call.grow_volume.volume)
+    elif name == "SHRINK_VOLUME":
+        yield Action.RESIZE_VOLUME, _of(call.shrink_volume.volume)
+
+
 # What each door needs.
 
 _ITS_OWN: Final = "it is about what the framework has; SUBSCRIBE and ACCEPT have asked for that"
@@ -243,6 +301,10 @@ ROUTES: Final[Mapping[str, Needs]] = {
     "offers/explain": needs_inside(Action.VIEW_FRAMEWORK, Action.VIEW_ROLE),
     "redirect": needs_nothing(_NOWHERE),
     "teardown": needs_inside(Action.TEARDOWN_FRAMEWORK),
+    "files/browse": needs_inside(Action.ACCESS_SANDBOX, Action.ACCESS_MESOS_LOG),
+    "files/read": needs_inside(Action.ACCESS_SANDBOX, Action.ACCESS_MESOS_LOG),
+    "files/download": needs_inside(Action.ACCESS_SANDBOX, Action.ACCESS_MESOS_LOG),
+    "files/debug": needs(Action.GET_ENDPOINT_WITH_PATH, "/files/debug"),
     "api/v1": needs_nothing("each call has a row of its own"),
     "api/v1/scheduler": needs_nothing(_OF_THE_CARRIER),
 }

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 from twisted.web.server import NOT_DONE_YET
 
-from mesoskit.master import documents, explaining, operator_api
+from mesoskit.master import authorizing, documents, explaining, files_http, operator_api
 from mesoskit.master.operator import Replied, Teardown
 from mesoskit.master.options import MESOS_VERSION
 from mesoskit.model.ids import FrameworkId
@@ -188,6 +188,10 @@ ROUTES: tuple[Route, ...] = (
     Route("offers/explain", explain, led=True, realm=Realm.READONLY),
     Route("redirect", redirect, realm=Realm.OPEN),
     Route("teardown", teardown, led=True, realm=Realm.READWRITE),
+    Route("files/browse", files_http.browse, prefixed=False, realm=Realm.READONLY),
+    Route("files/read", files_http.read, prefixed=False, realm=Realm.READONLY),
+    Route("files/download", files_http.download, prefixed=False, realm=Realm.READONLY),
+    Route("files/debug", files_http.debug, prefixed=False, realm=Realm.READONLY),
     Route("api/v1", operator_api.operator, led=True, realm=Realm.READWRITE),
     Route("api/v1/scheduler", scheduler, realm=Realm.FRAMEWORKS),
 )
@@ -205,6 +209,15 @@ class MasterResource(RoutesResource):
     """
 
     def __init__(self, service: "MasterService", routes: tuple[Route, ...] = ROUTES) -> None:
-        super().__init__(service, routes, "master", service.reactor, service.away, service.guard)
+        super().__init__(
+            service,
+            routes,
+            "master",
+            service.reactor,
+            service.away,
+            service.guard,
+            service.authorizing,
+            authorizing.ROUTES,
+        )
         post = service.schedulers.post
         self.calls = {b"/api/v1/scheduler": post, b"/master/api/v1/scheduler": post}
