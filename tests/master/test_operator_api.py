@@ -148,6 +148,10 @@ class Watcher(Stream):
         return [Event.Type.Name(event.type) for event in self.events()]
 
 
+#: What calls that name nothing that is there are answered with.
+_EXPECTED = {"TEARDOWN": 400, "MARK_AGENT_GONE": 404, "LIST_FILES": 404, "READ_FILE": 404}
+
+
 class Calls(OperatorTestCase):
     """What is asked once, in JSON."""
 
@@ -164,7 +168,7 @@ class Calls(OperatorTestCase):
                 if name != "UNKNOWN":
                     self.assertIn(name.encode(), body)
             else:
-                expected = {"TEARDOWN": 400, "MARK_AGENT_GONE": 404}.get(name, 200)
+                expected = _EXPECTED.get(name, 200)
                 self.assertEqual(expected, status, (name, body))
 
     def test_calls_about_the_process(self) -> None:
