@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mesoskit.agent import checkpoint, shutdown
-from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Framework, Kind
+from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Framework
 from mesoskit.model.events import Store
 from mesoskit.model.ids import FrameworkId
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def complete(state: AgentState, task: AgentTask) -> None:
     """A task's last update is acknowledged: it goes into the history of its executor."""
     executor = task.executor
-    state.out.append(Store(((checkpoint.task_key(task), None),)))
+    state.out.append(Store(checkpoint.forget_task(task)))
     del state.tasks[executor.framework.id, task.id]
     executor.complete(task, state.options.max_completed_tasks_per_executor)
     remove_executor_if_done(state, executor)
@@ -31,11 +31,9 @@ def remove_executor_if_done(state: AgentState, executor: Executor) -> None:
 def remove_executor(state: AgentState, executor: Executor) -> None:
     """Move an executor, with whatever tasks it still has, to the history of its framework."""
     framework = executor.framework
-    changes: list[tuple[str, bytes | None]] = []
-    if executor.kind is not Kind.COMMAND:
-        changes.append((checkpoint.executor_key(executor), None))
+    changes = list(checkpoint.forget_executor(executor))
     for task in list(executor.tasks.values()):
-        changes.append((checkpoint.task_key(task), None))
+        changes.extend(checkpoint.forget_task(task))
         del state.tasks[framework.id, task.id]
         executor.complete(task, state.options.max_completed_tasks_per_executor)
     if changes:

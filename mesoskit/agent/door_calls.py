@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
-from mesoskit.agent import executors, updates
-from mesoskit.agent.frameworks import Executor, ExecutorState, Kind
+from mesoskit.agent import checkpoint, executors, recovery, updates
+from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind, kill_grace_of
 from mesoskit.agent.registration import agent_info
 from mesoskit.messages.executor_pb2 import Call, Event
 from mesoskit.messages.internal_pb2 import ExecutorToFrameworkMessage
+from mesoskit.messages.mesos_pb2 import KillPolicy, TaskInfo, TaskStatus
 from mesoskit.messages.mesos_pb2 import TaskState as TaskStateField
-from mesoskit.messages.mesos_pb2 import TaskStatus
-from mesoskit.model.events import Answer, Send
+from mesoskit.model.events import Answer, Send, Store
 from mesoskit.model.ids import ExecutorId, FrameworkId, PeerId, TaskId
 from mesoskit.model.statuses import complete_status
 from mesoskit.model.tasks import Reason, Source, TaskState, as_lost, may_cause
@@ -27,6 +27,7 @@ from mesoskit.model.validation_ids import validate_uuid
 if TYPE_CHECKING:
     from mesoskit.agent.state import AgentState
 
+RECOVERING: Final = "Agent has not finished recovery"
 NOT_SUBSCRIBED: Final = "Executor is not subscribed"
 PROVEN: Final = "The executor has shown its token; it is only heard with it"
 LOST_ON_THE_WAY: Final = "Task launched during agent restart"
@@ -42,6 +43,8 @@ def call(state: AgentState, peer: PeerId, message: Call, number: int | None) -> 
     wrong = invalid(message)
     if wrong is not None:
         return refuse(state, peer, number, 400, wrong)
+    if not state.recovery.found:
+        return refuse(state, peer, number, 503, RECOVERING)
     if message.type == Call.HEARTBEAT:
         return _taken(state, peer, number)
     executor = _speaker(state, peer, message)
@@ -50,6 +53,7 @@ def call(state: AgentState, peer: PeerId, message: Call, number: int | None) -> 
     if message.type == Call.SUBSCRIBE:
         _taken(state, peer, number)
         return _subscribe(state, executor, peer, message.subscribe)
+    executor.first_note = False
     foreign = executor.proven and executor.peer != peer and peer not in state.proofs
     if foreign or executor.state is ExecutorState.REGISTERING:
         return refuse(state, peer, number, 403, NOT_SUBSCRIBED)
@@ -178,6 +182,7 @@ def _subscribe(
         return
     executor.state = ExecutorState.RUNNING
     state.remember("executor subscribed", executor.id, executor.container, executor.framework.id)
+    _note(state, executor)
     state.out.append(Send(peer, _subscribed(state, executor)))
     for update in subscribe.unacknowledged_updates:
         _take_update(state, executor, update.status)
@@ -193,11 +198,38 @@ def _subscribe(
                 message=LOST_ON_THE_WAY,
             )
         elif task.started and task.killed:
-            executors.send_kill(state, executor, task)
+            executors.send_kill(state, executor, task, _policy_of(task))
     queued, executor.queued = executor.queued, []
     for item in queued:
         executors.deliver(state, executor, item)
     executors.end_if_never_used(state, executor)
+    recovery.accounted_for(state, executor.container)
+
+
+def _note(state: AgentState, executor: Executor) -> None:
+    """
+    Note before anything is given to an executor for the first time that it may know of tasks.
+    That it has proved who it is may be noted later.
+    """
+    executor.first_note = not executor.subscribed
+    if executor.framework.terminating:
+        executor.subscribed = True
+    elif not executor.subscribed:
+        executor.subscribed = True
+        state.out.append(Store(checkpoint.note_executor(executor)))
+    elif executor.proven and not executor.proof_noted:
+        state.unstored.add(checkpoint.executor_note_key(executor))
+        executor.noted = True
+        if ("unstored",) not in state.deadlines:
+            state.deadlines.set(("unstored",), state.now)
+    executor.proof_noted = executor.proven
+
+
+def _policy_of(task: AgentTask) -> KillPolicy | None:
+    """Return the policy that a task was to be killed by, where that is not its own."""
+    if task.kill_grace == kill_grace_of(TaskInfo.FromString(task.info)):
+        return None
+    return KillPolicy(grace_period={"nanoseconds": round(task.kill_grace * 1e9)})
 
 
 def _subscribed(state: AgentState, executor: Executor) -> Event:

@@ -51,6 +51,8 @@ def executor_variables(
     directory: str,
     grace_period: float,
     checkpoint: bool,
+    recovery_timeout: float = 15 * 60.0,
+    reregistration_timeout: float = 2.0,
 ) -> dict[str, str]:
     """
     Return what an executor gets.
@@ -58,6 +60,9 @@ def executor_variables(
     @param base: from L{agent_variables}; it is not changed.
     @param grace_period: seconds that the executor has after C{SHUTDOWN}.
     @param checkpoint: whether its framework is checkpointed.
+    @param recovery_timeout: seconds for which an executor waits for an agent that is gone.
+    @param reregistration_timeout: seconds that a restarted agent waits for the executor, and so
+        the longest wait between two attempts to reach it.
     """
     variables = dict(base)
     variables["MESOS_FRAMEWORK_ID"] = framework_id
@@ -67,8 +72,8 @@ def executor_variables(
     variables["MESOS_CHECKPOINT"] = "1" if checkpoint else "0"
     variables["MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD"] = format_duration(grace_period)
     if checkpoint:
-        variables["MESOS_RECOVERY_TIMEOUT"] = "15mins"
-        variables["MESOS_SUBSCRIPTION_BACKOFF_MAX"] = "2secs"
+        variables["MESOS_RECOVERY_TIMEOUT"] = format_duration(recovery_timeout)
+        variables["MESOS_SUBSCRIPTION_BACKOFF_MAX"] = format_duration(reregistration_timeout)
     return variables
 
 
@@ -89,7 +94,8 @@ def group_task_variables(ip: str, role: str, directory: str) -> dict[str, str]:
 def with_command(variables: dict[str, str], command: CommandInfo) -> Variables:
     """
     Return the finished environment: the command's own variables override the agent's. A
-    secret by value counts as a value; a reference to one cannot be resolved and is left out.
+    secret by value counts as a value; a reference to one cannot be resolved and is left out
+    (what names one is not started at all: C{ContainerSpec.wrong}).
     """
     if command.HasField("environment"):
         for variable in command.environment.variables:

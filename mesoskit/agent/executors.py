@@ -13,7 +13,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, completion, gc, groups, shutdown, updates
+from mesoskit.agent import (
+    checkpoint,
+    completion,
+    gc,
+    groups,
+    processes,
+    recovery,
+    shutdown,
+    updates,
+)
 from mesoskit.agent.container import ContainerSpec, Launch
 from mesoskit.agent.environment import (
     EXECUTOR_SOCKET,
@@ -66,6 +75,8 @@ def launch(state: AgentState, executor: Executor) -> None:
         executor.directory,
         executor.grace_period,
         executor.framework.info.checkpoint,
+        state.options.recovery_timeout,
+        state.options.executor_reregistration_timeout,
     )
     variables[EXECUTOR_SOCKET] = state.options.executor_socket
     variables[EXECUTOR_TOKEN] = token
@@ -85,17 +96,31 @@ def launch(state: AgentState, executor: Executor) -> None:
         rlimits=rlimits_of(info.container) if info.HasField("container") else (),
         uris=uris_of(command),
         links=((latest_link(executor.directory), executor.directory),),
+        # It ends by itself when no agent comes back, tasks first; this is for one that does not.
+        patience=processes.patience_of(state, executor) + executor.grace_period,
     )
     record = checkpoint.executor_record(executor)
     state.out.append(Store(((checkpoint.executor_key(executor), record),)))
     state.out.append(Launch(spec))
-    _await_subscription(state, executor)
+    await_subscription(state, executor, state.options.executor_registration_timeout)
     state.remember("executor launched", executor.id, executor.container, executor.framework.id)
 
 
-def _await_subscription(state: AgentState, executor: Executor) -> None:
-    key = "subscribe", executor.container
-    state.deadlines.set(key, state.now + state.options.executor_registration_timeout)
+def await_subscription(state: AgentState, executor: Executor, limit: float) -> None:
+    """Destroy an executor that has not subscribed in so many seconds."""
+    executor.allowed = limit
+    state.deadlines.set(("subscribe", executor.container), state.now + limit)
+
+
+def queue_again(executor: Executor) -> None:
+    """Let all that an executor cannot have heard of wait until it subscribes."""
+    executor.queued = []
+    for task in executor.live():
+        if task.state == TaskState.TASK_STAGING:
+            task.started = False
+            item: AgentTask | Group = task.group or task
+            if item not in executor.queued:
+                executor.queued.append(item)
 
 
 def give(state: AgentState, executor: Executor, tasks: list[AgentTask], group: bool) -> None:
@@ -163,9 +188,20 @@ def lost(state: AgentState, peer: PeerId) -> None:
     if executor is None or executor.peer != peer:
         return
     executor.peer = None
+    executor.first_note = False
     state.remember("executor's link lost", executor.id, executor.container)
     if executor.state is ExecutorState.RUNNING:
-        _await_subscription(state, executor)
+        await_subscription(state, executor, state.options.executor_registration_timeout)
+
+
+def unsubscribe(state: AgentState, executor: Executor) -> None:
+    """An executor's first subscription could not be noted: it was refused, and comes again."""
+    executor.first_note = executor.subscribed = executor.sent_task = False
+    executor.peer = None
+    if executor.state is ExecutorState.RUNNING:
+        executor.state = ExecutorState.REGISTERING
+        queue_again(executor)
+        await_subscription(state, executor, state.options.executor_registration_timeout)
 
 
 def subscription_timed_out(state: AgentState, container: ContainerId) -> None:
@@ -175,7 +211,7 @@ def subscription_timed_out(state: AgentState, container: ContainerId) -> None:
         return
     if executor.state not in (ExecutorState.REGISTERING, ExecutorState.RUNNING):
         return
-    limit = format_duration(state.options.executor_registration_timeout)
+    limit = format_duration(executor.allowed)
     if executor.state is ExecutorState.REGISTERING:
         after: int = TaskState.TASK_FAILED
         reason = Reason.REASON_EXECUTOR_REGISTRATION_TIMEOUT
@@ -193,6 +229,7 @@ def destroy(state: AgentState, executor: Executor, after: int, reason: int, why:
     executor.state = ExecutorState.TERMINATING
     executor.termination = after, reason, why
     state.destroy(executor.container)
+    recovery.accounted_for(state, executor.container)
 
 
 # Tasks and messages.
@@ -206,9 +243,10 @@ def kill(state: AgentState, task: AgentTask, policy: KillPolicy | None) -> None:
     if not task.started:
         _kill_queued(state, executor, task)
         return
-    task.killed = True
+    grace = task.kill_grace
     if policy is not None and policy.HasField("grace_period"):
-        task.kill_grace = policy.grace_period.nanoseconds / 1e9
+        grace = policy.grace_period.nanoseconds / 1e9
+    processes.note_kill(state, task, grace)
     if executor.peer is not None:
         send_kill(state, executor, task, policy)
 
@@ -300,6 +338,7 @@ def terminated(state: AgentState, executor: Executor, status: int | None) -> Non
         task.ended = True
     state.remember("executor terminated", executor.id, executor.container, executor.framework.id)
     gc.schedule(state, executor)
+    recovery.accounted_for(state, executor.container)
     groups.report_exited(state, executor, status)
     if executor.framework.terminating:
         completion.remove_executor(state, executor)

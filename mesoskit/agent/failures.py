@@ -9,11 +9,13 @@ not be stored is ended, if the agent plays its executor. Everything else is stor
 
 from __future__ import annotations
 
+from signal import SIGTERM
 from typing import TYPE_CHECKING, Final
 
 from mesoskit.agent import checkpoint, executors, processes, registration, updates
-from mesoskit.agent.container import Destroy, Forget
+from mesoskit.agent.container import Destroy, Forget, Signal
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind
+from mesoskit.agent.phase import Phase
 from mesoskit.messages.internal_pb2 import StatusUpdateRecord
 from mesoskit.model.events import Store, StoreFailed
 from mesoskit.model.ids import ExecutorId, FrameworkId, TaskId
@@ -34,7 +36,9 @@ def store_failed(state: AgentState, event: StoreFailed) -> None:
     unacknowledged: list[updates.Key] = []
     for name, data in event.changes:
         kind, *path = name.split("/")
-        if kind == "tasks" and data is not None:
+        if kind == "notes" and data is not None:
+            _unnoted(state, name, path)
+        elif kind == "tasks" and data is not None:
             task = state.tasks.get((FrameworkId(path[0]), TaskId(path[2])))
             if task is not None:
                 unlaunched.append(task)
@@ -77,19 +81,57 @@ def store_again(state: AgentState) -> None:
 def _record(state: AgentState, kind: str, path: list[str]) -> bytes | None:
     """Return what is to be stored under a key now; L{None}: nothing."""
     if kind == "agent":
-        return registration.agent_info(state).SerializeToString()
-    framework = state.frameworks.get(FrameworkId(path[0]))
+        return _own_record(state, path)
+    framework = state.frameworks.get(FrameworkId(path[0])) if path else None
     if framework is None or framework.terminating:
         return None
-    if kind == "frameworks":
-        return framework.info.SerializeToString()
+    if len(path) == 1:
+        return framework.info.SerializeToString() if kind == "frameworks" else None
     executor = framework.executors.get(ExecutorId(path[1]))
     if executor is None:
         return None
-    if kind == "executors":
-        return checkpoint.executor_record(executor)
+    if len(path) == 2:
+        return (
+            checkpoint.executor_record(executor)
+            if kind == "executors"
+            else (checkpoint.executor_note(executor) if kind == "notes" else None)
+        )
     task = executor.tasks.get(TaskId(path[2]))
-    return None if task is None else checkpoint.task_record(task)
+    if task is None:
+        return None
+    return checkpoint.task_note(task) if kind == "notes" else checkpoint.task_record(task)
+
+
+def _own_record(state: AgentState, path: list[str]) -> bytes | None:
+    if not state.agent_id or state.phase is Phase.TERMINATING:
+        return None
+    if path == ["info"]:
+        return registration.agent_info(state).SerializeToString()
+    return checkpoint.life_record(state.options) if path == ["life"] else None
+
+
+def _unnoted(state: AgentState, name: str, path: list[str]) -> None:
+    """
+    What came true of a task or an executor could not be noted. A kill goes on all the same. An
+    executor's first subscription was refused, and is not one.
+    """
+    framework = state.frameworks.get(FrameworkId(path[0]))
+    executor = None if framework is None else framework.executors.get(ExecutorId(path[1]))
+    if executor is None:
+        return
+    task = executor.tasks.get(TaskId(path[2])) if len(path) > 2 else None
+    if executor.first_note and len(path) == 2:
+        executors.unsubscribe(state, executor)
+        return
+    state.unstored.add(name)
+    if task is None or not task.killed or not task.started or task.ended:
+        return
+    if executor.kind is not Kind.CUSTOM:
+        assert task.container is not None
+        if task.container not in state.destroying:
+            state.out.append(Signal(task.container, SIGTERM))
+    elif executor.peer is not None:
+        executors.send_kill(state, executor, task)
 
 
 def _is_update(data: bytes) -> bool:

@@ -98,6 +98,11 @@ class Executor:
     @ivar peer: the link over which it has subscribed.
     @ivar token: what it may show to prove itself (custom executors).
     @ivar proven: it has shown it; from then on nobody else speaks for it.
+    @ivar subscribed: it has subscribed at least once: it may know of tasks.
+    @ivar shut_down: it was asked to end.
+    @ivar noted: a note of it may be stored; C{first_note}: one is being stored that it waits for.
+    @ivar proof_noted: that it is proven stands there.
+    @ivar allowed: the seconds that it was last given to subscribe.
     @ivar queued: tasks and groups that wait until it has subscribed.
     @ivar tasks: all that are not completed, the queued ones included.
     @ivar completed: tasks that are terminal and acknowledged, newest last.
@@ -106,20 +111,26 @@ class Executor:
     """
 
     __slots__ = (
+        "allowed",
         "completed",
         "container",
         "directory",
+        "first_note",
         "framework",
         "grace_period",
         "id",
         "info",
         "kind",
+        "noted",
         "peer",
         "pid",
+        "proof_noted",
         "proven",
         "queued",
         "sent_task",
+        "shut_down",
         "state",
+        "subscribed",
         "tasks",
         "termination",
         "token",
@@ -147,6 +158,12 @@ class Executor:
         self.pid: int | None = None
         self.token: str | None = None
         self.proven = False
+        self.proof_noted = False
+        self.subscribed = False
+        self.shut_down = False
+        self.noted = False
+        self.first_note = False
+        self.allowed = 0.0
         self.queued: list[AgentTask | Group] = []
         self.tasks: dict[TaskId, AgentTask] = {}
         self.completed: deque[AgentTask] | None = None
@@ -180,6 +197,8 @@ class AgentTask:
     @ivar killed: somebody asked for its end (and not its own failure).
     @ivar overdue: it ended because C{max_completion_time} had passed.
     @ivar started: its container runs or ran.
+    @ivar started_at: since when, where it has a C{max_completion_time}.
+    @ivar noted: a note of it may be stored.
     @ivar ended: its container is gone, or it never had one of its own.
     @ivar ending: the state, source, reason and text that it ends with whatever its exit status.
     @ivar held: the wait status of a task of a group that ended before its group ran.
@@ -198,9 +217,11 @@ class AgentTask:
         "killed",
         "killed_at",
         "max_completion",
+        "noted",
         "overdue",
         "pid",
         "started",
+        "started_at",
         "state",
         "statuses",
     )
@@ -219,6 +240,8 @@ class AgentTask:
         self.killed = False
         self.overdue = False
         self.started = False
+        self.started_at: float | None = None
+        self.noted = False
         self.ended = False
         self.max_completion = 0.0
         self.ending: tuple[int, int, int, str] | None = None
@@ -248,15 +271,17 @@ class Group:
     """
     Tasks that were launched together.
 
+    @ivar name: the id of the first of them.
     @ivar launched: all of them run, or have run.
     @ivar abandoned: one of them could not be started or was killed before: those that came to
         run are being destroyed.
     """
 
-    __slots__ = ("abandoned", "launched", "tasks")
+    __slots__ = ("abandoned", "launched", "name", "tasks")
 
-    def __init__(self, tasks: list[AgentTask]) -> None:
+    def __init__(self, tasks: list[AgentTask], name: TaskId | None = None) -> None:
         self.tasks = tasks
+        self.name = tasks[0].id if name is None else name
         self.launched = False
         self.abandoned = False
 

@@ -21,6 +21,7 @@ def validate(state: AgentState) -> None:
         assert state.master is not None, "registered without a master"
         assert state.agent_id, "registered without an id"
         assert ("ping",) in state.deadlines, "registered, and no ping is awaited"
+    assert state.recovery.found or not state.recovery.done, "recovered without a look"
     if state.unstored:
         assert ("unstored",) in state.deadlines, "changes wait for nothing to be stored"
 
@@ -53,7 +54,7 @@ def _task(state: AgentState, task: AgentTask) -> None:
         assert task.container not in state.containers, f"{task.id} is terminal and still runs"
     elif not task.ended:
         assert state.containers.get(task.container) is task, f"{task.id} has lost its container"
-    if task.killed_at is not None and not task.ended and not task.overdue:
+    if task.killed_at is not None and not task.ended and not task.overdue and state.recovery.found:
         assert task.ending is not None or _killing(state, task), f"{task.id} is killed for ever"
 
 
@@ -87,7 +88,10 @@ def _executor(state: AgentState, executor: Executor) -> None:
         assert state.containers.get(executor.container) is executor, f"{name} has no container"
     if executor.state is ExecutorState.REGISTERING:
         waits = ("subscribe", executor.container) in state.deadlines
-        assert waits or not state.recovery.done, f"{name} may never subscribe"
+        assert waits or not state.recovery.found, f"{name} may never subscribe"
+    if executor.container in state.recovery.waiting:
+        waits = ("subscribe", executor.container) in state.deadlines
+        assert waits, f"recovery waits for {name} for ever"
     if executor.peer is not None:
         assert state.peers.get(executor.peer) is executor, f"{name} has a foreign link"
 

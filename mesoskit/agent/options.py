@@ -18,9 +18,6 @@ CLEANUP: Final = "cleanup"
 RECONNECT: Final = "reconnect"
 """C{--recover}: what ran before the agent restarted runs on."""
 
-REREGISTRATION_MAX: Final = 15.0
-"""Seconds that C{--executor_reregistration_timeout} may not exceed, as in Mesos."""
-
 VERSION: Final = "1.12.0"
 """The version of Mesos whose behaviour this agent announces to a master."""
 

@@ -81,6 +81,8 @@ def launch_command(state: AgentState, task: AgentTask, info: TaskInfo) -> None:
         executor.directory,
         grace,
         framework.info.checkpoint,
+        state.options.recovery_timeout,
+        state.options.executor_reregistration_timeout,
     )
     variables["MESOS_ALLOCATION_ROLE"] = role_of(info)
     spec = spec_of(state, task, info, executor.directory, variables)
@@ -119,7 +121,13 @@ def spec_of(
         rlimits=rlimits_of(info.container) if info.HasField("container") else (),
         uris=uris_of(command) if len(command.uris) else (),
         links=((latest_link(executor.directory), executor.directory), *links),
+        patience=patience_of(state, executor),
     )
+
+
+def patience_of(state: AgentState, executor: Executor) -> float:
+    """Return for how many seconds what belongs to an executor goes on without an agent."""
+    return state.options.recovery_timeout if executor.framework.info.checkpoint else 0.0
 
 
 def role_of(info: TaskInfo) -> str:
@@ -147,7 +155,9 @@ def started(state: AgentState, event: ContainerStarted) -> None:
     if task.ending is not None:
         return  # It is being destroyed; what happens to it is told when that is done.
     if task.max_completion > 0:
-        state.deadlines.set(("completion", event.container), state.now + task.max_completion)
+        task.started_at = state.now
+        state.out.append(Store(checkpoint.note_task(task)))
+        limit(state, task)
     if task.group is None:
         task.executor.pid = event.pid
         if task.state == TaskState.TASK_STAGING:
@@ -155,6 +165,14 @@ def started(state: AgentState, event: ContainerStarted) -> None:
         updates.report_task(state, task, TaskState.TASK_RUNNING)
     else:
         groups.started(state, task.group)
+
+
+def limit(state: AgentState, task: AgentTask) -> None:
+    """See to it that a task ends when it has had its C{max_completion_time}."""
+    if task.max_completion > 0:
+        began = state.now if task.started_at is None else task.started_at
+        when = max(state.now, began + task.max_completion)
+        state.deadlines.set(("completion", task.container), when)
 
 
 def failed(state: AgentState, event: ContainerFailed) -> None:
@@ -250,8 +268,10 @@ def kill(state: AgentState, task: AgentTask, grace: float) -> None:
     assert task.container is not None
     key = "kill", task.container
     if task.group is not None and not task.group.launched:
+        note_kill(state, task, grace)
         groups.abandon(state, task.group, GROUP_KILLED_BEFORE)
     elif not task.started:
+        note_kill(state, task, grace)
         destroy(state, task, TaskState.TASK_KILLED, KILLED_DURING_LAUNCH, KILLED_BEFORE)
     elif task.ending is not None:
         return
@@ -260,14 +280,34 @@ def kill(state: AgentState, task: AgentTask, grace: float) -> None:
         current = state.deadlines.when(key)
         if current is not None and when < current:
             state.deadlines.set(key, max(when, state.now))
+            task.kill_grace = grace
+            state.out.append(Store(checkpoint.note_task(task)))
     else:
-        task.killed = True
-        task.killed_at = state.now
+        note_kill(state, task, grace)
         state.deadlines.drop(("completion", task.container))
-        if task.executor.framework.killing_state and task.state != TaskState.TASK_KILLING:
-            updates.report_task(state, task, TaskState.TASK_KILLING)
+        report_killing(state, task)
         state.out.append(Signal(task.container, SIGTERM))
         state.deadlines.set(key, state.now + grace)
+
+
+def note_kill(state: AgentState, task: AgentTask, grace: float) -> None:
+    """
+    Note that somebody wants a task's end, so that a restarted agent goes on with it. Nothing is
+    stored of frameworks that are being shut down.
+    """
+    if task.killed:
+        return
+    task.killed = True
+    task.killed_at = state.now
+    task.kill_grace = grace
+    if not task.executor.framework.terminating:
+        state.out.append(Store(checkpoint.note_task(task)))
+
+
+def report_killing(state: AgentState, task: AgentTask) -> None:
+    """Report that a task is being killed, to a framework that knows what that is."""
+    if task.executor.framework.killing_state and task.state != TaskState.TASK_KILLING:
+        updates.report_task(state, task, TaskState.TASK_KILLING)
 
 
 def destroy(state: AgentState, task: AgentTask, after: int, reason: int, why: str) -> None:
@@ -291,6 +331,7 @@ def overdue(state: AgentState, container: ContainerId) -> None:
     if isinstance(task, AgentTask) and not task.killed:
         task.overdue = True
         task.killed_at = state.now
+        state.out.append(Store(checkpoint.note_task(task)))
         state.out.append(Signal(container, SIGTERM))
         state.destroy(container)
 

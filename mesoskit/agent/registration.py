@@ -157,7 +157,8 @@ def registered(state: AgentState, message: SlaveRegisteredMessage) -> None:
     if not state.agent_id:
         state.set_agent_id(agent_id)
         info = agent_info(state).SerializeToString()
-        state.out.append(Store(((checkpoint.AGENT, info),)))
+        life = checkpoint.life_record(state.options)
+        state.out.append(Store(((checkpoint.AGENT, info), (checkpoint.LIFE, life))))
         state.out.append(Settle(agent_id))
     state.note("info", f"Registered with the master; the agent's id is {agent_id}")
     if message.connection.HasField("total_ping_timeout_seconds"):

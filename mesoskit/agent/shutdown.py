@@ -43,6 +43,9 @@ def shutdown_executor(state: AgentState, executor: Executor) -> None:
     if executor.state in (ExecutorState.TERMINATING, ExecutorState.TERMINATED):
         return
     state.remember("executor shut down", executor.id, executor.container, executor.framework.id)
+    executor.shut_down = True
+    if executor.kind is not Kind.COMMAND and not executor.framework.terminating:
+        state.out.append(Store(checkpoint.note_executor(executor)))
     if executor.kind is not Kind.CUSTOM:
         executor.state = ExecutorState.TERMINATING
         grace = max(0.0, executor.grace_period - KILL_MARGIN)
@@ -88,17 +91,17 @@ def shutdown_framework(state: AgentState, framework: Framework) -> None:
             shutdown_executor(state, executor)
 
 
-def _deletions(framework: Framework) -> tuple[tuple[str, None], ...]:
+def _deletions(framework: Framework) -> checkpoint.Changes:
     """
     Return the deletion of all that is stored of a framework: an agent that starts again destroys
     what it has no record of, and tells nobody of it.
     """
-    keys = [checkpoint.framework_key(framework.id)]
+    changes: list[tuple[str, bytes | None]] = [(checkpoint.framework_key(framework.id), None)]
     for executor in framework.executors.values():
-        if executor.kind is not Kind.COMMAND:
-            keys.append(checkpoint.executor_key(executor))
-        keys.extend(checkpoint.task_key(task) for task in executor.tasks.values())
-    return tuple((key, None) for key in keys)
+        changes.extend(checkpoint.forget_executor(executor))
+        for task in executor.tasks.values():
+            changes.extend(checkpoint.forget_task(task))
+    return tuple(changes)
 
 
 def shutdown_message(state: AgentState, message: ShutdownMessage) -> None:
@@ -135,7 +138,7 @@ def framework_gone(state: AgentState) -> None:
         return
     for key in list(state.streams):
         updates.discard(state, key)
-    state.out.append(Store(((checkpoint.AGENT, None),)))
+    state.out.append(Store(((checkpoint.AGENT, None), (checkpoint.LIFE, None))))
     if state.master is not None:
         state.out.append(Drop(state.master, state.stopping_why))
     state.out.append(Stop(state.stopping_why, 0))

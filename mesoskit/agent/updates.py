@@ -130,7 +130,10 @@ def acknowledged(state: AgentState, message: StatusUpdateAcknowledgementMessage)
     if changes:
         state.out.append(Store(changes))
     if not stream.ended:
-        _push(state, key, stream)
+        if len(stream) or key in state.tasks:
+            _push(state, key, stream)
+        else:  # What is known of its task could not be read.
+            discard(state, key)
         return
     drop(state, key)
     state.remember("acknowledged to the end", key[1])

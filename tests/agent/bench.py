@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from mesoskit.agent.container import (
@@ -53,6 +54,9 @@ OPTIONS = AgentOptions(
     registration_backoff_factor=1.0,
 )
 
+OWN_RECORDS = {"agent/info", "agent/life"}
+"""The keys of what is stored where nothing of any framework is."""
+
 KILLING = FrameworkInfo.Capability.TASK_KILLING_STATE
 AWARE = FrameworkInfo.Capability.PARTITION_AWARE
 
@@ -100,9 +104,14 @@ class Bench:
     @ivar notes: what was logged.
     """
 
-    def __init__(self, options: AgentOptions = OPTIONS, store: dict[str, bytes] | None = None):
+    def __init__(
+        self,
+        options: AgentOptions = OPTIONS,
+        store: dict[str, bytes] | None = None,
+        seed: bytes = SEED,
+    ):
         self.options = options
-        self.state = AgentState(options, SEED)
+        self.state = AgentState(options, seed)
         self.now = 1000.0
         self.store: dict[str, bytes] = dict(store or {})
         self.sent: list[Any] = []
@@ -144,13 +153,19 @@ class Bench:
         else:
             self.others.append(effect)
 
-    def recover(self, running: dict[str, int] | None = None, **exited: int | None) -> None:
+    def recover(
+        self,
+        running: dict[str, int] | None = None,
+        abandoned: Iterable[str] = (),
+        **exited: int | None,
+    ) -> None:
         """Go through recovery."""
         self.give(Recovered(self.store.copy()))
         self.give(
             RecoveredContainers(
                 {ContainerId(key): pid for key, pid in (running or {}).items()},
                 {ContainerId(key): status for key, status in exited.items()},
+                frozenset(ContainerId(key) for key in abandoned),
             )
         )
 

@@ -8,7 +8,7 @@ from mesoskit.agent.container import ContainerFailed, Destroy, Forget, Launch, S
 from mesoskit.messages.internal_pb2 import StatusUpdateMessage
 from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.model.events import Send, Store
-from tests.agent.bench import KILLING, MASTER, OPTIONS, Bench, framework, task
+from tests.agent.bench import KILLING, MASTER, OPTIONS, OWN_RECORDS, Bench, framework, task
 from tests.base import SynchronousTestCase
 
 
@@ -34,9 +34,9 @@ class LifeTests(SynchronousTestCase):
         bench.run(task())
         bench.start()
         bench.exit()
-        self.assertNotEqual(set(bench.store), {"agent/info"})
+        self.assertNotEqual(set(bench.store), OWN_RECORDS)
         bench.acknowledge()
-        self.assertEqual(set(bench.store), {"agent/info"})
+        self.assertEqual(set(bench.store), OWN_RECORDS)
 
     def test_launch_and_update_stand_behind_the_store(self) -> None:
         bench = Bench().register()

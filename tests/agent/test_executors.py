@@ -12,6 +12,7 @@ from tests.agent.bench import (
     AGENT_ID,
     AWARE,
     FRAMEWORK_ID,
+    OWN_RECORDS,
     Bench,
     custom_executor,
     framework,
@@ -463,7 +464,7 @@ class EndTests(ExecutorTestCase):
         self.assertEqual(self.exited(), [256])
         self.assertEqual([one.peer for one in bench.dropped], [DOOR])
         bench.acknowledge()
-        self.assertEqual(set(bench.store), {"agent/info"})
+        self.assertEqual(set(bench.store), OWN_RECORDS)
 
     def test_kill_goes_to_the_executor_with_its_policy(self) -> None:
         bench = self.running()
@@ -508,4 +509,4 @@ class EndTests(ExecutorTestCase):
         bench.wait(100)
         self.assertEqual(bench.updates(), [])
         self.assertEqual(bench.state.frameworks, {})
-        self.assertEqual(set(bench.store), {"agent/info"})
+        self.assertEqual(set(bench.store), OWN_RECORDS)

@@ -5,7 +5,7 @@ from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.model.events import Connected, PeerKind, Send, Store, StoreFailed
 from mesoskit.model.ids import PeerId
-from tests.agent.bench import Bench, custom_executor, framework, task
+from tests.agent.bench import OWN_RECORDS, Bench, custom_executor, framework, task
 from tests.base import SynchronousTestCase
 
 
@@ -93,10 +93,10 @@ class StoreFailureTests(SynchronousTestCase):
         bench.exit()
         bench.acknowledge()
         bench.wait(25)
-        self.assertNotEqual(set(bench.store), {"agent/info"})
+        self.assertNotEqual(set(bench.store), OWN_RECORDS)
         bench.full = False
         bench.wait(10)
-        self.assertEqual(set(bench.store), {"agent/info"})
+        self.assertEqual(set(bench.store), OWN_RECORDS)
         self.assertIsNone(bench.state.deadlines.when(("unstored",)))
 
     def test_other_tasks_go_on(self) -> None:

@@ -5,7 +5,7 @@ from signal import SIGTERM
 from mesoskit.agent.container import ContainerFailed, Destroy, Signal
 from mesoskit.messages.internal_pb2 import ExitedExecutorMessage
 from mesoskit.messages.mesos_pb2 import TaskStatus
-from tests.agent.bench import KILLING, Bench, framework, task
+from tests.agent.bench import KILLING, OWN_RECORDS, Bench, framework, task
 from tests.base import SynchronousTestCase
 
 
@@ -84,7 +84,7 @@ class GroupTests(SynchronousTestCase):
         self.assertIn(("m-0000", "two"), bench.state.tasks)
         bench.acknowledge()
         self.assertEqual(bench.state.frameworks, {})
-        self.assertEqual(set(bench.store), {"agent/info"})
+        self.assertEqual(set(bench.store), OWN_RECORDS)
 
     def test_task_that_fails_takes_the_others_along(self) -> None:
         bench = self.running()

@@ -51,7 +51,7 @@ class _Refusals(_Base):
         self.assertIn("date", answer[1])
 
     def test_agent_that_does_not_know_yet_what_it_has(self) -> None:
-        self.service.state.recovery.done = False
+        self.service.state.recovery.found = False
         for body, method in ((b"garbage", "GET"), (subscription(), "POST"), (message(), "POST")):
             answer = self.post(body, method=method)
             self.check(answer, 503, "Agent has not finished recovery")

@@ -18,7 +18,7 @@ from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.codec import decode_as
 from mesoskit.messages.mesos_pb2 import TaskState, TaskStatus
 from mesoskit.messages.names import message_class
-from tests.agent.bench import Bench
+from tests.agent.bench import OWN_RECORDS, Bench
 from tests.base import SynchronousTestCase
 
 RECORDED = Path(__file__).with_name("recorded.tsv")
@@ -133,7 +133,7 @@ class RecordingTests(SynchronousTestCase):
         play.run()
         self.assertEqual(play.heard(), play.expected)
         self.assertEqual(play.bench.state.frameworks, {})
-        self.assertEqual(set(play.bench.store), {"agent/info"})
+        self.assertEqual(set(play.bench.store), OWN_RECORDS)
         return play
 
     def test_commands(self) -> None:

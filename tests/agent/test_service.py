@@ -14,14 +14,14 @@ from twisted.internet.testing import MemoryReactorClock
 
 from mesoskit.agent.containers.memory import MemoryContainers, MemoryLauncher
 from mesoskit.agent.hands import Hands
-from mesoskit.agent.options import AgentOptions
+from mesoskit.agent.options import CLEANUP, AgentOptions
 from mesoskit.agent.sandboxes import Sandboxes
 from mesoskit.agent.service import AgentService
 from mesoskit.agent.users import Users
 from mesoskit.cluster.memory import MemoryStore
 from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.executor_pb2 import Call, Event
-from mesoskit.messages.mesos_pb2 import TaskState
+from mesoskit.messages.mesos_pb2 import FrameworkInfo, TaskState
 from mesoskit.messages.stream_pb2 import Role
 from mesoskit.wire.link import CallID, Hello, Link
 from mesoskit.wire.memory import Pipe, connect
@@ -170,8 +170,11 @@ class ServiceTests(SynchronousTestCase):
         os.makedirs(self.work_dir)
         self.world = World(self.work_dir)
 
-    def run_task(self, master: Peer, command: str, **fields: Any) -> None:
-        message = internal.RunTaskMessage(framework=framework(), task=task("t", command, **fields))
+    def run_task(
+        self, master: Peer, command: str, who: FrameworkInfo | None = None, **fields: Any
+    ) -> None:
+        info = task("t", command, **fields)
+        message = internal.RunTaskMessage(framework=who or framework(), task=info)
         self.world.send(master, message)
 
     def test_command_runs_in_its_sandbox_to_its_end(self) -> None:
@@ -256,7 +259,29 @@ class ServiceTests(SynchronousTestCase):
         self.assertIsInstance(master.messages[-1], internal.UnregisterSlaveMessage)
         self.assertEqual(self.world.ended, [("SIGUSR1", 0)])
 
+    def test_stopped_agent_leaves_what_runs_and_its_next_life_has_it_again(self) -> None:
+        first = self.world.agent()
+        master = self.world.register(first)
+        info = framework()
+        info.checkpoint = True
+        self.run_task(master, "sleep 1000", info)
+        self.world.acknowledge(master)
+        first.stopService()
+        self.world.turn()
+        self.assertEqual(master.states()[-1], "TASK_RUNNING")
+        self.assertEqual(len(self.world.launcher.running), 1)
+        self.assertIsNotNone(master.lost_why)
+        self.world.reactor.advance(1000)
+        second = self.world.agent()
+        master = self.world.register(second)
+        self.assertEqual([task.state for task in master.messages[0].tasks], [1])
+        (container,) = self.world.launcher.running
+        self.world.launcher.finish(container, 0)
+        self.world.turn()
+        self.assertEqual(master.states(), ["TASK_FINISHED"])
+
     def test_stopped_agent_ends_what_would_not_go_on_and_closes_its_links(self) -> None:
+        self.world.options = replace(self.world.options, recover=CLEANUP)
         service = self.world.agent()
         master = self.world.register(service)
         self.run_task(master, "sleep 1000")

@@ -1,0 +1,770 @@
+"""An agent that starts again while its tasks run: the policy C{reconnect}."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from signal import SIGTERM
+from typing import Any
+
+from mesoskit.agent.container import Destroy, Forget, RecoveredContainers, Signal
+from mesoskit.agent.phase import Phase
+from mesoskit.messages import internal_pb2 as internal
+from mesoskit.messages.executor_pb2 import Call, Event
+from mesoskit.messages.mesos_pb2 import FrameworkInfo, TaskState, TaskStatus
+from mesoskit.model.events import Connected, PeerKind, Recovered, Stop, Store
+from mesoskit.model.ids import ContainerId, PeerId
+from tests.agent.bench import (
+    AGENT_ID,
+    AWARE,
+    FRAMEWORK_ID,
+    KILLING,
+    MASTER,
+    OPTIONS,
+    OWN_RECORDS,
+    SEED,
+    Bench,
+    custom_executor,
+    framework,
+    task,
+)
+from tests.agent.test_failures import FullDisk
+from tests.base import SynchronousTestCase
+
+
+def keeping(*capabilities: int) -> FrameworkInfo:
+    """Return a framework that checkpoints."""
+    return framework(*(capabilities or (AWARE,)), checkpoint=True)
+
+
+class ReconnectTestCase(SynchronousTestCase):
+    """Two lives of one agent."""
+
+    options = replace(OPTIONS, boot_id="boot-1")
+    lives = 0
+
+    def before(self) -> Bench:
+        return Bench(self.options).register()
+
+    def again(
+        self,
+        bench: Bench,
+        running: Mapping[Any, int] | None = None,
+        exited: Mapping[Any, int | None] | None = None,
+        abandoned: tuple[str, ...] = (),
+        make: Callable[..., Bench] = Bench,
+        **changed: Any,
+    ) -> Bench:
+        """Start a second agent on the store of the first."""
+        self.lives += 1
+        seed = SEED[:-1] + bytes([self.lives % 256])
+        after = make(replace(self.options, **changed), bench.store, seed)
+        after.now = bench.now + 5
+        after.recover(dict(running or {}), abandoned, **(exited or {}))
+        after.give(Connected(MASTER, PeerKind.MASTER, "127.0.0.1:5050"))
+        return after
+
+    def accept(self, after: Bench) -> None:
+        """Let the master accept the re-registration, and keep what is sent."""
+        message = internal.SlaveReregisteredMessage()
+        message.slave_id.value = AGENT_ID
+        after.receive(message)
+
+    def reported(self, after: Bench) -> dict[str, str]:
+        """Return the states of tasks that the agent has re-registered with."""
+        (message,) = [one for one in after.sent if isinstance(one, internal.ReregisterSlaveMessage)]
+        return {one.task_id.value: TaskState.Name(one.state) for one in message.tasks}
+
+
+class CommandTests(ReconnectTestCase):
+    """Tasks that the agent plays itself."""
+
+    def running(self, *capabilities: int, name: str = "t", **fields: Any) -> Bench:
+        bench = self.before()
+        bench.run(task(name, **fields), info=keeping(*capabilities))
+        bench.start(name)
+        bench.acknowledge()
+        return bench
+
+    def test_task_that_runs_runs_on_and_nobody_hears_anything(self) -> None:
+        bench = self.running()
+        container = bench.container_of()
+        after = self.again(bench, {container: 77})
+        self.assertEqual(after.hands, [])
+        self.assertEqual(self.reported(after), {"t": "TASK_RUNNING"})
+        self.accept(after)
+        self.assertEqual(after.updates(), [])
+        after.exit(status=0)
+        self.assertEqual(after.updates(), [("t", "TASK_FINISHED")])
+        self.assertEqual(after.last().container_status.executor_pid, 77)
+        after.acknowledge()
+        self.assertEqual(set(after.store), OWN_RECORDS)
+
+    def test_what_was_said_of_a_task_is_known_though_it_was_acknowledged(self) -> None:
+        bench = self.running()
+        (task,) = self.again(bench, {bench.container_of(): 77}).sent[0].tasks
+        states = [TaskState.Name(one.state) for one in task.statuses]
+        self.assertEqual(states, ["TASK_STARTING", "TASK_RUNNING"])
+        self.assertEqual(task.statuses[1].container_status.executor_pid, 77)
+
+    def test_task_that_ended_meanwhile_is_reported_as_it_ended(self) -> None:
+        for status, state, message in (
+            (0, "TASK_FINISHED", "Command exited with status 0"),
+            (256, "TASK_FAILED", "Command exited with status 1"),
+            (None, "TASK_FAILED", "Failed to get exit status for Command"),
+        ):
+            bench = self.running()
+            container = bench.container_of()
+            after = self.again(bench, {}, {container: status})
+            self.assertEqual(after.hands, [Forget(container)])
+            self.accept(after)
+            self.assertEqual(after.updates(), [("t", state)])
+            self.assertEqual(after.last().message, message)
+
+    def test_end_that_was_stored_is_not_told_twice(self) -> None:
+        bench = self.running()
+        container = bench.container_of()
+        bench.exit(status=256)
+        uuid = bench.last().uuid
+        after = self.again(bench, {}, {container: 256})
+        self.assertEqual(after.hands, [Forget(container)])
+        self.accept(after)
+        after.acknowledge()
+        self.assertEqual(after.updates(), [("t", "TASK_FAILED")])
+        self.assertEqual(after.last().uuid, uuid)
+        self.assertEqual(set(after.store), OWN_RECORDS)
+
+    def test_task_that_had_started_unseen_is_reported_as_running(self) -> None:
+        bench = self.before()
+        bench.run(task(), info=keeping())
+        bench.acknowledge()
+        after = self.again(bench, {bench.container_of(): 77})
+        self.accept(after)
+        self.assertEqual(after.updates(), [("t", "TASK_RUNNING")])
+
+    def test_task_that_was_never_launched_is_dropped(self) -> None:
+        for fetches in (False, True):
+            bench = self.before()
+            info = task()
+            if fetches:
+                info.command.uris.add(value="file:///x")
+            bench.run(info, info=keeping())
+            bench.acknowledge()
+            after = self.again(bench)
+            self.accept(after)
+            self.assertEqual(after.updates(), [("t", "TASK_DROPPED")])
+            self.assertEqual(after.last().reason, TaskStatus.REASON_AGENT_RESTARTED)
+            self.assertEqual(after.last().message, "Task launched during agent restart")
+
+    def test_task_whose_container_nobody_knows_any_more_is_gone(self) -> None:
+        after = self.again(self.running())
+        self.accept(after)
+        self.assertEqual(after.updates(), [("t", "TASK_GONE")])
+
+    def test_kill_goes_on(self) -> None:
+        bench = self.running(KILLING)
+        bench.kill(grace=20.0)
+        bench.acknowledge()
+        container = bench.container_of()
+        after = self.again(bench, {container: 77})
+        self.assertEqual(after.hands, [Signal(container, SIGTERM)])
+        self.assertEqual(self.reported(after), {"t": "TASK_KILLING"})
+        self.accept(after)
+        after.wait(14)
+        self.assertEqual(after.hands[1:], [])
+        after.wait(2)
+        self.assertEqual(after.hands[1:], [Destroy(container)])
+        after.exit(status=9)
+        self.assertEqual(after.updates(), [("t", "TASK_KILLED")])
+        after.acknowledge()
+        self.assertEqual(set(after.store), OWN_RECORDS)
+
+    def test_task_that_was_killed_meanwhile_was_killed(self) -> None:
+        bench = self.running()
+        bench.kill()
+        after = self.again(bench, {}, {bench.container_of(): int(SIGTERM)})
+        self.accept(after)
+        self.assertEqual(after.updates(), [("t", "TASK_KILLED")])
+
+    def test_kill_before_the_launch_is_remembered(self) -> None:
+        bench = self.before()
+        bench.run(task(), info=keeping())
+        bench.acknowledge()
+        container = bench.container_of()
+        bench.kill()
+        for running, exited in (({}, {}), ({}, {container: 9}), ({container: 7}, {})):
+            after = self.again(bench, running, exited)
+            self.accept(after)
+            if running:
+                after.exit(status=15)
+            self.assertEqual(after.updates(), [("t", "TASK_KILLED")])
+
+    def test_shorter_grace_of_a_second_kill_is_remembered(self) -> None:
+        bench = self.running()
+        bench.kill(grace=1000.0)
+        bench.kill(grace=1.0)
+        container = bench.container_of()
+        after = self.again(bench, {container: 77})
+        after.wait(0.1)
+        self.assertEqual(after.hands, [Signal(container, SIGTERM), Destroy(container)])
+
+    def test_time_of_a_task_goes_on(self) -> None:
+        bench = self.running(max_completion_time={"nanoseconds": 60 * 10**9})
+        container = bench.container_of()
+        after = self.again(bench, {container: 77})
+        after.wait(54)
+        self.assertEqual(after.hands, [])
+        after.wait(2)
+        self.assertEqual(after.hands, [Signal(container, SIGTERM), Destroy(container)])
+        last = self.again(after, {}, {container: 15})
+        self.accept(last)
+        self.assertEqual(last.updates(), [("t", "TASK_FAILED")])
+        self.assertEqual(last.last().reason, TaskStatus.REASON_MAX_COMPLETION_TIME_REACHED)
+
+    def test_task_that_waited_too_long_for_an_agent_is_gone(self) -> None:
+        for ended in (False, True):
+            bench = self.running()
+            container = bench.container_of()
+            running = {} if ended else {container: 77}
+            exited: dict[str, int | None] = {container: 15} if ended else {}
+            after = self.again(bench, running, exited, (container,))
+            self.accept(after)
+            if not ended:
+                self.assertEqual(after.updates(), [])
+                after.exit(status=15)
+            self.assertEqual(after.updates(), [("t", "TASK_GONE")])
+            self.assertIn("No agent was there", after.last().message)
+
+    def test_containers_are_given_the_time_that_they_may_outlive_the_agent(self) -> None:
+        for checkpoint, patience in ((True, 900.0), (False, 0.0)):
+            bench = self.before()
+            bench.run(task(), info=framework(checkpoint=checkpoint))
+            (spec,) = bench.launched()
+            self.assertEqual(spec.patience, patience)
+
+    def test_framework_that_does_not_checkpoint_keeps_nothing(self) -> None:
+        bench = self.before()
+        bench.run(task(), info=framework(AWARE))
+        bench.start()
+        bench.acknowledge()
+        container = bench.container_of()
+        after = self.again(bench, {container: 77})
+        self.assertEqual(after.hands, [Destroy(container)])
+        self.accept(after)
+        after.exit(status=9)
+        self.assertEqual(after.updates(), [("t", "TASK_GONE")])
+
+    def test_policy_cleanup_ends_what_reconnect_would_keep(self) -> None:
+        bench = self.running()
+        container = bench.container_of()
+        after = self.again(bench, {container: 77}, recover="cleanup")
+        self.assertEqual(after.hands, [Destroy(container)])
+
+    def test_container_that_no_record_knows_is_destroyed(self) -> None:
+        bench = self.running()
+        after = self.again(bench, {bench.container_of(): 77, "stranger": 5})
+        self.assertEqual(after.hands, [Destroy(ContainerId("stranger"))])
+
+    def test_updates_that_were_not_acknowledged_are_sent_again(self) -> None:
+        bench = self.before()
+        bench.run(task(), info=keeping())
+        bench.start()
+        first = bench.sent[-1].update.uuid
+        after = self.again(bench, {bench.container_of(): 77})
+        self.accept(after)
+        self.assertEqual(after.sent[-1].update.uuid, first)
+        self.assertEqual(after.sent[-1].update.latest_state, TaskState.TASK_RUNNING)
+        after.acknowledge()
+        self.assertEqual(after.updates(), [("t", "TASK_STARTING"), ("t", "TASK_RUNNING")])
+
+
+class GroupTests(ReconnectTestCase):
+    """Groups of tasks."""
+
+    def group(self, *started: str) -> Bench:
+        bench = self.before()
+        bench.run_group(task("one"), task("two"), info=keeping())
+        for name in started:
+            bench.start(name)
+        bench.acknowledge()
+        return bench
+
+    def both(self, bench: Bench) -> tuple[ContainerId, ContainerId]:
+        return bench.container_of("one"), bench.container_of("two")
+
+    def test_group_that_runs_runs_on_and_ends_together(self) -> None:
+        bench = self.group("one", "two")
+        one, two = self.both(bench)
+        after = self.again(bench, {one: 7, two: 8})
+        self.assertEqual(after.hands, [])
+        self.accept(after)
+        after.exit("one", 256)
+        self.assertIn(Signal(two, SIGTERM), after.hands)
+        after.exit("two", 15)
+        after.acknowledge()
+        self.assertEqual(
+            sorted(set(after.updates())), [("one", "TASK_FAILED"), ("two", "TASK_KILLED")]
+        )
+        self.assertEqual(set(after.store), OWN_RECORDS)
+
+    def test_failure_that_nobody_saw_takes_the_others_along(self) -> None:
+        bench = self.group("one", "two")
+        one, two = self.both(bench)
+        after = self.again(bench, {two: 8}, {one: 256})
+        self.assertEqual(after.hands, [Signal(two, SIGTERM), Forget(one)])
+        last = self.again(after, {}, {two: 15})
+        self.accept(last)
+        last.acknowledge()
+        self.assertEqual(
+            sorted(set(last.updates())), [("one", "TASK_FAILED"), ("two", "TASK_KILLED")]
+        )
+
+    def test_group_that_came_to_run_unseen_runs(self) -> None:
+        bench = self.group("one")
+        one, two = self.both(bench)
+        for running, exited in (({one: 7, two: 8}, {}), ({one: 7}, {two: 0})):
+            after = self.again(bench, running, exited)
+            self.accept(after)
+            after.acknowledge()
+            expected = {("one", "TASK_RUNNING"), ("two", "TASK_RUNNING")}
+            ends = {("two", "TASK_FINISHED")} if exited else set()
+            self.assertEqual(set(after.updates()), expected | ends)
+
+    def test_group_of_which_some_never_came_to_be_is_given_up(self) -> None:
+        bench = self.group("one")
+        one, _ = self.both(bench)
+        after = self.again(bench, {one: 7})
+        self.assertIn(Destroy(one), after.hands)
+        self.accept(after)
+        after.exit("one", 9)
+        after.acknowledge()
+        self.assertEqual(set(after.updates()), {("one", "TASK_KILLED"), ("two", "TASK_KILLED")})
+        self.assertEqual(set(after.store), OWN_RECORDS)
+
+    def test_group_that_was_being_given_up_is_given_up(self) -> None:
+        bench = self.group("one")
+        one, two = self.both(bench)
+        bench.kill("one")
+        after = self.again(bench, {one: 7, two: 8})
+        self.assertEqual(set(map(str, after.hands)), set(map(str, (Destroy(one), Destroy(two)))))
+        self.accept(after)
+        after.exit("one", 9)
+        after.exit("two", 9)
+        after.acknowledge()
+        self.assertEqual(set(after.updates()), {("one", "TASK_KILLED"), ("two", "TASK_KILLED")})
+
+    def test_group_stays_one_when_its_first_task_is_done(self) -> None:
+        bench = self.before()
+        bench.run_group(task("one"), task("two"), task("three"), info=keeping())
+        for name in ("one", "two", "three"):
+            bench.start(name)
+        bench.exit("one", 0)
+        bench.acknowledge()
+        two, three = bench.container_of("two"), bench.container_of("three")
+        after = self.again(bench, {two: 7, three: 8})
+        self.accept(after)
+        after.kill("two")
+        last = self.again(after, {two: 7, three: 8})
+        last.exit("two", 15)
+        self.assertIn(Signal(three, SIGTERM), last.hands)
+
+    def test_executor_that_was_shut_down_goes_on_with_it(self) -> None:
+        bench = self.group("one", "two")
+        one, two = self.both(bench)
+        message = internal.ShutdownExecutorMessage()
+        message.framework_id.value = FRAMEWORK_ID
+        message.executor_id.value = "default"
+        bench.receive(message)
+        after = self.again(bench, {one: 7, two: 8})
+        self.assertEqual(after.hands, [Signal(one, SIGTERM), Signal(two, SIGTERM)])
+
+
+class ExecutorTests(ReconnectTestCase):
+    """Executors that subscribe."""
+
+    def subscribed(self, *, updated: bool = True) -> Bench:
+        bench = self.before()
+        bench.run(task(executor=custom_executor()), info=keeping(), launch=True)
+        peer = bench.subscribe()
+        if updated:
+            bench.update(peer, 1)
+            bench.acknowledge()
+        return bench
+
+    def test_recovery_waits_for_it_and_ends_when_it_is_back(self) -> None:
+        bench = self.subscribed()
+        after = self.again(bench, {bench.container_of(): 7})
+        self.assertFalse(after.state.recovery.done)
+        self.assertIs(after.state.phase, Phase.RECOVERING)
+        self.assertEqual(after.sent, [])
+        after.now += 0.3
+        after.subscribe()
+        self.assertEqual(after.heard(), ["SUBSCRIBED"])
+        self.assertTrue(after.state.recovery.done)
+        self.assertAlmostEqual(after.state.recovery.seconds, 0.3)
+        (message,) = after.sent
+        self.assertEqual(len(message.executor_infos), 1)
+        self.assertEqual(self.reported(after), {"t": "TASK_RUNNING"})
+        self.accept(after)
+        after.wait(70)
+        self.assertEqual(after.hands, [])
+        after.update(PeerId(10), 2)
+        self.assertEqual(after.updates(), [("t", "TASK_FINISHED")])
+
+    def test_recovery_does_not_wait_where_there_is_nobody_to_wait_for(self) -> None:
+        after = self.again(self.before())
+        self.assertTrue(after.state.recovery.done)
+        self.assertEqual(after.state.recovery.seconds, 0.0)
+
+    def test_one_that_does_not_come_back_is_destroyed(self) -> None:
+        bench = self.subscribed()
+        container = bench.container_of()
+        after = self.again(bench, {container: 7})
+        after.wait(1.9)
+        self.assertEqual(after.hands, [])
+        after.wait(0.2)
+        self.assertEqual(after.hands, [Destroy(container)])
+        self.assertTrue(after.state.recovery.done)
+        self.accept(after)
+        after.exit(status=9)
+        self.assertEqual(after.updates(), [("t", "TASK_GONE")])
+        self.assertEqual(after.last().reason, TaskStatus.REASON_EXECUTOR_REREGISTRATION_TIMEOUT)
+        self.assertEqual(after.last().message, "Executor did not reregister within 2secs")
+
+    def test_one_that_ends_while_it_is_waited_for_is_not_waited_for_any_more(self) -> None:
+        bench = self.subscribed()
+        after = self.again(bench, {bench.container_of(): 7})
+        after.exit(status=256)
+        self.assertTrue(after.state.recovery.done)
+        self.accept(after)
+        self.assertEqual(after.updates(), [("t", "TASK_FAILED")])
+        self.assertEqual(after.last().reason, TaskStatus.REASON_EXECUTOR_TERMINATED)
+
+    def test_one_that_ended_meanwhile(self) -> None:
+        bench = self.subscribed()
+        after = self.again(bench, {}, {bench.container_of(): 256})
+        self.accept(after)
+        self.assertEqual(after.updates(), [("t", "TASK_FAILED")])
+        after.acknowledge()
+        self.assertEqual(set(after.store), OWN_RECORDS)
+
+    def test_nothing_of_a_master_is_heard_before_recovery_is_over(self) -> None:
+        bench = self.subscribed()
+        after = self.again(bench, {bench.container_of(): 7})
+        after.kill()
+        self.assertEqual(after.told, [])
+
+    def test_executors_are_refused_before_the_containers_are_known(self) -> None:
+        bench = self.subscribed()
+        after = Bench(self.options, bench.store)
+        after.give(Recovered(bench.store.copy()))
+        after.subscribe()
+        self.assertEqual([one.status for one in after.answers], [503])
+        self.assertEqual(after.heard(), [])
+
+    def test_update_that_was_not_taken_is_said_again_and_taken_once(self) -> None:
+        bench = self.subscribed()
+        after = self.again(bench, {bench.container_of(): 7})
+        for peer, times in ((10, 1), (11, 0)):
+            status = {"task_id": {"value": "t"}, "state": 2, "source": 2, "uuid": b"u" * 16}
+            after.subscribe(peer, unacknowledged_updates=[{"status": status}])
+            self.assertIn("ACKNOWLEDGED", after.heard(peer))
+            if times:
+                self.accept(after)
+                self.assertEqual(after.updates(), [("t", "TASK_FINISHED")])
+
+    def test_task_that_it_did_not_hear_of_is_dropped(self) -> None:
+        for knows, expected in ((False, [("t", "TASK_DROPPED")]), (True, [])):
+            bench = self.subscribed(updated=False)
+            after = self.again(bench, {bench.container_of(): 7})
+            known = [task(executor=custom_executor())] if knows else []
+            after.subscribe(unacknowledged_tasks=known)
+            self.accept(after)
+            self.assertEqual(after.updates(), expected)
+            if expected:
+                self.assertEqual(after.last().reason, TaskStatus.REASON_AGENT_RESTARTED)
+
+    def test_one_that_had_not_subscribed_yet_gets_what_waits_for_it(self) -> None:
+        bench = self.before()
+        bench.run(task(executor=custom_executor()), info=keeping(), launch=True)
+        bench.run(task("u", executor=custom_executor()), info=keeping(), launch=False)
+        after = self.again(bench, {bench.container_of(): 7})
+        self.assertTrue(after.state.recovery.done)
+        self.accept(after)
+        after.wait(30)
+        after.subscribe()
+        self.assertEqual(after.heard(), ["SUBSCRIBED", "LAUNCH", "LAUNCH"])
+        self.assertEqual(after.updates(), [])
+
+    def test_group_that_waits_for_it_stays_a_group(self) -> None:
+        bench = self.before()
+        executor = custom_executor()
+        executor.type = executor.CUSTOM
+        bench.run_group(task("one"), task("two"), info=keeping(), executor=executor)
+        after = self.again(bench, {bench.container_of("one"): 7})
+        after.subscribe()
+        self.assertEqual(after.heard(), ["SUBSCRIBED", "LAUNCH_GROUP"])
+
+    def test_one_that_never_subscribes_is_late(self) -> None:
+        bench = self.before()
+        bench.run(task(executor=custom_executor()), info=keeping(), launch=True)
+        container = bench.container_of()
+        after = self.again(bench, {container: 7})
+        self.accept(after)
+        after.wait(61)
+        self.assertEqual(after.hands, [Destroy(container)])
+        after.exit(status=9)
+        self.assertEqual(after.last().reason, TaskStatus.REASON_EXECUTOR_REGISTRATION_TIMEOUT)
+
+    def test_one_that_was_never_launched_drops_its_tasks(self) -> None:
+        bench = self.before()
+        bench.run(task(executor=custom_executor()), info=keeping(), launch=True)
+        after = self.again(bench)
+        self.accept(after)
+        self.assertEqual(after.updates(), [("t", "TASK_DROPPED")])
+
+    def test_kill_is_said_again_with_its_grace(self) -> None:
+        bench = self.subscribed()
+        bench.kill(grace=7.0)
+        after = self.again(bench, {bench.container_of(): 7})
+        after.subscribe()
+        self.assertEqual(after.heard(), ["SUBSCRIBED", "KILL"])
+        kill = after.told[-1][1].kill
+        self.assertEqual(kill.kill_policy.grace_period.nanoseconds, 7 * 10**9)
+
+    def test_shutdown_is_said_again_and_has_its_time(self) -> None:
+        bench = self.subscribed()
+        message = internal.ShutdownExecutorMessage()
+        message.framework_id.value = FRAMEWORK_ID
+        message.executor_id.value = "e"
+        bench.receive(message)
+        container = bench.container_of()
+        after = self.again(bench, {container: 7})
+        self.assertTrue(after.state.recovery.done)
+        after.subscribe()
+        self.assertEqual(after.heard(), ["SHUTDOWN"])
+        after.wait(6)
+        self.assertEqual(after.hands, [Destroy(container)])
+
+    def test_token_that_was_shown_is_wanted_after_a_restart(self) -> None:
+        bench = self.subscribed()
+        after = self.again(bench, {bench.container_of(): 7})
+        stranger = PeerId(50)
+        after.give(Connected(stranger, PeerKind.EXECUTOR, "http"))
+        after.call(stranger, Call(type=Call.SUBSCRIBE, subscribe={}))
+        self.assertEqual(after.answers[-1].status, 403)
+        self.assertEqual(after.heard(50), [])
+
+    def test_one_without_a_token_comes_back_without(self) -> None:
+        bench = self.before()
+        bench.run(task(executor=custom_executor()), info=keeping(), launch=True)
+        for life, peer in ((bench, PeerId(50)), (None, PeerId(51))):
+            one = life or self.again(bench, {bench.container_of(): 7})
+            one.give(Connected(peer, PeerKind.EXECUTOR, "http"))
+            one.call(peer, Call(type=Call.SUBSCRIBE, subscribe={}))
+            self.assertEqual(one.heard(peer)[0], "SUBSCRIBED")
+
+    def test_proof_that_comes_later_is_noted_by_itself(self) -> None:
+        bench = self.before()
+        bench.run(task(executor=custom_executor()), info=keeping(), launch=True)
+        bench.give(Connected(PeerId(50), PeerKind.EXECUTOR, "http"))
+        bench.call(PeerId(50), Call(type=Call.SUBSCRIBE, subscribe={}))
+        bench.subscribe()
+        bench.wait(0.1)
+        note = bench.store[f"notes/{FRAMEWORK_ID}/e"]
+        self.assertEqual(note, b"subscribed proven")
+
+    def test_one_that_waited_too_long_for_an_agent_is_gone(self) -> None:
+        bench = self.subscribed()
+        container = bench.container_of()
+        after = self.again(bench, {}, {container: 0}, (container,))
+        self.accept(after)
+        self.assertEqual(after.updates(), [("t", "TASK_GONE")])
+
+    def test_one_that_the_agent_has_no_room_to_note_subscribes_once_more(self) -> None:
+        bench = FullDisk(self.options)
+        bench.register()
+        bench.run(task(executor=custom_executor()), info=keeping(), launch=True)
+        bench.full = True
+        bench.subscribe()
+        self.assertEqual(bench.heard(), [])
+        bench.full = False
+        bench.subscribe(11)
+        self.assertEqual(bench.heard(11), ["SUBSCRIBED", "LAUNCH"])
+
+
+class RebootTests(ReconnectTestCase):
+    """The machine was started again."""
+
+    def test_all_is_known_to_be_dead(self) -> None:
+        bench = self.before()
+        bench.run(task(), task("u", executor=custom_executor()), info=keeping())
+        bench.run_group(task("one"), task("two"), info=keeping())
+        for name in ("t", "one", "two"):
+            bench.start(name)
+        bench.subscribe()
+        bench.acknowledge()
+        known = bench.container_of("t")
+        for exited in ({}, {bench.container_of(name): None for name in ("t", "u", "one")}):
+            after = self.again(bench, {}, exited, boot_id="boot-2")
+            self.accept(after)
+            after.acknowledge()
+            names = "one", "t", "two", "u"
+            expected = [(name, "TASK_GONE") for name in names]
+            self.assertEqual(sorted(set(after.updates())), expected)
+            self.assertIn("machine restarted", after.last().message)
+            after.wait(0.1)
+            self.assertEqual(after.store["agent/life"], b"2 boot-2")
+            self.assertEqual(set(after.store), OWN_RECORDS)
+        after = self.again(bench, {}, {known: 0}, boot_id="boot-2")
+        self.accept(after)
+        self.assertIn(("t", "TASK_FINISHED"), after.updates())
+
+    def test_another_machine_than_before_is_a_new_agent(self) -> None:
+        bench = self.before()
+        bench.run(task(), info=keeping())
+        after = self.again(bench, boot_id="boot-2", hostname="other")
+        self.assertIsInstance(after.sent[-1], internal.RegisterSlaveMessage)
+        self.assertEqual(after.store, {})
+        self.assertEqual(after.state.tasks, {})
+        after.accept()
+        self.assertEqual(set(after.store), OWN_RECORDS)
+
+    def test_without_a_reboot_it_is_refused(self) -> None:
+        after = self.again(self.before(), hostname="other")
+        (stop,) = [one for one in after.others if isinstance(one, Stop)]
+        self.assertIn("hostname was host.example and is other", stop.why)
+
+
+class DamageTests(ReconnectTestCase):
+    """Records that cannot be read."""
+
+    def damaged(self) -> tuple[Bench, ContainerId, ContainerId]:
+        bench = self.before()
+        bench.run(task("good"), task("bad"), info=keeping())
+        for name in ("good", "bad"):
+            bench.start(name)
+        bench.acknowledge()
+        bench.store[f"tasks/{FRAMEWORK_ID}/bad/bad"] = b"command torn"
+        return bench, bench.container_of("good"), bench.container_of("bad")
+
+    def test_strict_agent_does_not_start_and_says_how_to_go_on(self) -> None:
+        bench, _, _ = self.damaged()
+        after = Bench(self.options, bench.store)
+        after.give(Recovered(bench.store.copy()))
+        (stop,) = [one for one in after.others if isinstance(one, Stop)]
+        for part in ("tasks/m-0000/bad/bad", "/w/checkpoints.sqlite", "--strict=false"):
+            self.assertIn(part, stop.why)
+        self.assertEqual(after.state.recovery.errors, 1)
+        self.assertEqual(after.hands, [])
+
+    def test_other_agent_goes_on_with_what_can_be_read(self) -> None:
+        bench, good, bad = self.damaged()
+        after = self.again(bench, {good: 7, bad: 8}, strict=False)
+        self.assertEqual(after.state.recovery.errors, 1)
+        self.assertEqual(after.hands, [Destroy(bad)])
+        self.assertEqual(self.reported(after), {"good": "TASK_RUNNING"})
+        message = internal.SlaveReregisteredMessage()
+        message.slave_id.value = AGENT_ID
+        asked = message.reconciliations.add()
+        asked.framework_id.value = FRAMEWORK_ID
+        asked.framework.CopyFrom(keeping())
+        asked.statuses.add(state=TaskState.TASK_RUNNING).task_id.value = "bad"
+        after.receive(message)
+        after.acknowledge()
+        after.exit("good", 0)
+        after.acknowledge()
+        self.assertIn(("good", "TASK_FINISHED"), after.updates())
+        self.assertEqual(set(after.store) - OWN_RECORDS, set())
+
+    def test_whatever_is_damaged_it_goes_on(self) -> None:
+        bench = self.before()
+        bench.run(task("t"), task("u", executor=custom_executor()), info=keeping())
+        bench.run_group(task("one"), task("two"), info=keeping())
+        for name in ("t", "one", "two"):
+            bench.start(name)
+        bench.subscribe()
+        bench.kill("t")
+        store = dict(bench.store)
+        for key, data in store.items():
+            for broken in (b"", data[: len(data) // 2], b"\xff" + data, data + b"\xff\xff"):
+                bench.store = {**store, key: broken}
+                after = self.again(bench, strict=False)
+                self.accept(after) if after.state.agent_id else after.accept()
+                after.acknowledge(20)
+                after.wait(100)
+                after.acknowledge(20)
+                self.assertEqual(set(after.store), OWN_RECORDS, key)
+                self.assertEqual(after.state.tasks, {})
+
+    def test_records_of_a_newer_agent_are_refused_however_lenient(self) -> None:
+        bench = self.before()
+        bench.store["agent/life"] = b"3 boot-1"
+        for strict in (True, False):
+            after = self.again(bench, strict=strict)
+            (stop,) = [one for one in after.others if isinstance(one, Stop)]
+            self.assertIn("written by a newer agent: their layout is 3", stop.why)
+
+    def test_records_of_before_are_read_and_marked(self) -> None:
+        bench = self.before()
+        bench.run(task(executor=custom_executor()), info=keeping(), launch=True)
+        for key in [key for key in bench.store if key.startswith(("agent/life", "notes/"))]:
+            del bench.store[key]
+        after = self.again(bench, {bench.container_of(): 7})
+        # Whether it had subscribed was not written then: nothing is given to it twice.
+        self.assertFalse(after.state.recovery.done)
+        after.subscribe()
+        self.assertEqual(after.heard(), ["SUBSCRIBED"])
+        after.wait(0.1)
+        self.assertEqual(after.store["agent/life"], b"2 boot-1")
+
+    def test_full_disk_at_recovery_keeps_nothing_from_running(self) -> None:
+        bench = self.before()
+        bench.run(task("t"), task("u"), task("v", executor=custom_executor()), info=keeping())
+        for name in ("t", "u"):
+            bench.start(name)
+        bench.update(bench.subscribe(), 1, "v")
+        bench.acknowledge()
+        t, u = bench.container_of("t"), bench.container_of("u")
+        v = bench.container_of("v")
+
+        def full(*arguments: Any) -> FullDisk:
+            disk = FullDisk(*arguments)
+            disk.full = True
+            return disk
+
+        after = self.again(bench, {t: 7, v: 8}, {u: 0}, make=full, boot_id="boot-1")
+        after.subscribe()
+        self.accept(after)
+        self.assertEqual(after.updates(), [("u", "TASK_FINISHED")])
+        self.assertEqual(after.state.phase, Phase.RUNNING)
+        self.assertEqual([one for one in after.hands if isinstance(one, Destroy)], [])
+        assert isinstance(after, FullDisk)
+        after.full = False
+        after.wait(30)
+        after.acknowledge()
+        self.assertIn(f"tasks/{FRAMEWORK_ID}/t/t", after.store)
+        self.assertNotIn(f"tasks/{FRAMEWORK_ID}/u/u", after.store)
+
+    def test_containers_are_not_heard_twice(self) -> None:
+        bench = self.before()
+        bench.run(task(), info=keeping())
+        bench.start()
+        after = self.again(bench, {bench.container_of(): 7})
+        self.assertEqual(after.give(RecoveredContainers()), [])
+
+
+class WordsTests(ReconnectTestCase):
+    """What is said between executors and agent has the types that the tests rely on."""
+
+    def test_what_is_stored_of_an_idle_agent(self) -> None:
+        bench = Bench(self.options)
+        bench.recover()
+        bench.give(Connected(MASTER, PeerKind.MASTER, "127.0.0.1:5050"))
+        message = internal.SlaveRegisteredMessage()
+        message.slave_id.value = AGENT_ID
+        effects = bench.receive(message)
+        (store,) = [one for one in effects if isinstance(one, Store)]
+        self.assertEqual({key for key, _ in store.changes}, OWN_RECORDS)
+        self.assertEqual(bench.store["agent/life"], b"2 boot-1")
+        self.assertEqual(Event.Type.Name(Event.KILL), "KILL")
