@@ -19,6 +19,7 @@ from mesoskit.messages.mesos_pb2 import ContainerStatus, ResourceStatistics
 from mesoskit.messages.pieces import Many, Tree
 from mesoskit.model.ids import ContainerId
 from mesoskit.model.resources import POST
+from mesoskit.model.secrets import hide_secrets
 
 if TYPE_CHECKING:
     from mesoskit.agent.state import AgentState
@@ -110,6 +111,7 @@ def executor_message(executor: Executor) -> Response.GetExecutors.Executor:
     info = message.executor_info
     if executor.info is not None:
         info.CopyFrom(executor.info)
+        hide_secrets(info)
     else:
         info.executor_id.value = executor.id
         info.name = views.name_of(executor)

@@ -85,12 +85,14 @@ class ContainerSpec:
     @ivar parent: the container that it is nested in: it shares that one's network and, where
         volumes say so, its sandbox, and ends with it.
     @ivar patience: for how many seconds it goes on while no agent is there; L{None}: for ever.
+    @ivar wrong: why it cannot be started at all, found out before; empty: nothing is known.
     """
 
     id: ContainerId
     argv: tuple[str, ...]
     sandbox: str
-    environment: tuple[tuple[str, str], ...] = ()
+    # Secrets among them: it must not get into a log with the rest.
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     file: str | None = None
     user: str | None = None
     rlimits: tuple[tuple[str, int | None, int | None], ...] = ()
@@ -101,6 +103,7 @@ class ContainerSpec:
     docker: bool = False
     parent: ContainerId | None = None
     patience: float | None = None
+    wrong: str = ""
 
 
 @dataclass(slots=True)

@@ -195,6 +195,9 @@ class Hands:
         self._starting.add(spec.id)
         stage = "sandbox"
         try:
+            if spec.wrong:
+                stage = "launch"
+                raise ContainerError(spec.wrong)
             credentials = await self._users.find(spec.user)
             self._sandboxes.make(spec, credentials)
             if spec.uris:

@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred, DeferredLock
 from mesoskit.agent.container import ContainerSpec, SandboxesFound
 from mesoskit.agent.users import Credentials, InThread
 
-SANDBOX_MODE = 0o750
-"""Mesos keeps others out of sandboxes (C{createSandboxDirectory} in C{src/slave/paths.cpp})."""
+SANDBOX_MODE = 0o700
+"""Of a sandbox: its user's alone. In Mesos the user's group may look into it as well (0750)."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

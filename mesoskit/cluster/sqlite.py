@@ -6,8 +6,11 @@ survives the death of the process at any moment, not a loss of power, with which
 the agent's tasks die anyway.
 """
 
+import os
 import sqlite3
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -80,9 +83,26 @@ class SQLiteStore:
                 return fail(StoreError(f"{self._path}: {error}"))
         return succeed(None)
 
+    def _keep_private(self) -> None:
+        """
+        Let nobody else read it, for tasks' secrets may be in it. SQLite gives its other files
+        the mode of this one.
+        """
+        # What cannot be done here SQLite will say better. A file that is there is not opened: to
+        # close it would let go of locks that somebody in this process may hold on it.
+        with suppress(OSError):
+            try:
+                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            except FileExistsError:
+                for ending in ("", "-wal", "-shm"):
+                    path = f"{self._path}{ending}"
+                    if os.path.exists(path) and stat.S_IMODE(os.stat(path).st_mode) & 0o077:
+                        os.chmod(path, 0o600)
+
     def _open(self) -> sqlite3.Connection:
         if self._database is not None:
             return self._database
+        self._keep_private()
         database = sqlite3.connect(
             self._path,
             timeout=self._busy_timeout,

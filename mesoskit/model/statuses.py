@@ -6,6 +6,7 @@ said once. Masters make none with a uuid, agents make none without.
 
 from mesoskit.messages.internal_pb2 import StatusUpdate
 from mesoskit.messages.mesos_pb2 import Task, TaskInfo, TaskStatus
+from mesoskit.model.secrets import hide_secrets
 from mesoskit.model.tasks import Reason, Source
 
 LATEST_STATE = "Reconciliation: Latest task state"
@@ -174,7 +175,10 @@ def make_task(info: TaskInfo, state: int, framework_id: str) -> Task:
 
 
 def add_details(task: Task, info: TaskInfo) -> None:
-    """Copy into a C{Task} what people are shown of its C{TaskInfo} and nobody computes with."""
+    """
+    Copy into a C{Task} what people are shown of its C{TaskInfo} and nobody computes with; the
+    values of secrets stay behind.
+    """
     if len(info.limits):
         task.limits.MergeFrom(info.limits)
     if info.HasField("labels"):
@@ -183,8 +187,10 @@ def add_details(task: Task, info: TaskInfo) -> None:
         task.discovery.CopyFrom(info.discovery)
     if info.HasField("container"):
         task.container.CopyFrom(info.container)
+        hide_secrets(task.container)
     if info.HasField("health_check"):
         task.health_check.CopyFrom(info.health_check)
+        hide_secrets(task.health_check)
     if info.HasField("kill_policy"):
         task.kill_policy.CopyFrom(info.kill_policy)
     if info.HasField("executor"):

@@ -60,7 +60,7 @@ class MakeTests(SandboxTestCase):
 
     def test_a_sandbox_with_all_above_it(self):
         self.make(self.path, (latest_link(self.path), self.path))
-        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o750)
+        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o700)
         above = os.path.dirname(self.path)
         self.assertEqual(stat.S_IMODE(os.stat(above).st_mode), 0o755)
         self.assertEqual(os.readlink(os.path.join(above, "latest")), self.path)
