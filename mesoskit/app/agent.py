@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from mesoskit.model.resources import Resources
 
 
+REREGISTRATION_LIMIT = 15.0
+"""Seconds that C{--executor_reregistration_timeout} may not exceed, as in Mesos."""
+
+
 def environment(value: str) -> tuple[tuple[str, str], ...]:
     """Read C{--executor_environment_variables}: a JSON object of texts."""
     try:
@@ -50,6 +54,14 @@ def role(value: str) -> str:
     if wrong is not None:
         raise ValueError(wrong)
     return value
+
+
+def reregistration(value: str) -> float:
+    """Read C{--executor_reregistration_timeout}, which Mesos limits."""
+    result = duration(value)
+    if result > REREGISTRATION_LIMIT:
+        raise ValueError("expected a duration of 15secs at most")
+    return result
 
 
 def fraction(value: str) -> float:
@@ -144,9 +156,39 @@ FLAGS = Flags(
         ),
         Flag(
             "recover",
-            one_of("cleanup"),
-            "cleanup",
-            "What becomes of what ran before a restart: cleanup ends it and reports it.",
+            one_of("reconnect", "cleanup"),
+            "reconnect",
+            "What becomes of what ran before a restart: reconnect lets it run on, cleanup ends it"
+            " and reports it.",
+        ),
+        Flag(
+            "strict",
+            boolean,
+            True,
+            "Do not start where a part of what was stored cannot be read; --no-strict goes on"
+            " without that part.",
+        ),
+        Flag(
+            "recovery_timeout",
+            duration,
+            900.0,
+            "What runs here ends when no agent was there for so long.",
+            written="15mins",
+        ),
+        Flag(
+            "executor_reregistration_timeout",
+            reregistration,
+            2.0,
+            "An executor that has not registered again so long after the agent was restarted is"
+            " killed; 15secs at most.",
+            written="2secs",
+        ),
+        Flag(
+            "executor_reregistration_retry_interval",
+            duration,
+            None,
+            "Taken as in Mesos, without effect: executors come back to this agent by themselves,"
+            " and need not be called.",
         ),
         Flag(
             "reconfiguration_policy",
@@ -178,6 +220,7 @@ def make_agent(
     @param stopped: called with why and an exit status when the agent ends by itself.
     @raise StartError: where what the flags name cannot be used.
     """
+    from mesoskit.agent.launcher_proc import boot_id
     from mesoskit.agent.options import AgentOptions
     from mesoskit.agent.service import AgentService
     from mesoskit.cluster.sqlite import SQLiteStore
@@ -219,6 +262,10 @@ def make_agent(
         fetcher_stall_timeout=values.fetcher_stall_timeout,
         frameworks_home=values.frameworks_home,
         recover=values.recover,
+        strict=values.strict,
+        recovery_timeout=values.recovery_timeout,
+        executor_reregistration_timeout=values.executor_reregistration_timeout,
+        boot_id=boot_id(),
         reconfiguration_policy=values.reconfiguration_policy,
         max_completed_executors_per_framework=values.max_completed_executors_per_framework,
         flags=values.shown,

@@ -126,6 +126,7 @@ class LocalCluster:
                 f"--runtime_dir={runtime_dir}",
                 f"--resources={own_resources(self._values, number)}",
                 "--registration_backoff_factor=10ms",
+                "--recover=cleanup",
             ],
             {},
         )
