@@ -72,7 +72,7 @@ def of_task(task: AgentTask) -> Thing:
     return authorization.of_task(TaskInfo.FromString(task.info), task.executor.framework.info)
 
 
-class View:
+class Viewer:
     """
     What somebody may see of an agent.
 

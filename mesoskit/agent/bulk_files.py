@@ -6,17 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, succeed
 
 from mesoskit.agent.files import Sandboxes
 from mesoskit.messages import bulk_pb2
 from mesoskit.messages.agent_pb2 import Call, Response
 from mesoskit.messages.bulk_pb2 import Ask
+from mesoskit.model.authorization import Subject
 from mesoskit.web import files_api, files_http
 from mesoskit.web.files_http import Answer
-from mesoskit.web.routes import JSON, Reply, text
+from mesoskit.web.routes import JSON, Reply, away_reply, text
 from mesoskit.web.streaming import FilePart
 from mesoskit.wire.bulk_answers import Given
+from mesoskit.wire.exchange import Away
 from mesoskit.wire.media import PROTOBUF
 
 if TYPE_CHECKING:
@@ -31,13 +33,19 @@ _FILES: Final[dict[int, Callable[..., Answer]]] = {
 
 def found(service: AgentService, ask: Ask) -> Deferred[Given]:
     """Return the answer to a question of the master's."""
-    finding: Deferred[Any] = maybeDeferred(_find, service, ask)
+    principal = ask.principal if ask.HasField("principal") else None
+    ready = service.authorizing.prepare(principal) or succeed(None)
+
+    def prepared(away: Away | None) -> Answer:
+        return _find(service, ask, principal) if away is None else away_reply(away)
+
+    finding: Deferred[Any] = ready.addCallback(prepared)
     return finding.addCallback(_given)
 
 
-def _find(service: AgentService, ask: Ask) -> Answer:
+def _find(service: AgentService, ask: Ask, principal: str | None) -> Answer:
     asked = {one.name: one.value for one in ask.parameters}
-    door = Sandboxes(service.state, ask.principal if ask.HasField("principal") else None)
+    door = Sandboxes(service.state, Subject(principal, service.authorizing.authorizer))
     reactor = service.reactor
     away = service.away("")
     if away is not None:

@@ -12,10 +12,12 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from mesoskit.agent import authorizing
 from mesoskit.agent.frameworks import Executor
 from mesoskit.agent.paths import latest_link
+from mesoskit.model.authorization import ANYBODY, Subject
 from mesoskit.model.ids import ExecutorId, FrameworkId
-from mesoskit.web.files import LONGEST_PATH, Attached, NotThere
+from mesoskit.web.files import LONGEST_PATH, Attached, Forbidden, NotThere
 
 if TYPE_CHECKING:
     from mesoskit.agent.state import AgentState
@@ -25,16 +27,16 @@ class Sandboxes:
     """
     The L{mesoskit.web.files.Door} to an agent's sandboxes.
 
-    @param principal: who asks; L{None} for nobody in particular.
+    @param subject: who asks.
     """
 
-    def __init__(self, state: AgentState, principal: str | None) -> None:
+    def __init__(self, state: AgentState, subject: Subject) -> None:
         self._state = state
-        self.principal = principal
+        self._subject = subject
 
     def resolve(self, path: str) -> Attached:
         """Return which sandbox a path is in, as L{resolve}."""
-        return resolve(self._state, path)
+        return resolve(self._state, path, self._subject)
 
     def attached(self) -> Iterator[tuple[str, str]]:
         """Give all virtual paths with what they stand for, as L{attached}."""
@@ -61,11 +63,12 @@ def _is_there(state: AgentState, path: str, executor: Executor | None) -> bool:
     return live is not None and live.directory == path and path not in state.sandboxes.going
 
 
-def resolve(state: AgentState, path: str) -> Attached:
+def resolve(state: AgentState, path: str, subject: Subject = ANYBODY) -> Attached:
     """
     Return which sandbox a path is in.
 
-    Reads no file but C{runs/latest}, which is the agent's own. Raises L{NotThere}.
+    Reads no file but C{runs/latest}, which is the agent's own. Raises L{NotThere}, and
+    L{Forbidden} where C{subject} may not look into what is there.
     """
     if len(path) > LONGEST_PATH or "\0" in path:
         raise NotThere(path)
@@ -90,6 +93,8 @@ def resolve(state: AgentState, path: str) -> Attached:
     root = _latest(runs) if run == "latest" else f"{runs}/{run}"
     if root is None or not root.startswith(f"{runs}/") or not _is_there(state, root, executor):
         raise NotThere(path)
+    if not authorizing.sandbox_visible(state, subject, framework_id, executor_id):
+        raise Forbidden(path)
     return Attached(root, rest)
 
 

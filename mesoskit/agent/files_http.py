@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _door(service: AgentService, request: Any) -> Sandboxes:
-    return Sandboxes(service.state, request.principal)
+    return Sandboxes(service.state, request.subject)
 
 
 def browse(service: AgentService, request: Any) -> Reply | Deferred[Reply]:

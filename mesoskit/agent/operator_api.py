@@ -86,11 +86,11 @@ def operator(service: AgentService, request: Any) -> Reply | Deferred[Reply]:
             lambda _: api.message_reply(answers.containers(state, call), accepted)
         )
     if name == "LIST_FILES":
-        door = Sandboxes(state, request.principal)
+        door = Sandboxes(state, request.subject)
         path = call.list_files.path
         return files_api.list_files(Response, door, service.reactor, path, accepted)
     if name == "READ_FILE":
-        door = Sandboxes(state, request.principal)
+        door = Sandboxes(state, request.subject)
         return files_api.read_file(Response, door, service.reactor, call.read_file, accepted)
     if name == "SET_LOGGING_LEVEL":
         return api.set_logging_level(call, service.reactor)

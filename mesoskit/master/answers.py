@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import Message
 
-from mesoskit.master.records import Agent, Executor, Framework, Offer
+from mesoskit.master.records import Agent, Executor, Framework, Offer, Task
+from mesoskit.master.visible import EVERYTHING, Viewer
 from mesoskit.messages import mesos_pb2
 from mesoskit.messages.master_pb2 import Response
 from mesoskit.messages.mesos_pb2 import AgentInfo
-from mesoskit.messages.pieces import Form, Many, Tree, Written
+from mesoskit.messages.pieces import Form, Many, Tree, Written, written
 from mesoskit.model.ids import FrameworkId
 from mesoskit.model.resources import ENDPOINT, POST, Resources
+from mesoskit.model.secrets import hide_secrets
 
 if TYPE_CHECKING:
     from mesoskit.master.fragments import Fragments
@@ -61,15 +63,21 @@ class Listing:
 # The answers that may be big.
 
 
-def agents_tree(listing: Listing, fragments: "Fragments") -> Tree:
+def agents_tree(listing: Listing, fragments: "Fragments", viewer: Viewer = EVERYTHING) -> Tree:
     """Return C{GetAgents}."""
+
+    def write(agent: Agent, form: Form) -> bytes:
+        if viewer.agent(agent):
+            return fragments.agent(agent, form)
+        return written(agent_message(agent, fragments.used(agent), viewer), form)
+
     return {
-        "agents": Written(fragments.agent, listing.agents),
-        "recovered_agents": Many(recovered_message, listing.recovered),
+        "agents": Written(fragments.agent if viewer.all else write, listing.agents),
+        "recovered_agents": Many(lambda info: recovered_message(info, viewer), listing.recovered),
     }
 
 
-def frameworks_tree(listing: Listing, fragments: "Fragments") -> Tree:
+def frameworks_tree(listing: Listing, fragments: "Fragments", viewer: Viewer = EVERYTHING) -> Tree:
     """Return C{GetFrameworks}."""
     executors: dict[FrameworkId, list[Executor]] = {}
     for one in listing.executors:
@@ -78,37 +86,51 @@ def frameworks_tree(listing: Listing, fragments: "Fragments") -> Tree:
     def write(framework: Framework, form: Form) -> Generator[bytes, None, bytes]:
         return fragments.framework(framework, executors.get(framework.id, []), form)
 
+    seen = viewer.unless_all(viewer.framework)
     return {
-        "frameworks": Written(write, listing.frameworks),
-        "completed_frameworks": Written(write, listing.completed),
+        "frameworks": Written(write, listing.frameworks, seen),
+        "completed_frameworks": Written(write, listing.completed, seen),
     }
 
 
-def executors_tree(listing: Listing, fragments: "Fragments") -> Tree:
+def executors_tree(listing: Listing, fragments: "Fragments", viewer: Viewer = EVERYTHING) -> Tree:
     """Return C{GetExecutors}."""
-    return {"executors": Written(fragments.executor, listing.executors)}
+    frameworks = {one.id: one for one in listing.frameworks if viewer.framework(one)}
+
+    def sees(executor: Executor) -> bool:
+        framework = frameworks.get(executor.framework_id)
+        return framework is not None and viewer.executor(executor, framework)
+
+    seen = viewer.unless_all(sees)
+    return {"executors": Written(fragments.executor, listing.executors, seen)}
 
 
-def tasks_tree(listing: Listing, fragments: "Fragments") -> Tree:
+def tasks_tree(listing: Listing, fragments: "Fragments", viewer: Viewer = EVERYTHING) -> Tree:
     """Return C{GetTasks}."""
+    frameworks = set(filter(viewer.framework, chain(listing.frameworks, listing.completed)))
+
+    def sees(task: Task) -> bool:
+        return task.framework in frameworks and viewer.task(task)
+
+    seen = viewer.unless_all(sees)
     return {
-        "tasks": Written(fragments.task, listing.tasks),
-        "unreachable_tasks": Written(fragments.task, listing.unreachable_tasks),
-        "completed_tasks": Written(fragments.task, listing.completed_tasks),
+        "tasks": Written(fragments.task, listing.tasks, seen),
+        "unreachable_tasks": Written(fragments.task, listing.unreachable_tasks, seen),
+        "completed_tasks": Written(fragments.task, listing.completed_tasks, seen),
     }
 
 
-def state_tree(listing: Listing, fragments: "Fragments") -> Tree:
+def state_tree(listing: Listing, fragments: "Fragments", viewer: Viewer = EVERYTHING) -> Tree:
     """Return C{GetState}: all of them together."""
     return {
-        "get_tasks": tasks_tree(listing, fragments),
-        "get_executors": executors_tree(listing, fragments),
-        "get_frameworks": frameworks_tree(listing, fragments),
-        "get_agents": agents_tree(listing, fragments),
+        "get_tasks": tasks_tree(listing, fragments, viewer),
+        "get_executors": executors_tree(listing, fragments, viewer),
+        "get_frameworks": frameworks_tree(listing, fragments, viewer),
+        "get_agents": agents_tree(listing, fragments, viewer),
     }
 
 
-TREES: Final[dict[str, Callable[[Listing, "Fragments"], Tree]]] = {
+TREES: Final[dict[str, Callable[[Listing, "Fragments", Viewer], Tree]]] = {
     "GET_STATE": state_tree,
     "GET_AGENTS": agents_tree,
     "GET_FRAMEWORKS": frameworks_tree,
@@ -121,7 +143,9 @@ TREES: Final[dict[str, Callable[[Listing, "Fragments"], Tree]]] = {
 # What they are made of.
 
 
-def agent_message(agent: Agent, used: "Held | None" = None) -> Response.GetAgents.Agent:
+def agent_message(
+    agent: Agent, used: "Held | None" = None, viewer: Viewer = EVERYTHING
+) -> Response.GetAgents.Agent:
     """
     Return what operators are told of a registered agent.
 
@@ -137,7 +161,7 @@ def agent_message(agent: Agent, used: "Held | None" = None) -> Response.GetAgent
         message.drain_info.CopyFrom(agent.deactivation.drain)
         if agent.deactivation.since:
             message.estimated_drain_start_time.nanoseconds = int(agent.deactivation.since) * 10**9
-    message.agent_info.CopyFrom(recovered_message(agent.info))
+    message.agent_info.CopyFrom(recovered_message(agent.info, viewer))
     message.registered_time.nanoseconds = _nanoseconds(agent.registered_time)
     if agent.reregistered_time:
         message.reregistered_time.nanoseconds = _nanoseconds(agent.reregistered_time)
@@ -146,20 +170,23 @@ def agent_message(agent: Agent, used: "Held | None" = None) -> Response.GetAgent
         for held in (agent.used() if used is None else used).values()
         for role, one in held.items()
     )
-    message.total_resources.extend(agent.total.to_message(ENDPOINT))
-    message.allocated_resources.extend(allocated.to_message(ENDPOINT))
-    message.offered_resources.extend(offered(agent.offers.values()).to_message(ENDPOINT))
+    sees = viewer.resources
+    given = offered(agent.offers.values())
+    message.total_resources.extend(sees(agent.total).to_message(ENDPOINT))
+    message.allocated_resources.extend(sees(allocated).to_message(ENDPOINT))
+    message.offered_resources.extend(sees(given).to_message(ENDPOINT))
     for kind in agent.capabilities.types:
         message.capabilities.add().type = kind  # type: ignore[assignment]
     return message
 
 
-def recovered_message(info: AgentInfo) -> AgentInfo:
+def recovered_message(info: AgentInfo, viewer: Viewer = EVERYTHING) -> AgentInfo:
     """Return an agent's own info, its resources in the newest form."""
     message = AgentInfo()
     message.CopyFrom(info)
     del message.resources[:]
-    message.resources.extend(Resources.from_message(info.resources).to_message(POST))
+    seen = viewer.resources(Resources.from_message(info.resources))
+    message.resources.extend(seen.to_message(POST))
     return message
 
 
@@ -204,6 +231,7 @@ def executor_message(executor: Executor) -> Response.GetExecutors.Executor:
     """Return what operators are told of an executor."""
     message = Response.GetExecutors.Executor()
     message.executor_info.CopyFrom(executor.info)
+    hide_secrets(message.executor_info)
     message.agent_id.value = executor.agent_id
     return message
 
@@ -212,7 +240,10 @@ def executor_message(executor: Executor) -> Response.GetExecutors.Executor:
 
 
 def role_pieces(
-    state: "MasterState", fragments: "Fragments", write: Callable[[Message], bytes]
+    state: "MasterState",
+    fragments: "Fragments",
+    write: Callable[[Message], bytes],
+    viewer: Viewer = EVERYTHING,
 ) -> Iterator[bytes]:
     """Answer GET_ROLES, agent by agent: empty pieces first, and then all of it."""
     parts: dict[str, list[Resources]] = {}
@@ -221,10 +252,10 @@ def role_pieces(
             for role, one in held.items():
                 parts.setdefault(role, []).append(one.allocated(role))
         yield b""
-    yield write(_roles(state, parts))
+    yield write(_roles(state, parts, viewer))
 
 
-def _roles(state: "MasterState", parts: dict[str, list[Resources]]) -> Response:
+def _roles(state: "MasterState", parts: dict[str, list[Resources]], viewer: Viewer) -> Response:
     """
     Answer GET_ROLES: the roles that frameworks are in or have something of, or with a weight.
 
@@ -233,13 +264,16 @@ def _roles(state: "MasterState", parts: dict[str, list[Resources]]) -> Response:
     response = Response(type=Response.GET_ROLES)
     frameworks: dict[str, list[str]] = {}
     for framework in state.frameworks.values():
+        sees = viewer.framework(framework)
         for role in framework.roles:
-            frameworks.setdefault(role, []).append(framework.id)
+            named = frameworks.setdefault(role, [])
+            if sees:
+                named.append(framework.id)
     for offer in state.offers.values():
         parts.setdefault(offer.role, []).append(offer.resources.allocated(offer.role))
-    weights = state.options.weights
+    weights = state.weights
     response.get_roles.SetInParent()
-    for name in sorted({*frameworks, *parts, *weights}):
+    for name in filter(viewer.role, sorted({*frameworks, *parts, *weights})):
         shown = response.get_roles.roles.add(name=name, weight=weights.get(name, 1.0))
         for framework_id in frameworks.get(name, ()):
             shown.frameworks.add().value = framework_id
@@ -247,16 +281,18 @@ def _roles(state: "MasterState", parts: dict[str, list[Resources]]) -> Response:
     return response
 
 
-def weights(state: "MasterState") -> Response:
+def weights(state: "MasterState", viewer: Viewer = EVERYTHING) -> Response:
     """Answer GET_WEIGHTS: those that were set."""
     response = Response(type=Response.GET_WEIGHTS)
     response.get_weights.SetInParent()
-    for role, weight in sorted(state.options.weights.items()):
+    for role, weight in sorted(state.weights.items()):
+        if not viewer.role(role):
+            continue
         response.get_weights.weight_infos.add(role=role, weight=weight)
     return response
 
 
-def master(state: "MasterState") -> Response:
+def master(state: "MasterState", viewer: Viewer = EVERYTHING) -> Response:
     """Answer GET_MASTER."""
     response = Response(type=Response.GET_MASTER)
     answer = response.get_master
@@ -265,35 +301,35 @@ def master(state: "MasterState") -> Response:
     return response
 
 
-def operations(state: "MasterState") -> Response:
+def operations(state: "MasterState", viewer: Viewer = EVERYTHING) -> Response:
     """Answer GET_OPERATIONS: none is ever pending here."""
     response = Response(type=Response.GET_OPERATIONS)
     response.get_operations.SetInParent()
     return response
 
 
-def quota(state: "MasterState") -> Response:
+def quota(state: "MasterState", viewer: Viewer = EVERYTHING) -> Response:
     """Answer GET_QUOTA: none is set."""
     response = Response(type=Response.GET_QUOTA)
     response.get_quota.status.SetInParent()
     return response
 
 
-def maintenance_status(state: "MasterState") -> Response:
+def maintenance_status(state: "MasterState", viewer: Viewer = EVERYTHING) -> Response:
     """Answer GET_MAINTENANCE_STATUS: no machine drains or is down."""
     response = Response(type=Response.GET_MAINTENANCE_STATUS)
     response.get_maintenance_status.status.SetInParent()
     return response
 
 
-def maintenance_schedule(state: "MasterState") -> Response:
+def maintenance_schedule(state: "MasterState", viewer: Viewer = EVERYTHING) -> Response:
     """Answer GET_MAINTENANCE_SCHEDULE: nothing is planned."""
     response = Response(type=Response.GET_MAINTENANCE_SCHEDULE)
     response.get_maintenance_schedule.schedule.SetInParent()
     return response
 
 
-MESSAGES: Final[dict[str, Callable[["MasterState"], Response]]] = {
+MESSAGES: Final[dict[str, Callable[["MasterState", Viewer], Response]]] = {
     "GET_WEIGHTS": weights,
     "GET_MASTER": master,
     "GET_OPERATIONS": operations,

@@ -3,6 +3,9 @@
 What is shown of one task or one agent is kept encoded (L{mesoskit.master.fragments}) until it
 changes. The records that a document is about are listed when it begins and shown as they are
 when their turn comes: it may mix moments, and never misses a task that existed throughout.
+
+What whoever asks may not see is left out (L{mesoskit.master.visible}). What is kept encoded is the
+same for all who may see all of it; an agent of which somebody may see a part is made for him.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -14,6 +17,7 @@ import orjson
 from mesoskit.master import views
 from mesoskit.master.fragments import MANY, Fragments
 from mesoskit.master.records import Agent, Executor, Framework, Task
+from mesoskit.master.visible import EVERYTHING, Viewer
 from mesoskit.model.resources import Resources
 from mesoskit.model.tasks import TaskState
 
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     from mesoskit.master.state import MasterState
 
 dumps = orjson.dumps
+
+_UNSEEN = 100
+"""So many tasks are left out between two pieces."""
 
 
 class _Of:
@@ -47,12 +54,13 @@ class _Of:
 class _Cluster:
     """The records that a document is about, as they were when it began."""
 
-    def __init__(self, state: "MasterState", only: str | None = None) -> None:
+    def __init__(self, state: "MasterState", viewer: Viewer, only: str | None = None) -> None:
         self.state = state
+        self.viewer = viewer
         self.agents = list(state.agents.values())
-        wanted = _named(only)
-        self.live = [_Of(one) for one in state.frameworks.values() if wanted(one.id)]
-        self.completed = [_Of(one) for one in state.completed if wanted(one.id)]
+        named, sees = _named(only), viewer.framework
+        self.live = [_Of(one) for one in state.frameworks.values() if named(one.id) and sees(one)]
+        self.completed = [_Of(one) for one in state.completed if named(one.id) and sees(one)]
         by_id = {one.framework.id: one for one in self.live}
         for agent in self.agents:
             for framework_id, executors in agent.executors.items():
@@ -73,30 +81,38 @@ def _named(name: str | None) -> Callable[[str], bool]:
 # The documents.
 
 
-def state(state: "MasterState", flags: dict[str, str], fragments: Fragments) -> Iterator[bytes]:
+def state(
+    state: "MasterState",
+    flags: dict[str, str],
+    fragments: Fragments,
+    viewer: Viewer = EVERYTHING,
+) -> Iterator[bytes]:
     """Give C{/state}: everything."""
-    cluster = _Cluster(state)
-    yield dumps(views.head_view(state, flags))[:-1] + b',"slaves":['
-    yield from _listed(fragments.agent_view(agent) for agent in cluster.agents)
-    recovered = [views.recovered_view(one) for one in state.recovered.values()]
+    cluster = _Cluster(state, viewer)
+    shown = flags if viewer.flags() else None
+    yield dumps(views.head_view(state, shown))[:-1] + b',"slaves":['
+    yield from _listed(_agent(fragments, agent, viewer) for agent in cluster.agents)
+    recovered = [views.recovered_view(one, viewer) for one in state.recovered.values()]
     yield b'],"recovered_slaves":' + dumps(recovered) + b","
     yield from _frameworks(cluster, fragments)
     yield b',"orphan_tasks":[],"unregistered_frameworks":[]}'
     yield from fragments.sweep(state)
 
 
-def summary(state: "MasterState", fragments: Fragments) -> Iterator[bytes]:
+def summary(
+    state: "MasterState", fragments: Fragments, viewer: Viewer = EVERYTHING
+) -> Iterator[bytes]:
     """Give C{/state-summary}: no tasks, but how many there are in each state."""
-    cluster = _Cluster(state)
+    cluster = _Cluster(state, viewer)
     head: dict[str, Any] = {"hostname": state.info.hostname}
     if state.options.cluster is not None:
         head["cluster"] = state.options.cluster
-    counts = _Counts()
+    counts = _Counts(viewer)
     for one in cluster.live:
         yield from counts.count(one)
     yield dumps(head)[:-1] + b',"slaves":['
     yield from _listed(
-        fragments.agent_view(agent)[:-1] + b"," + counts.of_agent(agent.id)[1:]
+        _agent(fragments, agent, viewer)[:-1] + b"," + counts.of_agent(agent.id)[1:]
         for agent in cluster.agents
     )
     yield b'],"frameworks":['
@@ -111,31 +127,46 @@ def summary(state: "MasterState", fragments: Fragments) -> Iterator[bytes]:
 
 
 def agents(
-    state: "MasterState", fragments: Fragments, agent_id: str | None = None
+    state: "MasterState",
+    fragments: Fragments,
+    agent_id: str | None = None,
+    viewer: Viewer = EVERYTHING,
 ) -> Iterator[bytes]:
     """Give C{/slaves}: all agents, or the one asked for."""
     wanted = _named(agent_id)
     shown = [agent for agent in state.agents.values() if wanted(agent.id)]
     yield b'{"slaves":['
-    yield from _listed(_with_full(fragments, agent) for agent in shown)
+    yield from _listed(_with_full(fragments, agent, viewer) for agent in shown)
     recovered = [
-        views.recovered_view(info) for known, info in state.recovered.items() if wanted(known)
+        views.recovered_view(info, viewer)
+        for known, info in state.recovered.items()
+        if wanted(known)
     ]
     yield b'],"recovered_slaves":' + dumps(recovered) + b"}"
     yield from fragments.sweep(state)
 
 
-def _with_full(fragments: Fragments, agent: Agent) -> bytes:
-    view = fragments.agent_view(agent)
-    return view[:-1] + b"," + dumps(views.full_view(agent, fragments.used(agent)))[1:]
+def _agent(fragments: Fragments, agent: Agent, viewer: Viewer) -> bytes:
+    """Return an agent as whoever asks may see it."""
+    if viewer.roles_of(agent.total):
+        return fragments.agent_view(agent)
+    return dumps(views.agent_view(agent, fragments.used(agent), viewer))
+
+
+def _with_full(fragments: Fragments, agent: Agent, viewer: Viewer) -> bytes:
+    full = views.full_view(agent, fragments.used(agent), viewer)
+    return _agent(fragments, agent, viewer)[:-1] + b"," + dumps(full)[1:]
 
 
 def frameworks(
-    state: "MasterState", fragments: Fragments, framework_id: str | None = None
+    state: "MasterState",
+    fragments: Fragments,
+    framework_id: str | None = None,
+    viewer: Viewer = EVERYTHING,
 ) -> Iterator[bytes]:
     """Give C{/frameworks}: all frameworks, or the one asked for."""
     yield b"{"
-    yield from _frameworks(_Cluster(state, framework_id), fragments)
+    yield from _frameworks(_Cluster(state, viewer, framework_id), fragments)
     yield b',"unregistered_frameworks":[]}'
     yield from fragments.sweep(state)
 
@@ -148,6 +179,7 @@ def tasks(
     ascending: bool = False,
     framework_id: str | None = None,
     task_id: str | None = None,
+    viewer: Viewer = EVERYTHING,
 ) -> Iterator[bytes]:
     """
     Give C{/tasks}: tasks of all frameworks, live, unreachable and completed, by the time of
@@ -155,9 +187,11 @@ def tasks(
     """
     wanted = _named(task_id)
     found: list[tuple[float, Task]] = []
-    for task in _Cluster(state, framework_id).tasks():
-        if wanted(task.id):
+    for number, task in enumerate(_Cluster(state, viewer, framework_id).tasks()):
+        if wanted(task.id) and viewer.task(task):
             found.append((fragments.began(task), task))
+            yield b""
+        elif number % _UNSEEN == 0:
             yield b""
     found.sort(key=lambda one: one[0], reverse=not ascending)
     yield b'{"tasks":['
@@ -166,7 +200,9 @@ def tasks(
     yield from fragments.sweep(state)
 
 
-def roles(state: "MasterState", fragments: Fragments) -> Iterator[bytes]:
+def roles(
+    state: "MasterState", fragments: Fragments, viewer: Viewer = EVERYTHING
+) -> Iterator[bytes]:
     """Give C{/roles}: every role that a framework is in, or that something is reserved to."""
     used: dict[str, Resources] = {}
     reserved: dict[str, Resources] = {}
@@ -175,7 +211,7 @@ def roles(state: "MasterState", fragments: Fragments) -> Iterator[bytes]:
             _add(used, held)
         _add(reserved, agent.total.reserved())
         yield b""
-    yield dumps(views.roles_view(state, used, reserved))
+    yield dumps(views.roles_view(state, used, reserved, viewer))
     yield from fragments.sweep(state)
 
 
@@ -197,18 +233,31 @@ def _listed(items: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _frameworks(cluster: _Cluster, fragments: Fragments) -> Iterator[bytes]:
+    viewer = cluster.viewer
     yield b'"frameworks":['
-    yield from _whole(cluster.live, fragments)
+    yield from _whole(cluster.live, fragments, viewer)
     yield b'],"completed_frameworks":['
-    yield from _whole(cluster.completed, fragments)
+    yield from _whole(cluster.completed, fragments, viewer)
     yield b"]"
 
 
-def _whole(frameworks: list[_Of], fragments: Fragments) -> Iterator[bytes]:
+def _seen(tasks: Iterable[Task], fragments: Fragments, viewer: Viewer) -> Iterator[bytes]:
+    """Give the tasks that may be seen with commas between them, and breaks."""
+    comma = b""
+    for number, task in enumerate(tasks):
+        if viewer.task(task):
+            yield comma + fragments.task_view(task)
+            comma = b","
+        elif number % _UNSEEN == 0:
+            yield b""
+
+
+def _whole(frameworks: list[_Of], fragments: Fragments, viewer: Viewer) -> Iterator[bytes]:
     comma = b""
     for one in frameworks:
         used = yield from _used(one)
-        before, after = views.framework_view(one.framework, used, one.executors)
+        executors = [each for each in one.executors if viewer.executor(each, one.framework)]
+        before, after = views.framework_view(one.framework, used, executors)
         yield comma + dumps(before)[:-1]
         comma = b","
         for name, of in (
@@ -217,7 +266,10 @@ def _whole(frameworks: list[_Of], fragments: Fragments) -> Iterator[bytes]:
             (b"completed_tasks", one.completed),
         ):
             yield b',"%b":[' % name
-            yield from _listed(fragments.task_view(task) for task in of)
+            if viewer.all:
+                yield from _listed(fragments.task_view(task) for task in of)
+            else:
+                yield from _seen(of, fragments, viewer)
             yield b"]"
         yield b"," + dumps(after)[1:]
 
@@ -234,9 +286,10 @@ def _used(one: _Of) -> Generator[bytes, None, Resources]:
 
 
 class _Counts:
-    """How many tasks are in each state, by framework and by agent."""
+    """How many tasks that may be seen are in each state, by framework and by agent."""
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
         self._frameworks: dict[str, list[int]] = {}
         self._agents: dict[str, list[int]] = {}
         self._frameworks_of: dict[str, dict[str, None]] = {}
@@ -247,7 +300,12 @@ class _Counts:
         framework_id = one.framework.id
         counts = self._frameworks[framework_id] = [0] * len(TaskState)
         agents = self._agents_of[framework_id] = {}
+        viewer = self._viewer
         for number, task in enumerate(one.all_tasks()):
+            if number % MANY == 0:
+                yield b""
+            if not viewer.all and not viewer.task(task):
+                continue
             counts[task.state] += 1
             agent_id = task.agent_id
             if agent_id not in self._agents:
@@ -255,8 +313,6 @@ class _Counts:
             self._agents[agent_id][task.state] += 1
             self._frameworks_of.setdefault(agent_id, {})[framework_id] = None
             agents[agent_id] = None
-            if number % MANY == 0:
-                yield b""
 
     def of_agent(self, agent_id: str) -> bytes:
         """Return the counts of an agent, and whose tasks they are."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET
 
-from mesoskit.master import answers, files_http
+from mesoskit.master import answers, authorizing, files_http
 from mesoskit.master.operator import (
     DeactivateAgent,
     DrainAgent,
@@ -22,10 +22,12 @@ from mesoskit.master.operator import (
     Teardown,
 )
 from mesoskit.master.options import MESOS_VERSION
+from mesoskit.master.visible import Viewer
 from mesoskit.messages.master_pb2 import Call, Response
 from mesoskit.model.ids import AgentId, FrameworkId
 from mesoskit.model.validation_call import validate_master_call
 from mesoskit.web import api
+from mesoskit.web.authorizing import FORBIDDEN
 from mesoskit.web.routes import Reply, text
 from mesoskit.web.sending import Document
 from mesoskit.web.shared import measured
@@ -68,6 +70,9 @@ def operator(service: "MasterService", request: Any) -> "Reply | Deferred[Reply]
     except api.NotTaken as refused:
         return refused.reply
     name = Call.Type.Name(call.type)
+    if not authorizing.may_call(service.state, request.subject, call):
+        return text(403, FORBIDDEN)
+    viewer = Viewer(request.subject)
     tree = answers.TREES.get(name)
     if tree is not None:
         state, kept = service.state, service.fragments()
@@ -75,23 +80,25 @@ def operator(service: "MasterService", request: Any) -> "Reply | Deferred[Reply]
             Response,
             name,
             accepted,
-            lambda: tree(answers.Listing(state), kept),
+            lambda: tree(answers.Listing(state), kept, viewer),
             lambda: kept.sweep(state),
+            viewer.key,
         )
     if name == "GET_ROLES":
         write, kept = media.WRITERS[accepted], service.fragments()
         pieces = Document(
-            lambda: answers.role_pieces(service.state, kept, write), f"{name} {accepted}"
+            lambda: answers.role_pieces(service.state, kept, write, viewer),
+            f"{name} {accepted}{viewer.key}",
         )
         return Reply(body=pieces, headers={"Content-Type": accepted})
     make = answers.MESSAGES.get(name)
     if make is not None:
-        return api.message_reply(make(service.state), accepted)
+        return api.message_reply(make(service.state, viewer), accepted)
     change = CHANGES.get(name)
     if change is not None:
         return service.request(change(call)).addCallback(_replied)
     if name == "SUBSCRIBE":
-        service.operators.subscribe(exchange, accepted)
+        service.operators.subscribe(exchange, accepted, viewer)
         return NOT_DONE_YET
     if name == "LIST_FILES":
         return files_http.list_files(service, request, call, accepted)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Final
 
-from google.protobuf.message import Message
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -19,6 +18,8 @@ from twisted.python.failure import Failure
 from mesoskit.master.answers import Listing, state_tree
 from mesoskit.master.fragments import Fragments
 from mesoskit.master.operator import Replied, Request, Unwatch, Watch
+from mesoskit.master.visible import EVERYTHING, Viewer
+from mesoskit.master.watching import Told, told_to
 from mesoskit.messages.master_pb2 import Event
 from mesoskit.messages.pieces import byte_pieces, json_pieces
 from mesoskit.web.sending import Document, Documents
@@ -78,8 +79,8 @@ class OperatorStreams:
         """Return how many watch."""
         return len(self._streams)
 
-    def subscribe(self, exchange: Exchange, media: str) -> None:
-        """Answer a SUBSCRIBE with a stream of this media type."""
+    def subscribe(self, exchange: Exchange, media: str, viewer: Viewer = EVERYTHING) -> None:
+        """Answer a SUBSCRIBE with a stream of this media type, of what C{viewer} may see."""
         if self.held > HELD_CAP:
             exchange.reply(503, "Too many subscribers have not taken the state yet")
             return
@@ -88,22 +89,28 @@ class OperatorStreams:
             if replied.listing is None:
                 exchange.reply(replied.status, replied.why)
             else:
-                self._open(OperatorStream(self, exchange, media), replied.listing)
+                self._open(OperatorStream(self, exchange, media, viewer), replied.listing)
 
         def failed(reason: Failure) -> None:
             exchange.reply(503, reason.getErrorMessage())
 
         self._ask(Watch()).addCallbacks(watched, failed)
 
-    def tell(self, event: Message) -> None:
-        """Send an event to all."""
-        records: dict[str, bytes] = {}
+    def tell(self, told: Told) -> None:
+        """Send an event to all who may see it."""
+        records: dict[tuple[str, str], bytes | None] = {}
         for stream in list(self._streams):
-            record = records.get(stream.media)
-            if record is None:
-                record = recordio.encode(WRITERS[stream.media](event))
-                records[stream.media] = record
-            stream.put(record)
+            key = stream.media, stream.viewer.key
+            if key in records:
+                record = records[key]
+            else:
+                event = told_to(stream.viewer, told)
+                record = None
+                if event is not None:
+                    record = recordio.encode(WRITERS[stream.media](event))
+                records[key] = record
+            if record is not None:
+                stream.put(record)
 
     def lose_all(self) -> None:
         """End every stream."""
@@ -126,7 +133,7 @@ class OperatorStreams:
         self._streams[stream] = None
         stream.begin()
         snapshot = Document(
-            lambda: _subscribed(listing, self._fragments(), stream.media, self.heartbeats.interval),
+            lambda: _subscribed(listing, self._fragments(), stream, self.heartbeats.interval),
             str(next(self._numbers)),
         )
         made = self._documents.get(snapshot)
@@ -139,16 +146,18 @@ class OperatorStreams:
 
 
 def _subscribed(
-    listing: Listing, fragments: Fragments, media: str, interval: float
+    listing: Listing, fragments: Fragments, stream: "OperatorStream", interval: float
 ) -> Iterator[bytes]:
     tree = {
         "type": "SUBSCRIBED",
         "subscribed": {
-            "get_state": state_tree(listing, fragments),
+            "get_state": state_tree(listing, fragments, stream.viewer),
             "heartbeat_interval_seconds": interval,
         },
     }
-    return json_pieces(tree, ascii_only=True) if media == JSON else byte_pieces(Event, tree)
+    if stream.media == JSON:
+        return json_pieces(tree, ascii_only=True)
+    return byte_pieces(Event, tree)
 
 
 class OperatorStream:
@@ -156,10 +165,14 @@ class OperatorStream:
     One who watches.
 
     @ivar media: the type of its events.
+    @ivar viewer: who watches.
     """
 
-    def __init__(self, streams: OperatorStreams, exchange: Exchange, media: str) -> None:
+    def __init__(
+        self, streams: OperatorStreams, exchange: Exchange, media: str, viewer: Viewer
+    ) -> None:
         self.media = media
+        self.viewer = viewer
         self._streams = streams
         self._exchange = exchange
         self._queue: deque[bytes] = deque()

@@ -300,7 +300,7 @@ class MasterService(Service):
         self._perform[effect.__class__](effect)
 
     def _told(self, effect: Told) -> None:
-        self.operators.tell(effect.event)
+        self.operators.tell(effect)
 
     def _replied(self, effect: Replied) -> None:
         waiting = self._requests.pop(effect.number, None)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from mesoskit.master.options import MESOS_VERSION
 from mesoskit.master.records import Agent, Executor, Framework, Offer, Task
+from mesoskit.master.visible import EVERYTHING, Viewer
 from mesoskit.messages import codec, mesos_pb2
 from mesoskit.messages.mesos_pb2 import AgentInfo, MasterInfo, TaskStatus
 from mesoskit.model.attributes import Attributes
 from mesoskit.model.ids import FrameworkId
 from mesoskit.model.resources import ENDPOINT, Resources
+from mesoskit.model.secrets import shown
 from mesoskit.model.task_json import details_json, labels_json, limits_json, status_json
 from mesoskit.model.tasks import TaskState
 
@@ -43,8 +45,12 @@ _SUMMARY = (
 )
 
 
-def head_view(state: "MasterState", flags: dict[str, str]) -> Json:
-    """Return what C{/state} begins with, before all lists."""
+def head_view(state: "MasterState", flags: dict[str, str] | None) -> Json:
+    """
+    Return what C{/state} begins with, before all lists.
+
+    @param flags: L{None} for whoever may not see them.
+    """
     info = state.info
     agents = state.agents.values()
     active = sum(agent.active for agent in agents)
@@ -72,7 +78,8 @@ def head_view(state: "MasterState", flags: dict[str, str]) -> Json:
     }
     if state.options.cluster is not None:
         view["cluster"] = state.options.cluster
-    view["flags"] = flags
+    if flags is not None:
+        view["flags"] = flags
     return view
 
 
@@ -82,7 +89,10 @@ def counted(counts: list[int] | None) -> Json:
 
 
 def roles_view(
-    state: "MasterState", used: Mapping[str, Resources], reserved: Mapping[str, Resources]
+    state: "MasterState",
+    used: Mapping[str, Resources],
+    reserved: Mapping[str, Resources],
+    viewer: Viewer = EVERYTHING,
 ) -> Json:
     """
     Return C{/roles}: every role that a framework is in, or that something is reserved to.
@@ -92,10 +102,13 @@ def roles_view(
     """
     frameworks: dict[str, list[str]] = {}
     for framework in state.frameworks.values():
+        sees = viewer.framework(framework)
         for role in framework.roles:
-            frameworks.setdefault(role, []).append(framework.id)
+            named = frameworks.setdefault(role, [])
+            if sees:
+                named.append(framework.id)
     offered = _by_role((offer.role, offer.resources) for offer in state.offers.values())
-    names = {*frameworks, *used, *offered, *reserved, *state.options.weights}
+    names = {*frameworks, *used, *offered, *reserved, *state.weights}
     return {
         "roles": [
             _role_view(
@@ -107,6 +120,7 @@ def roles_view(
                 reserved.get(name, Resources.EMPTY),
             )
             for name in sorted(names)
+            if viewer.role(name)
         ]
     }
 
@@ -122,7 +136,7 @@ def _role_view(
     both = (used + offered).quantities().as_json()
     return {
         "name": name,
-        "weight": float(state.options.weights.get(name, 1.0)),
+        "weight": float(state.weights.get(name, 1.0)),
         "quota": {
             "role": name,
             "guarantee": {},
@@ -147,9 +161,9 @@ def _by_role(items: Iterable[tuple[str, Resources]]) -> dict[str, Resources]:
 # One agent.
 
 
-def agent_view(agent: Agent, used: Held) -> Json:
+def agent_view(agent: Agent, used: Held, viewer: Viewer = EVERYTHING) -> Json:
     """
-    Return what is shown of a registered agent.
+    Return what is shown of a registered agent. Sums are of all there is, as in Mesos.
 
     @param used: what L{Agent.used} returns.
     """
@@ -172,17 +186,21 @@ def agent_view(agent: Agent, used: Held) -> Json:
     ).as_json()
     view["offered_resources"] = _sum(agent.offers.values()).as_json()
     view["reserved_resources"] = {
-        role: reserved.as_json() for role, reserved in total.reserved().items()
+        role: reserved.as_json() for role, reserved in total.reserved().items() if viewer.role(role)
     }
     view["unreserved_resources"] = total.unreserved().as_json()
     view["active"] = agent.active
-    view["deactivated"] = False
+    view["deactivated"] = agent.deactivation is not None
     view["version"] = agent.version
     view["capabilities"] = list(agent.capabilities.names)
+    if agent.deactivation is not None and agent.deactivation.drain is not None:
+        view["drain_info"] = codec.to_dict(agent.deactivation.drain)
+        if agent.deactivation.since:
+            view["estimated_drain_start_time_seconds"] = agent.deactivation.since
     return view
 
 
-def full_view(agent: Agent, held: Held) -> Json:
+def full_view(agent: Agent, held: Held, viewer: Viewer = EVERYTHING) -> Json:
     """Return what C{/slaves} shows besides: resources as messages."""
     used = Resources.sum(
         one.allocated(role) for roles in held.values() for role, one in roles.items()
@@ -192,11 +210,13 @@ def full_view(agent: Agent, held: Held) -> Json:
     )
     return {
         "reserved_resources_full": {
-            role: _messages(part) for role, part in agent.total.reserved().items()
+            role: _messages(viewer.resources(part))
+            for role, part in agent.total.reserved().items()
+            if viewer.role(role)
         },
-        "unreserved_resources_full": _messages(agent.total.unreserved()),
-        "used_resources_full": _messages(used),
-        "offered_resources_full": _messages(offered),
+        "unreserved_resources_full": _messages(viewer.resources(agent.total.unreserved())),
+        "used_resources_full": _messages(viewer.resources(used)),
+        "offered_resources_full": _messages(viewer.resources(offered)),
     }
 
 
@@ -208,7 +228,7 @@ def _sum(offers: Iterable[Offer]) -> Resources:
     return Resources.sum(offer.resources for offer in offers)
 
 
-def recovered_view(info: AgentInfo) -> Json:
+def recovered_view(info: AgentInfo, viewer: Viewer = EVERYTHING) -> Json:
     """Return what is shown of an agent that has not come back since the master started."""
     total = Resources.from_message(info.resources)
     view: Json = {
@@ -218,7 +238,9 @@ def recovered_view(info: AgentInfo) -> Json:
         "attributes": Attributes.from_message(info.attributes).as_json(),
         "resources": total.as_json(),
         "reserved_resources": {
-            role: reserved.as_json() for role, reserved in total.reserved().items()
+            role: reserved.as_json()
+            for role, reserved in total.reserved().items()
+            if viewer.role(role)
         },
         "unreserved_resources": total.unreserved().as_json(),
     }
@@ -297,7 +319,7 @@ def _executor_view(executor: Executor) -> Json:
         "executor_id": executor.id,
         "name": info.name,
         "framework_id": executor.framework_id,
-        "command": codec.to_dict(info.command),
+        "command": codec.to_dict(shown(info.command)),
         "resources": executor.resources.as_json(),
         "role": executor.role,
     }

@@ -25,6 +25,9 @@ from mesoskit.messages.codec import encode, in_ascii, to_json
 _SLICE: Final = 8
 """So many members of a list are written between two pieces."""
 
+_UNSEEN: Final = 100
+"""So many are left out between two pieces."""
+
 
 class Form(Enum):
     """What a message is written as."""
@@ -40,10 +43,12 @@ class Many:
 
     @ivar make: makes the message of one of them.
     @ivar items: what they are made of.
+    @ivar seen: says which of them are written; L{None}: all.
     """
 
     make: Callable[[Any], Message]
     items: Sequence[Any]
+    seen: Callable[[Any], bool] | None = None
 
     def write(self, item: Any, form: Form) -> bytes:
         """Return one of them in a form."""
@@ -58,10 +63,12 @@ class Written:
     @ivar write: returns one of them in a form, or gives empty pieces meanwhile and then
         returns it.
     @ivar items: what is given to C{write}.
+    @ivar seen: says which of them are written; L{None}: all.
     """
 
     write: Callable[[Any, Form], bytes | Generator[bytes, None, bytes]]
     items: Sequence[Any]
+    seen: Callable[[Any], bool] | None = None
 
 
 Tree = Mapping[str, Any]
@@ -126,8 +133,15 @@ def _json_list(many: Many | Written, ascii_only: bool) -> Iterator[bytes]:
 
 def _batches(many: Many | Written, form: Form) -> Iterator[list[bytes]]:
     """Give the members of a list, some at a time; none is given as a break."""
-    write, batch = many.write, []
+    write, seen = many.write, many.seen
+    batch: list[bytes] = []
+    unseen = 0
     for item in many.items:
+        if seen is not None and not seen(item):
+            unseen += 1
+            if unseen % _UNSEEN == 0:
+                yield []
+            continue
         member = write(item, form)
         if not isinstance(member, bytes):
             member = yield from _breaks(member)

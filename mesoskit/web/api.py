@@ -85,12 +85,14 @@ def tree_reply(
     accepted: str,
     content: Callable[[], Tree],
     after: Callable[[], Iterator[bytes]] = lambda: iter(()),
+    key: str = "",
 ) -> Reply:
     """
     Return the answer to the call of this name, which may be big: it is made in slices.
 
     @param content: what is under the call's name; asked for when the answer is begun.
     @param after: what is to be done when it is made, with breaks (empty pieces).
+    @param key: what tells the answer from those to others.
     """
 
     def begin() -> Iterator[bytes]:
@@ -98,7 +100,8 @@ def tree_reply(
         yield from json_pieces(tree) if accepted == media.JSON else byte_pieces(kind, tree)
         yield from after()
 
-    return Reply(body=Document(begin, f"{name} {accepted}"), headers={"Content-Type": accepted})
+    document = Document(begin, f"{name} {accepted}{key}")
+    return Reply(body=document, headers={"Content-Type": accepted})
 
 
 def not_implemented(name: str) -> Reply:
