@@ -35,6 +35,7 @@ from mesoskit.agent.paths import latest_link
 from mesoskit.messages.mesos_pb2 import TaskInfo
 from mesoskit.model.events import Store
 from mesoskit.model.ids import ContainerId
+from mesoskit.model.secrets import unresolved
 from mesoskit.model.tasks import Reason, Source, TaskState
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def spec_of(
         rlimits=rlimits_of(info.container) if info.HasField("container") else (),
         uris=uris_of(command) if len(command.uris) else (),
         links=((latest_link(executor.directory), executor.directory), *links),
+        wrong=unresolved(command),
         patience=patience_of(state, executor),
     )
 
