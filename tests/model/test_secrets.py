@@ -28,7 +28,7 @@ def plant(secret: Secret) -> None:
 def command() -> CommandInfo:
     """Return a command with a secret and a plain variable."""
     info = CommandInfo(value="true")
-    variable = info.environment.variables.add(name="PASSWORD", type=2)  # type: ignore[arg-type]
+    variable = info.environment.variables.add(name="PASSWORD", type=2)
     plant(variable.secret)
     info.environment.variables.add(name="PLAIN", value="seen")
     return info
@@ -84,7 +84,7 @@ class HidingTests(SynchronousTestCase):
 
     def test_references_are_no_secrets(self) -> None:
         info = CommandInfo()
-        variable = info.environment.variables.add(name="X", type=2)  # type: ignore[arg-type]
+        variable = info.environment.variables.add(name="X", type=2)
         variable.secret.type = Secret.REFERENCE
         variable.secret.reference.name = "/vault/x"
         self.assertIs(info, shown(info))
