@@ -87,10 +87,11 @@ class Stat:
 
 @dataclass(slots=True, frozen=True)
 class Create:
-    """Make a node that stays, as a part of C{multi}."""
+    """Make a node that stays, as a part of C{multi}; C{private} as in L{Ensemble.create}."""
 
     path: str
     data: bytes = b""
+    private: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -164,17 +165,27 @@ class Ensemble(Protocol):
         ...
 
     def create(
-        self, path: str, data: bytes = b"", *, ephemeral: bool = False, sequence: bool = False
+        self,
+        path: str,
+        data: bytes = b"",
+        *,
+        ephemeral: bool = False,
+        sequence: bool = False,
+        private: bool = False,
     ) -> "Deferred[str]":
         """
         Make a node; fires with its path, to which C{sequence} adds ten digits.
+
+        Where we have a credential, whoever has it may do anything with the node, and everybody may
+        read it, as Mesos' nodes; where it is C{private} nobody else may. Without a credential it is
+        everybody's.
 
         Fails with L{NodeExists}, L{NoNode} where its parent is missing, L{NotAllowed},
         L{TooLarge} or L{Unavailable}.
         """
         ...
 
-    def create_path(self, path: str) -> "Deferred[None]":
+    def create_path(self, path: str, *, private: bool = False) -> "Deferred[None]":
         """Make a node without data, and those above it, where they are missing."""
         ...
 

@@ -94,14 +94,10 @@ class ZooKeeper:
     """
     An L{Ensemble<mesoskit.cluster.ensemble.Ensemble>} of real servers.
 
-    Nodes that it makes belong to everybody; where the URL has a credential, to whoever has it, and
-    everybody may read them (as Mesos' do); see L{private}.
-
     @param reactor: provides C{IReactorTime} and C{IReactorFromThreads}.
     @param session_timeout: seconds of silence after which the servers shall end the session. They
         may agree to something else.
     @param operation_timeout: seconds after which an operation has failed.
-    @param private: nobody else may read the nodes either, where the URL has a credential.
     @param tls: how to speak TLS; plain TCP where not given.
     """
 
@@ -114,7 +110,6 @@ class ZooKeeper:
         *,
         session_timeout: float = 10.0,
         operation_timeout: float = 10.0,
-        private: bool = False,
         tls: ZooKeeperTLS | None = None,
     ) -> None:
         self._reactor = reactor
@@ -122,7 +117,6 @@ class ZooKeeper:
         self._asked_timeout = session_timeout
         self._agreed_timeout = session_timeout
         self._operation_timeout = operation_timeout
-        self._acl = _acl(url, private)
         self._tls = tls
         self._listeners: list[Listener] = []
         self._client: KazooClient | None = None
@@ -238,10 +232,16 @@ class ZooKeeper:
     # Operations.
 
     def create(
-        self, path: str, data: bytes = b"", *, ephemeral: bool = False, sequence: bool = False
+        self,
+        path: str,
+        data: bytes = b"",
+        *,
+        ephemeral: bool = False,
+        sequence: bool = False,
+        private: bool = False,
     ) -> "Deferred[str]":
         """Make a node; fires with its path."""
-        acl = self._acl
+        acl = _acl(self.url, private)
         return self._do(
             path,
             lambda client: client.create_async(
@@ -251,9 +251,9 @@ class ZooKeeper:
             size=len(data),
         )
 
-    def create_path(self, path: str) -> "Deferred[None]":
+    def create_path(self, path: str, *, private: bool = False) -> "Deferred[None]":
         """Make a node without data, and those above it, where they are missing."""
-        acl = self._acl
+        acl = _acl(self.url, private)
         return self._do(path, lambda client: client.ensure_path_async(path, acl), _nothing)
 
     def get(self, path: str) -> "Deferred[tuple[bytes, Stat]]":
@@ -305,13 +305,13 @@ class ZooKeeper:
         """Do all of this or nothing."""
         if not operations:
             return succeed(None)
-        acl = self._acl
+        url = self.url
 
         def begin(client: KazooClient) -> Any:
             group = client.transaction()
             for each in operations:
                 if isinstance(each, Create):
-                    group.create(each.path, each.data, acl=acl)
+                    group.create(each.path, each.data, acl=_acl(url, each.private))
                 elif isinstance(each, Set):
                     group.set_data(each.path, each.data, each.version)
                 elif isinstance(each, Delete):

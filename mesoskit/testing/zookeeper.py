@@ -201,15 +201,19 @@ class MemoryZooKeeper:
 
     def cut(self) -> None:
         """Break the connection, and let none come about."""
+        was = self.connected
         self._reachable = False
-        if self._session is None or self._expiry is not None:
-            return
-        session = self._session
-        clock = self.ensemble.clock
-        self._expiry = clock.callLater(self._session_timeout, self.ensemble.end, session)
-        self._fail_waiting("connection loss")
-        self._tell(Session.SUSPENDED)
-        self._drop_watches()
+        if was:
+            self._end_later()
+            self._fail_waiting("connection loss")
+            self._tell(Session.SUSPENDED)
+            self._drop_watches()
+
+    def _end_later(self) -> None:
+        """Let the session end by the clock, if it does not by then."""
+        if self._expiry is None and self._session is not None:
+            clock = self.ensemble.clock
+            self._expiry = clock.callLater(self._session_timeout, self.ensemble.end, self._session)
 
     def mend(self) -> None:
         """Let the connection come about again."""
@@ -232,9 +236,7 @@ class MemoryZooKeeper:
     def freeze(self) -> None:
         """Answer nothing from now on, and let the session end as if nothing were heard."""
         self._frozen = True
-        if self._session is not None and self._expiry is None:
-            clock = self.ensemble.clock
-            self._expiry = clock.callLater(self._session_timeout, self.ensemble.end, self._session)
+        self._end_later()
 
     def thaw(self) -> None:
         """Answer what was asked meanwhile, and whatever comes."""
@@ -311,7 +313,13 @@ class MemoryZooKeeper:
         self.suspected += 1
 
     def create(
-        self, path: str, data: bytes = b"", *, ephemeral: bool = False, sequence: bool = False
+        self,
+        path: str,
+        data: bytes = b"",
+        *,
+        ephemeral: bool = False,
+        sequence: bool = False,
+        private: bool = False,
     ) -> "Deferred[str]":
         """Make a node; fires with its path."""
         owner = (self._session or 0) if ephemeral else 0
@@ -319,7 +327,7 @@ class MemoryZooKeeper:
             path, lambda: self.ensemble.make(path, data, owner, sequence), size=len(data)
         )
 
-    def create_path(self, path: str) -> "Deferred[None]":
+    def create_path(self, path: str, *, private: bool = False) -> "Deferred[None]":
         """Make a node without data, and those above it, where they are missing."""
 
         def make() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from mesoskit.cluster.ensemble import Closed, NotAllowed, Session, Unavailable
+from mesoskit.cluster.ensemble import Closed, Create, NotAllowed, Session, Unavailable
 from mesoskit.cluster.zk_url import ZooKeeperURL
 from mesoskit.cluster.zookeeper import ZooKeeper
 from mesoskit.testing.zookeeper import MemoryEnsemble
@@ -80,14 +80,16 @@ class ServerTests(ServerTestCase, EnsembleContract):
             await client.close()
 
     async def test_nobody_else_reads_what_is_private(self) -> None:
-        ours = self.client("bob:se:cr@t@", private=True)
+        ours = self.client("bob:se:cr@t@")
         await ours.connect()
         await ours.create_path(self.path())
-        await ours.create(f"{self.path()}/a", b"secret")
+        await ours.create(f"{self.path()}/a", b"secret", private=True)
+        await ours.multi([Create(f"{self.path()}/b", b"secret", private=True)])
         for who in ("", "bob:wrong@"):
             theirs = self.client(who)
             await theirs.connect()
             await self.assertFailure(theirs.get(f"{self.path()}/a"), NotAllowed)
+            await self.assertFailure(theirs.get(f"{self.path()}/b"), NotAllowed)
         again = self.client("bob:se:cr@t@")
         await again.connect()
         self.assertEqual((await again.get(f"{self.path()}/a"))[0], b"secret")
