@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from mesoskit.allocator.interface import Explanation
+from mesoskit.master.visible import EVERYTHING, Viewer
 from mesoskit.model.ids import FrameworkId
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def document(
     framework_ids: list[FrameworkId],
     role: str | None,
     agent_id: str | None,
+    viewer: Viewer = EVERYTHING,
 ) -> Iterator[bytes]:
     """Give the JSON document, an agent a piece."""
     yield b'{"frameworks":['
@@ -43,14 +45,14 @@ def document(
         yield before + orjson.dumps(head)[:-1] + b',"agents":['
         before, comma = b",", b""
         for told in state.allocator.explain(now, framework_id, role):
-            if agent_id in (None, told.agent_id):
-                yield comma + orjson.dumps(_view(state, told))
+            if agent_id in (None, told.agent_id) and viewer.role(told.role):
+                yield comma + orjson.dumps(_view(state, told, viewer))
                 comma = b","
         yield b"]}"
     yield b"]}"
 
 
-def _view(state: "MasterState", told: Explanation) -> dict[str, Any]:
+def _view(state: "MasterState", told: Explanation, viewer: Viewer) -> dict[str, Any]:
     agent = state.agents.get(told.agent_id)
     view: dict[str, Any] = {
         "agent_id": told.agent_id,
@@ -62,7 +64,19 @@ def _view(state: "MasterState", told: Explanation) -> dict[str, Any]:
     }
     if told.until is not None:
         view["until"] = told.until
-    view["holders"] = [{"framework_id": one, "role": role} for one, role in told.holders]
+    view["holders"] = [
+        {"framework_id": one, "role": role}
+        for one, role in told.holders
+        if _sees(state, one, role, viewer)
+    ]
     if told.offered is not None:
         view["offered_time"] = told.offered
     return view
+
+
+def _sees(state: "MasterState", framework_id: FrameworkId, role: str, viewer: Viewer) -> bool:
+    """Tell whether it may be seen that a framework holds something for a role."""
+    framework = state.frameworks.get(framework_id)
+    return viewer.all or (
+        framework is not None and viewer.framework(framework) and viewer.role(role)
+    )
