@@ -11,6 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from mesoskit.agent import registration, views
+from mesoskit.agent.authorizing import EVERYTHING, Viewer
 from mesoskit.agent.container import Usage
 from mesoskit.agent.frameworks import AgentTask, Executor, Framework, Kind
 from mesoskit.messages import codec
@@ -29,67 +30,72 @@ def _frameworks(state: AgentState) -> list[Framework]:
     return [*state.frameworks.values(), *state.completed_frameworks.values()]
 
 
-def _executors(state: AgentState) -> Iterator[Executor]:
-    for framework in _frameworks(state):
-        yield from framework.executors.values()
-        yield from framework.completed
-
-
 # The answers that may be big.
 
 
-def frameworks_tree(state: AgentState) -> Tree:
+def frameworks_tree(state: AgentState, viewer: Viewer = EVERYTHING) -> Tree:
     """Return C{GetFrameworks}."""
+    live, completed = state.frameworks.values(), state.completed_frameworks.values()
+    seen = viewer.unless_all(viewer.framework)
     return {
-        "frameworks": Many(framework_message, list(state.frameworks.values())),
-        "completed_frameworks": Many(framework_message, list(state.completed_frameworks.values())),
+        "frameworks": Many(framework_message, list(live), seen),
+        "completed_frameworks": Many(framework_message, list(completed), seen),
     }
 
 
-def executors_tree(state: AgentState) -> Tree:
+def executors_tree(state: AgentState, viewer: Viewer = EVERYTHING) -> Tree:
     """Return C{GetExecutors}, command tasks' own among them."""
-    frameworks = _frameworks(state)
+    frameworks = list(filter(viewer.framework, _frameworks(state)))
+    seen = viewer.unless_all(viewer.executor)
     live = [one for framework in frameworks for one in framework.executors.values()]
     completed = [one for framework in frameworks for one in framework.completed]
     return {
-        "executors": Many(executor_message, live),
-        "completed_executors": Many(executor_message, completed),
+        "executors": Many(executor_message, live, seen),
+        "completed_executors": Many(executor_message, completed, seen),
     }
 
 
-def tasks_tree(state: AgentState) -> Tree:
+def tasks_tree(state: AgentState, viewer: Viewer = EVERYTHING) -> Tree:
     """
     Return C{GetTasks}.
 
     Queued are those whose executor has not subscribed, terminated those that have ended and
     whose last update is not acknowledged.
     """
-    executors = list(_executors(state))
+    frameworks = filter(viewer.framework, _frameworks(state))
+    of_these = chain.from_iterable((*one.executors.values(), *one.completed) for one in frameworks)
+    executors = list(filter(viewer.executor, of_these))
+    seen = viewer.unless_all(viewer.task)
     queued = [task for one in executors for task in views.queued_of(one)]
     waiting = set(map(id, queued))
     taken = [task for one in executors for task in one.tasks.values() if id(task) not in waiting]
     return {
         "pending_tasks": Many(AgentTask.to_message, ()),
-        "queued_tasks": Many(AgentTask.to_message, queued),
-        "launched_tasks": Many(AgentTask.to_message, [one for one in taken if not one.terminal]),
-        "terminated_tasks": Many(AgentTask.to_message, [one for one in taken if one.terminal]),
+        "queued_tasks": Many(AgentTask.to_message, queued, seen),
+        "launched_tasks": Many(
+            AgentTask.to_message, [one for one in taken if not one.terminal], seen
+        ),
+        "terminated_tasks": Many(
+            AgentTask.to_message, [one for one in taken if one.terminal], seen
+        ),
         "completed_tasks": Many(
             AgentTask.to_message,
             list(chain.from_iterable(one.completed or () for one in executors)),
+            seen,
         ),
     }
 
 
-def state_tree(state: AgentState) -> Tree:
+def state_tree(state: AgentState, viewer: Viewer = EVERYTHING) -> Tree:
     """Return C{GetState}: all of them together."""
     return {
-        "get_tasks": tasks_tree(state),
-        "get_executors": executors_tree(state),
-        "get_frameworks": frameworks_tree(state),
+        "get_tasks": tasks_tree(state, viewer),
+        "get_executors": executors_tree(state, viewer),
+        "get_frameworks": frameworks_tree(state, viewer),
     }
 
 
-TREES: Final[dict[str, Callable[[AgentState], Tree]]] = {
+TREES: Final[dict[str, Callable[[AgentState, Viewer], Tree]]] = {
     "GET_STATE": state_tree,
     "GET_FRAMEWORKS": frameworks_tree,
     "GET_EXECUTORS": executors_tree,
@@ -123,31 +129,31 @@ def executor_message(executor: Executor) -> Response.GetExecutors.Executor:
 # The small answers.
 
 
-def agent(state: AgentState) -> Response:
+def agent(state: AgentState, viewer: Viewer = EVERYTHING) -> Response:
     """Answer GET_AGENT."""
     response = Response(type=Response.GET_AGENT)
     info = response.get_agent.agent_info
     info.CopyFrom(registration.agent_info(state))
     del info.resources[:]
-    info.resources.extend(state.options.resources.to_message(POST))
+    info.resources.extend(viewer.resources(state.options.resources).to_message(POST))
     return response
 
 
-def operations(state: AgentState) -> Response:
+def operations(state: AgentState, viewer: Viewer = EVERYTHING) -> Response:
     """Answer GET_OPERATIONS: none is ever pending here."""
     response = Response(type=Response.GET_OPERATIONS)
     response.get_operations.SetInParent()
     return response
 
 
-def resource_providers(state: AgentState) -> Response:
+def resource_providers(state: AgentState, viewer: Viewer = EVERYTHING) -> Response:
     """Answer GET_RESOURCE_PROVIDERS: there is none."""
     response = Response(type=Response.GET_RESOURCE_PROVIDERS)
     response.get_resource_providers.SetInParent()
     return response
 
 
-MESSAGES: Final[dict[str, Callable[[AgentState], Response]]] = {
+MESSAGES: Final[dict[str, Callable[[AgentState, Viewer], Response]]] = {
     "GET_AGENT": agent,
     "GET_OPERATIONS": operations,
     "GET_RESOURCE_PROVIDERS": resource_providers,
@@ -155,7 +161,7 @@ MESSAGES: Final[dict[str, Callable[[AgentState], Response]]] = {
 """Calls with small answers, by their names."""
 
 
-def containers(state: AgentState, call: Call) -> Response:
+def containers(state: AgentState, call: Call, viewer: Viewer = EVERYTHING) -> Response:
     """
     Answer GET_CONTAINERS: the containers of executors, and with C{show_nested} those in them.
 
@@ -164,7 +170,7 @@ def containers(state: AgentState, call: Call) -> Response:
     response = Response(type=Response.GET_CONTAINERS)
     answer = response.get_containers
     answer.SetInParent()
-    for view in views.containers_view(state):
+    for view in views.containers_view(state, viewer=viewer):
         shown = answer.containers.add(executor_name=view["executor_name"])
         shown.container_id.value = view["container_id"]
         shown.framework_id.value = view["framework_id"]
@@ -175,7 +181,7 @@ def containers(state: AgentState, call: Call) -> Response:
                 codec.from_dict(ResourceStatistics, view["statistics"])
             )
     if call.get_containers.show_nested:
-        for parent, nested, pid in _nested(state):
+        for parent, nested, pid in _nested(state, viewer):
             shown = answer.containers.add()
             shown.container_id.value = nested
             shown.container_id.parent.value = parent
@@ -188,10 +194,12 @@ def containers(state: AgentState, call: Call) -> Response:
     return response
 
 
-def _nested(state: AgentState) -> Iterator[tuple[ContainerId, ContainerId, int | None]]:
+def _nested(
+    state: AgentState, viewer: Viewer
+) -> Iterator[tuple[ContainerId, ContainerId, int | None]]:
     for framework in state.frameworks.values():
         for executor in framework.executors.values():
-            if executor.kind is Kind.DEFAULT:
+            if executor.kind is Kind.DEFAULT and viewer.container(executor):
                 for task in executor.tasks.values():
                     if task.container is not None and not task.ended:
                         yield executor.container, task.container, task.pid

@@ -7,14 +7,15 @@ other users.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from mesoskit.agent.frameworks import AgentTask, Executor, Framework
 from mesoskit.messages import internal_pb2
 from mesoskit.messages.mesos_pb2 import FrameworkInfo, TaskInfo
 from mesoskit.model import authorization
 from mesoskit.model.authorization import (
+    ANYBODY,
     ANYTHING,
     Action,
     Needs,
@@ -30,6 +31,9 @@ from mesoskit.model.tasks import Reason
 
 if TYPE_CHECKING:
     from mesoskit.agent.state import AgentState
+
+
+T = TypeVar("T")
 
 
 def launch_error(
@@ -77,53 +81,47 @@ class Viewer:
     What somebody may see of an agent.
 
     @param subject: who looks.
+
+    @ivar all: he may see everything; nothing needs to be asked then.
+    @ivar key: what tells what he is shown from what others are.
     """
 
-    __slots__ = ("subject",)
+    __slots__ = ("_may", "all", "key")
 
     def __init__(self, subject: Subject) -> None:
-        self.subject = subject
+        self.all = subject.authorizer is None
+        self.key = subject.key
+        self._may = subject.may
 
     def framework(self, framework: Framework) -> bool:
         """Whether he may see a framework at all."""
-        if self.subject.authorizer is None:
-            return True
-        thing = authorization.of_framework(framework.info)
-        return self.subject.may(Action.VIEW_FRAMEWORK, thing)
+        return self.all or self._may(
+            Action.VIEW_FRAMEWORK, authorization.of_framework(framework.info)
+        )
 
     def executor(self, executor: Executor) -> bool:
         """Whether he may see an executor of a framework that he sees."""
-        if self.subject.authorizer is None:
-            return True
-        return self.subject.may(Action.VIEW_EXECUTOR, of_executor(executor))
+        return self.all or self._may(Action.VIEW_EXECUTOR, of_executor(executor))
 
     def task(self, task: AgentTask) -> bool:
         """Whether he may see a task of an executor that he sees."""
-        if self.subject.authorizer is None:
-            return True
-        return self.subject.may(Action.VIEW_TASK, of_task(task))
+        return self.all or self._may(Action.VIEW_TASK, of_task(task))
 
     def container(self, executor: Executor) -> bool:
         """Whether he may see an executor's container and what it uses."""
-        if self.subject.authorizer is None:
-            return True
-        return self.subject.may(Action.VIEW_CONTAINER, of_executor(executor))
+        return self.all or self._may(Action.VIEW_CONTAINER, of_executor(executor))
 
     def flags(self) -> bool:
         """Whether he may see the flags."""
-        return self.subject.may(Action.VIEW_FLAGS)
+        return self.all or self._may(Action.VIEW_FLAGS)
 
     def role(self, name: str) -> bool:
         """Whether he may see a role."""
-        if self.subject.authorizer is None:
-            return True
-        return self.subject.may(Action.VIEW_ROLE, authorization.of_role(name))
+        return self.all or self._may(Action.VIEW_ROLE, authorization.of_role(name))
 
     def resources(self, resources: Resources) -> Resources:
         """Return what he may see of resources."""
-        if self.subject.authorizer is None or all(
-            self.role(one) for one in authorization.roles_of(resources)
-        ):
+        if self.all or all(map(self.role, authorization.roles_of(resources))):
             return resources
         return resources.filter(
             lambda key: (
@@ -131,6 +129,22 @@ class Viewer:
                 and (key.allocation_role is None or self.role(key.allocation_role))
             )
         )
+
+    def unless_all(self, sees: Callable[[T], bool]) -> Callable[[T], bool] | None:
+        """Return one of these functions, or L{None} where it would always say yes."""
+        return None if self.all else sees
+
+
+EVERYTHING: Final = Viewer(ANYBODY)
+"""Who may see everything."""
+
+
+def may_call(who: Subject, name: str) -> bool:
+    """Say whether an operator may call for this; what is only looked at is asked about later."""
+    if who.authorizer is None:
+        return True
+    needed = OPERATOR_CALLS.get(name)
+    return needed is not None and needed.met(who)
 
 
 def sandbox_visible(
@@ -201,7 +215,7 @@ OPERATOR_CALLS: Final[Mapping[str, Needs]] = {
     "GET_EXECUTORS": needs_inside(Action.VIEW_FRAMEWORK, Action.VIEW_EXECUTOR),
     "GET_OPERATIONS": needs_inside(Action.VIEW_ROLE),
     "GET_TASKS": _EVERYTHING,
-    "GET_AGENT": needs_nothing("it says what the agent is, as it tells any master"),
+    "GET_AGENT": needs_inside(Action.VIEW_ROLE),
     "GET_RESOURCE_PROVIDERS": needs_inside(Action.VIEW_RESOURCE_PROVIDER),
     "LAUNCH_NESTED_CONTAINER": needs_inside(Action.LAUNCH_NESTED_CONTAINER),
     "WAIT_NESTED_CONTAINER": needs_inside(Action.WAIT_NESTED_CONTAINER),

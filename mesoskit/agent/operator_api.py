@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 
-from mesoskit.agent import answers
+from mesoskit.agent import answers, authorizing
 from mesoskit.agent.files import Sandboxes
 from mesoskit.agent.measuring import measured
 from mesoskit.agent.phase import Phase
@@ -20,6 +20,7 @@ from mesoskit.messages.codec import Malformed, NotJson, decode_as, from_json
 from mesoskit.model.validation_agent_call import validate_agent_call
 from mesoskit.web import api, files_api, shared
 from mesoskit.web.api import NotTaken
+from mesoskit.web.authorizing import FORBIDDEN
 from mesoskit.web.routes import Reply, not_allowed, text
 from mesoskit.wire import media, recordio
 from mesoskit.wire.exchange import Exchange
@@ -75,15 +76,18 @@ def operator(service: AgentService, request: Any) -> Reply | Deferred[Reply]:
     except NotTaken as refused:
         return refused.reply
     name = Call.Type.Name(call.type)
+    if not authorizing.may_call(request.subject, name):
+        return text(403, FORBIDDEN)
+    viewer = authorizing.Viewer(request.subject)
     tree = answers.TREES.get(name)
     if tree is not None:
-        return api.tree_reply(Response, name, accepted, lambda: tree(state))
+        return api.tree_reply(Response, name, accepted, lambda: tree(state, viewer), key=viewer.key)
     make = answers.MESSAGES.get(name)
     if make is not None:
-        return api.message_reply(make(state), accepted)
+        return api.message_reply(make(state, viewer), accepted)
     if name == "GET_CONTAINERS":
         return measured(service).addCallback(
-            lambda _: api.message_reply(answers.containers(state, call), accepted)
+            lambda _: api.message_reply(answers.containers(state, call, viewer), accepted)
         )
     if name == "LIST_FILES":
         door = Sandboxes(state, request.subject)

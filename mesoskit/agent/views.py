@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from mesoskit.agent.authorizing import EVERYTHING, Viewer
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Framework, Group, Kind
 from mesoskit.agent.registration import CAPABILITIES
 from mesoskit.messages import codec
@@ -27,9 +28,10 @@ _SHOWN = 15
 """A command longer than this is cut short in the name of its executor."""
 
 
-def head_view(state: AgentState, master: str | None) -> Json:
+def head_view(state: AgentState, master: str | None, viewer: Viewer = EVERYTHING) -> Json:
     """
-    Return what C{/state} begins with, before the frameworks.
+    Return what C{/state} begins with, before the frameworks. Sums are of all there is, as in
+    Mesos.
 
     @param master: the host of the master; L{None} where there is none.
     """
@@ -52,25 +54,27 @@ def head_view(state: AgentState, master: str | None) -> Json:
         "hostname": options.hostname,
         "capabilities": [AgentInfo.Capability.Type.Name(one) for one in CAPABILITIES],
         "resources": total.as_json(),
-        "reserved_resources": _by_role(total),
+        "reserved_resources": _by_role(total, viewer),
         "unreserved_resources": total.unreserved().as_json(),
         "reserved_resources_full": {
-            role: _messages(part) for role, part in total.reserved().items()
+            role: _messages(part) for role, part in total.reserved().items() if viewer.role(role)
         },
         "unreserved_resources_full": _messages(total.unreserved()),
-        "reserved_resources_allocated": _by_role(used),
+        "reserved_resources_allocated": _by_role(used, viewer),
         "unreserved_resources_allocated": used.unreserved().as_json(),
         "resource_providers": [],
         "attributes": Attributes.from_message(options.attributes).as_json(),
     }
     if master is not None:
         view["master_hostname"] = master
-    view["flags"] = options.flags
+    if viewer.flags():
+        view["flags"] = options.flags
     return view
 
 
-def _by_role(resources: Resources) -> Json:
-    return {role: part.as_json() for role, part in resources.reserved().items()}
+def _by_role(resources: Resources, viewer: Viewer) -> Json:
+    reserved = resources.reserved().items()
+    return {role: part.as_json() for role, part in reserved if viewer.role(role)}
 
 
 def _messages(resources: Resources) -> list[Json]:
@@ -97,7 +101,7 @@ def framework_view(framework: Framework) -> Json:
     return view
 
 
-def executor_view(executor: Executor) -> Json:
+def executor_view(executor: Executor, viewer: Viewer = EVERYTHING) -> Json:
     """Return what is shown of an executor, with its tasks."""
     tasks = list(executor.tasks.values())
     queued = list(queued_of(executor))
@@ -122,9 +126,12 @@ def executor_view(executor: Executor) -> Json:
             view["type"] = ExecutorInfo.Type.Name(info.type)
     if labels:
         view["labels"] = labels_json(labels[0])
-    view["tasks"] = [task_json(one.to_message()) for one in tasks if one.id not in waiting]
-    view["queued_tasks"] = [task_json(one.to_message()) for one in queued]
-    view["completed_tasks"] = [task_json(one.to_message()) for one in completed]
+    for name, of in (
+        ("tasks", [one for one in tasks if one.id not in waiting]),
+        ("queued_tasks", queued),
+        ("completed_tasks", completed),
+    ):
+        view[name] = [task_json(one.to_message()) for one in of if viewer.task(one)]
     return view
 
 
@@ -197,14 +204,16 @@ def source_of(executor: Executor) -> str:
 # What containers use.
 
 
-def containers_view(state: AgentState, container_id: str | None = None) -> list[Json]:
+def containers_view(
+    state: AgentState, container_id: str | None = None, viewer: Viewer = EVERYTHING
+) -> list[Json]:
     """Return C{/containers}: what runs and what it uses, an object for each executor."""
     shown = []
     for framework in state.frameworks.values():
         for executor in framework.executors.values():
             if executor.state is ExecutorState.TERMINATED:
                 continue
-            if container_id not in (None, executor.container):
+            if container_id not in (None, executor.container) or not viewer.container(executor):
                 continue
             view: Json = {
                 "container_id": executor.container,
