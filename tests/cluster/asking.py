@@ -69,9 +69,12 @@ async def exchange(port: int, say: bytes, timeout: float = 10.0) -> bytes:
     return await conversation.over.addTimeout(timeout, reactor)
 
 
-async def get(port: int, path: str, timeout: float = 10.0) -> tuple[int, bytes]:
+async def get(
+    port: int, path: str, timeout: float = 10.0, authorization: str = ""
+) -> tuple[int, bytes]:
     """Return status and body of a GET."""
-    request = f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
+    shown = f"Authorization: {authorization}\r\n" if authorization else ""
+    request = f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n{shown}Connection: close\r\n\r\n"
     answer = await exchange(port, request.encode(), timeout)
     head, _, body = answer.partition(b"\r\n\r\n")
     words = head.split(None, 2)
@@ -80,9 +83,9 @@ async def get(port: int, path: str, timeout: float = 10.0) -> tuple[int, bytes]:
     return int(words[1]), body
 
 
-async def metrics(port: int) -> dict[str, Any]:
+async def metrics(port: int, authorization: str = "") -> dict[str, Any]:
     """Return a daemon's metrics."""
-    status, body = await get(port, "/metrics/snapshot")
+    status, body = await get(port, "/metrics/snapshot", authorization=authorization)
     if status != 200:
         raise AssertionError(f"/metrics/snapshot answers {status}")
     return dict(json.loads(body))

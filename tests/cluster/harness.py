@@ -215,7 +215,10 @@ class Cluster:
     A master, some agents, and the frameworks of tests.
 
     @ivar directory: all that belongs to it is below.
+    @ivar authorization: what daemons are shown that answer to nobody else.
     """
+
+    authorization = ""
 
     def __init__(self) -> None:
         # A short path: sockets below it may have no more than 108 bytes.
@@ -273,12 +276,12 @@ class Cluster:
                 if not agent.running and agents is None:
                     raise AssertionError(f"an agent ended:\n{agent.log()}")
             try:
-                known = await asking.metrics(self.master.port)
+                known = await asking.metrics(self.master.port, self.authorization)
                 if known["master/slaves_active"] != wanted:
                     return False
                 # The agents have to have heard of it too, and written their ids down.
                 running = [agent for agent in self.agents.values() if agent.running]
-                theirs = [await asking.metrics(agent.port) for agent in running]
+                theirs = [await asking.metrics(agent.port, self.authorization) for agent in running]
             except Exception:
                 return False  # somebody is not there yet
             return all(one["slave/registered"] for one in theirs)

@@ -79,7 +79,13 @@ class PymesosTestCase(ClusterTestCase):
 
     timeout = 120
 
-    async def client(self, cluster: Cluster, tasks: dict[str, Any], **info: Any) -> Client:
+    async def client(
+        self,
+        cluster: Cluster,
+        tasks: dict[str, Any],
+        credential: tuple[str, str] | None = None,
+        **info: Any,
+    ) -> Client:
         """Start a scheduler, or leave the test out where there is no way to get one."""
         try:
             python = await deferToThread(install)
@@ -87,7 +93,7 @@ class PymesosTestCase(ClusterTestCase):
             raise SkipTest(f"pymesos cannot be had: {error}") from None
         client = Client()
         arguments = [str(python), str(SCRIPT), cluster.master.address]
-        arguments += [json.dumps({**FRAMEWORK, **info}), json.dumps(tasks)]
+        arguments += [json.dumps({**FRAMEWORK, **info}), json.dumps(tasks), *(credential or ())]
         # Below the cluster's directory, so that nothing of it outlives the test.
         process = reactor.spawnProcess(
             client, str(python), arguments, env={"LANG": "C.UTF-8"}, path=str(cluster.directory)

@@ -1,6 +1,6 @@
 """A scheduler on pymesos, in a process of its own: it says on standard output what it hears.
 
-    python pymesos_scheduler.py MASTER FRAMEWORK_INFO TASKS
+    python pymesos_scheduler.py MASTER FRAMEWORK_INFO TASKS [PRINCIPAL SECRET]
 
 FRAMEWORK_INFO is JSON; TASKS a JSON object of commands by task id, or of what else is to be in
 the task: its executor and data. It launches each task on the first offer that holds it. Further
@@ -75,7 +75,10 @@ class Recorder(Scheduler):
 
 def main():
     master, framework, commands = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
-    driver = MesosSchedulerDriver(Recorder(commands), framework, master)
+    principal, secret = sys.argv[4:6] or (None, None)
+    driver = MesosSchedulerDriver(
+        Recorder(commands), framework, master, principal=principal, secret=secret
+    )
     driver.start()
     for line in sys.stdin:
         name, *arguments = json.loads(line)
