@@ -6,11 +6,11 @@ C{src/slave/http.cpp}). A handler's docstring is its page under C{/help}.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from twisted.internet.defer import Deferred
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import NOT_DONE_YET
 
 from mesoskit.agent import authorizing, files_http, operator_api, views
 from mesoskit.agent.measuring import measured
@@ -28,35 +28,40 @@ PROCESS = "slave(1)"
 """What stands before most paths: the name of the agent's libprocess actor in Mesos."""
 
 
-def version(service: "AgentService", request: Request) -> Reply:
+def version(service: "AgentService", request: Any) -> Reply:
     """Say which Mesos this speaks like, and which mesoskit it is."""
     return shared.version_reply(service.state.options.version)
 
 
-def flags(service: "AgentService", request: Request) -> Reply:
+def flags(service: "AgentService", request: Any) -> Reply:
     """Show the flags that the agent runs with, as text; secrets are left out."""
     return shared.flags_reply(service.state.options.flags)
 
 
-def state(service: "AgentService", request: Request) -> Reply:
+def state(service: "AgentService", request: Any) -> Reply:
     """
     Show everything: the agent, its frameworks, their executors and tasks.
 
     C{jsonp=callback} wraps it in a call of that function, here as everywhere.
     """
-    return Reply(body=Document(lambda: _state(service.state, service.master_host()), "state"))
+    viewer = authorizing.Viewer(request.subject)
+    return Reply(
+        body=Document(
+            lambda: _state(service.state, service.master_host(), viewer), f"state{viewer.key}"
+        )
+    )
 
 
-def _state(state: "AgentState", master: str | None) -> Iterator[bytes]:
+def _state(state: "AgentState", master: str | None, viewer: authorizing.Viewer) -> Iterator[bytes]:
     """Give the document, an executor a piece."""
-    yield orjson.dumps(views.head_view(state, master))[:-1]
+    yield orjson.dumps(views.head_view(state, master, viewer))[:-1]
     for name, frameworks in (
         (b"frameworks", list(state.frameworks.values())),
         (b"completed_frameworks", list(state.completed_frameworks.values())),
     ):
         yield b',"%b":[' % name
         before = b""
-        for framework in frameworks:
+        for framework in filter(viewer.framework, frameworks):
             yield before + orjson.dumps(views.framework_view(framework))[:-1]
             before = b","
             for key, executors in (
@@ -65,8 +70,8 @@ def _state(state: "AgentState", master: str | None) -> Iterator[bytes]:
             ):
                 yield b',"%b":[' % key
                 comma = b""
-                for executor in executors:
-                    yield comma + orjson.dumps(views.executor_view(executor))
+                for executor in filter(viewer.executor, executors):
+                    yield comma + orjson.dumps(views.executor_view(executor, viewer))
                     comma = b","
                 yield b"]"
             yield b"}"
@@ -74,15 +79,16 @@ def _state(state: "AgentState", master: str | None) -> Iterator[bytes]:
     yield b"}"
 
 
-def containers(service: "AgentService", request: Request) -> "Deferred[Reply]":
+def containers(service: "AgentService", request: Any) -> "Deferred[Reply]":
     """Show what runs and what it uses, an object for each executor; C{container_id} picks one."""
     container_id = parameter(request, "container_id")
+    viewer = authorizing.Viewer(request.subject)
     return measured(service).addCallback(
-        lambda _: Reply(body=views.containers_view(service.state, container_id))
+        lambda _: Reply(body=views.containers_view(service.state, container_id, viewer))
     )
 
 
-def statistics(service: "AgentService", request: Request) -> "Deferred[Reply]":
+def statistics(service: "AgentService", request: Any) -> "Deferred[Reply]":
     """
     Show what each executor uses: CPU seconds, resident bytes, and its limits.
 
@@ -91,14 +97,22 @@ def statistics(service: "AgentService", request: Request) -> "Deferred[Reply]":
     return measured(service).addCallback(lambda _: Reply(body=views.statistics_view(service.state)))
 
 
-def executor(service: "AgentService", request: Request) -> int:
+def executor(service: "AgentService", request: Any) -> int:
     """Take a call of an executor: C{POST} only, JSON or protobuf (the v1 executor API)."""
     service.executors.post(WebExchange(request))
     return NOT_DONE_YET
 
 
+def processes(service: "AgentService", request: Any) -> Reply:
+    """Name the parts of the agent that answer over HTTP, as libprocess does its actors."""
+    return shared.processes_reply(
+        "files", "help", "logging", "metrics", PROCESS, "system", "version"
+    )
+
+
 ROUTES: tuple[Route, ...] = (
     *shared.ROUTES,
+    Route("__processes__", processes, prefixed=False, realm=Realm.OPEN),
     Route("version", version, prefixed=False, realm=Realm.OPEN),
     Route("flags", flags, realm=Realm.READONLY),
     Route("state", state, realm=Realm.READONLY),

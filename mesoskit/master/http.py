@@ -6,19 +6,19 @@ C{src/master/http.cpp}). Nothing is decided here that the state decides. A handl
 is its page under C{/help}.
 """
 
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.web.http import Request
 from twisted.web.server import NOT_DONE_YET
 
-from mesoskit.master import authorizing, documents, explaining, files_http, operator_api
+from mesoskit.master import admin_http, authorizing, documents, explaining, files_http, operator_api
 from mesoskit.master.operator import Replied, Teardown
 from mesoskit.master.options import MESOS_VERSION
+from mesoskit.master.visible import Viewer
 from mesoskit.model.ids import FrameworkId
 from mesoskit.web import shared
 from mesoskit.web.authentication import Realm
+from mesoskit.web.authorizing import FORBIDDEN
 from mesoskit.web.routes import (
     Reply,
     Route,
@@ -35,54 +35,67 @@ from mesoskit.wire.http import WebExchange
 if TYPE_CHECKING:
     from mesoskit.master.service import MasterService
 
-_LONGEST_FORM = 64 * 1024
 
-
-def version(service: "MasterService", request: Request) -> Reply:
+def version(service: "MasterService", request: Any) -> Reply:
     """Say which Mesos this speaks like, and which mesoskit it is."""
     return shared.version_reply(MESOS_VERSION)
 
 
-def flags(service: "MasterService", request: Request) -> Reply:
+def flags(service: "MasterService", request: Any) -> Reply:
     """Show the flags that the master runs with, as text; secrets are left out."""
     return shared.flags_reply(service.flags)
 
 
-def state(service: "MasterService", request: Request) -> Reply:
+def state(service: "MasterService", request: Any) -> Reply:
     """
     Show everything: the master, agents, frameworks and their tasks.
 
     C{jsonp=callback} wraps it in a call of that function, here as everywhere.
     """
-    kept = service.fragments()
+    kept, viewer = service.fragments(), Viewer(request.subject)
     return Reply(
-        body=Document(lambda: documents.state(service.state, service.flags, kept), "state")
+        body=Document(
+            lambda: documents.state(service.state, service.flags, kept, viewer),
+            f"state{viewer.key}",
+        )
     )
 
 
-def summary(service: "MasterService", request: Request) -> Reply:
+def summary(service: "MasterService", request: Any) -> Reply:
     """Show agents and frameworks, with numbers of tasks in each state instead of tasks."""
-    kept = service.fragments()
-    return Reply(body=Document(lambda: documents.summary(service.state, kept), "summary"))
+    kept, viewer = service.fragments(), Viewer(request.subject)
+    return Reply(
+        body=Document(
+            lambda: documents.summary(service.state, kept, viewer), f"summary{viewer.key}"
+        )
+    )
 
 
-def slaves(service: "MasterService", request: Request) -> Reply:
+def slaves(service: "MasterService", request: Any) -> Reply:
     """Show the agents, or the one that C{slave_id} names."""
     kept, agent_id = service.fragments(), parameter(request, "slave_id")
+    viewer = Viewer(request.subject)
     return Reply(
-        body=Document(lambda: documents.agents(service.state, kept, agent_id), f"slaves {agent_id}")
+        body=Document(
+            lambda: documents.agents(service.state, kept, agent_id, viewer),
+            repr(("slaves", agent_id, viewer.key)),
+        )
     )
 
 
-def frameworks(service: "MasterService", request: Request) -> Reply:
+def frameworks(service: "MasterService", request: Any) -> Reply:
     """Show the frameworks, or the one that C{framework_id} names."""
     kept, name = service.fragments(), parameter(request, "framework_id")
+    viewer = Viewer(request.subject)
     return Reply(
-        body=Document(lambda: documents.frameworks(service.state, kept, name), f"frameworks {name}")
+        body=Document(
+            lambda: documents.frameworks(service.state, kept, name, viewer),
+            repr(("frameworks", name, viewer.key)),
+        )
     )
 
 
-def tasks(service: "MasterService", request: Request) -> Reply:
+def tasks(service: "MasterService", request: Any) -> Reply:
     """
     Show tasks: C{limit} of them (100) from C{offset} (0) on, the latest first.
 
@@ -93,23 +106,26 @@ def tasks(service: "MasterService", request: Request) -> Reply:
     limit, offset = number(request, "limit", 100), number(request, "offset", 0)
     ascending = parameter(request, "order") == "asc"
     framework_id, task_id = parameter(request, "framework_id"), parameter(request, "task_id")
+    viewer = Viewer(request.subject)
     return Reply(
         body=Document(
             lambda: documents.tasks(
-                service.state, kept, limit, offset, ascending, framework_id, task_id
+                service.state, kept, limit, offset, ascending, framework_id, task_id, viewer
             ),
-            repr(("tasks", limit, offset, ascending, framework_id, task_id)),
+            repr(("tasks", limit, offset, ascending, framework_id, task_id, viewer.key)),
         )
     )
 
 
-def roles(service: "MasterService", request: Request) -> Reply:
+def roles(service: "MasterService", request: Any) -> Reply:
     """Show the roles: their weights, frameworks, and what they hold."""
-    kept = service.fragments()
-    return Reply(body=Document(lambda: documents.roles(service.state, kept), "roles"))
+    kept, viewer = service.fragments(), Viewer(request.subject)
+    return Reply(
+        body=Document(lambda: documents.roles(service.state, kept, viewer), f"roles{viewer.key}")
+    )
 
 
-def explain(service: "MasterService", request: Request) -> Reply:
+def explain(service: "MasterService", request: Any) -> Reply:
     """
     Tell agent by agent why frameworks are or are not offered it; an extension of mesoskit.
 
@@ -121,19 +137,30 @@ def explain(service: "MasterService", request: Request) -> Reply:
     framework_id, role, agent_id = asked
     if framework_id is None and role is None:
         return text(400, "Expecting 'framework_id=value' or 'role=value' in query.\n")
-    chosen = explaining.frameworks(service.state, framework_id, role)
+    viewer = Viewer(request.subject)
+    if role is not None and not viewer.role(role):
+        return text(403, FORBIDDEN)
+    found = explaining.frameworks(service.state, framework_id, role)
+    chosen = [one for one in found if viewer.framework(service.state.frameworks[one])]
     if framework_id is not None and not chosen:
         return text(404, f"There is no framework '{framework_id}'.\n")
     now = service.reactor.seconds()
     return Reply(
         body=Document(
-            lambda: explaining.document(service.state, now, chosen, role, agent_id),
-            repr(("explain", asked, now)),
+            lambda: explaining.document(service.state, now, chosen, role, agent_id, viewer),
+            repr(("explain", asked, now, viewer.key)),
         )
     )
 
 
-def redirect(service: "MasterService", request: Request) -> Reply:
+def processes(service: "MasterService", request: Any) -> Reply:
+    """Name the parts of the master that answer over HTTP, as libprocess does its actors."""
+    return shared.processes_reply(
+        "files", "help", "logging", "master", "metrics", "registrar(1)", "system", "version"
+    )
+
+
+def redirect(service: "MasterService", request: Any) -> Reply:
     """Send whoever asks to the leading master; the Location has no scheme."""
     if not request.path.strip(b"/").endswith(b"redirect"):
         return not_found()
@@ -145,13 +172,16 @@ def redirect(service: "MasterService", request: Request) -> Reply:
     return Reply(307, headers={"Location": f"//{info.hostname}:{info.port}"})
 
 
-def teardown(service: "MasterService", request: Request) -> "Reply | Deferred[Reply]":
+def teardown(service: "MasterService", request: Any) -> "Reply | Deferred[Reply]":
     """Remove the framework that the form of a C{POST} names (C{frameworkId=...})."""
     if request.method != b"POST":
         return not_allowed(request, "POST")
-    framework_id = _form(request).get("frameworkId")
+    framework_id = admin_http.form(request).get("frameworkId")
     if framework_id is None:
         return text(400, "Missing 'frameworkId' query parameter in the request body")
+
+    if not authorizing.may_tear_down(service.state, request.subject, framework_id):
+        return text(403, FORBIDDEN)
 
     def replied(result: Replied) -> Reply:
         return Reply() if result.status == 200 else text(result.status, result.why)
@@ -159,17 +189,7 @@ def teardown(service: "MasterService", request: Request) -> "Reply | Deferred[Re
     return service.request(Teardown(FrameworkId(framework_id))).addCallback(replied)
 
 
-def _form(request: Request) -> dict[str, str]:
-    """Read a urlencoded body; an unreadable one is empty."""
-    content = request.content
-    body = b"" if content is None else content.read(_LONGEST_FORM)
-    try:
-        return dict(parse_qsl(body.decode()))
-    except ValueError:
-        return {}
-
-
-def scheduler(service: "MasterService", request: Request) -> int:
+def scheduler(service: "MasterService", request: Any) -> int:
     """Take a call of a framework: C{POST} only, JSON or protobuf (the v1 scheduler API)."""
     service.schedulers.post(WebExchange(request))
     return NOT_DONE_YET
@@ -186,6 +206,8 @@ ROUTES: tuple[Route, ...] = (
     Route("tasks", tasks, led=True, realm=Realm.READONLY),
     Route("roles", roles, led=True, realm=Realm.READONLY),
     Route("offers/explain", explain, led=True, realm=Realm.READONLY),
+    *admin_http.ROUTES,
+    Route("__processes__", processes, prefixed=False, realm=Realm.OPEN),
     Route("redirect", redirect, realm=Realm.OPEN),
     Route("teardown", teardown, led=True, realm=Realm.READWRITE),
     Route("files/browse", files_http.browse, prefixed=False, realm=Realm.READONLY),
@@ -211,7 +233,7 @@ class MasterResource(RoutesResource):
     def __init__(self, service: "MasterService", routes: tuple[Route, ...] = ROUTES) -> None:
         super().__init__(
             service,
-            routes,
+            (*routes, Route("", self._start, realm=Realm.OPEN, exact=True)),
             "master",
             service.reactor,
             service.away,
@@ -221,3 +243,8 @@ class MasterResource(RoutesResource):
         )
         post = service.schedulers.post
         self.calls = {b"/api/v1/scheduler": post, b"/master/api/v1/scheduler": post}
+
+    def _start(self, service: "MasterService", request: Any) -> Reply:
+        """Lead to all endpoints: where a browser comes first."""
+        page = self.help.start_page(f"mesoskit master {service.state.info.hostname}")
+        return Reply(body=page.encode(), headers={"Content-Type": "text/html"})

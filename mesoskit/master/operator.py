@@ -5,10 +5,11 @@ C{Replied}, under the same number. What C{/teardown} and C{MARK_AGENT_GONE} mean
 Mesos' (C{src/master/http.cpp}).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesoskit.master import draining, frameworks, health
+from mesoskit.master import draining, frameworks, health, weights
 from mesoskit.master.answers import Listing
 from mesoskit.model.ids import AgentId, FrameworkId
 
@@ -59,6 +60,17 @@ class ReactivateAgent:
 
 
 @dataclass(slots=True)
+class UpdateWeights:
+    """
+    Give roles other weights.
+
+    @ivar weights: what L{mesoskit.master.weights.read} returned.
+    """
+
+    weights: Mapping[str, float]
+
+
+@dataclass(slots=True)
 class Watch:
     """Tell of all that changes from now on (L{mesoskit.master.watching})."""
 
@@ -69,7 +81,14 @@ class Unwatch:
 
 
 Request = (
-    Teardown | MarkAgentGone | DrainAgent | DeactivateAgent | ReactivateAgent | Watch | Unwatch
+    Teardown
+    | MarkAgentGone
+    | DrainAgent
+    | DeactivateAgent
+    | ReactivateAgent
+    | UpdateWeights
+    | Watch
+    | Unwatch
 )
 
 
@@ -107,6 +126,9 @@ def requested(state: "MasterState", event: Requested) -> None:
         status, why, listing = 200, "", Listing(state)
     elif isinstance(request, Unwatch):
         state.watchers -= 1
+        status, why = 200, ""
+    elif isinstance(request, UpdateWeights):
+        weights.update(state, request.weights)
         status, why = 200, ""
     elif isinstance(request, DrainAgent):
         status, why = draining.drain(

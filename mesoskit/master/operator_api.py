@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET
 
-from mesoskit.master import answers, authorizing, files_http
+from mesoskit.master import admin_http, answers, authorizing, files_http
 from mesoskit.master.operator import (
     DeactivateAgent,
     DrainAgent,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 NOT_YET: Final = frozenset(
     (
         "UNKNOWN",
-        "UPDATE_WEIGHTS",
         "RESERVE_RESOURCES",
         "UNRESERVE_RESOURCES",
         "CREATE_VOLUMES",
@@ -100,6 +99,8 @@ def operator(service: "MasterService", request: Any) -> "Reply | Deferred[Reply]
     if name == "SUBSCRIBE":
         service.operators.subscribe(exchange, accepted, viewer)
         return NOT_DONE_YET
+    if name == "UPDATE_WEIGHTS":
+        return admin_http.update_weights(service, request, call.update_weights.weight_infos)
     if name == "LIST_FILES":
         return files_http.list_files(service, request, call, accepted)
     if name == "READ_FILE":
@@ -155,6 +156,6 @@ HANDLED: Final = (
     | frozenset(answers.MESSAGES)
     | frozenset(CHANGES)
     | api.PROCESS_CALLS
-    | {"SUBSCRIBE", "SET_LOGGING_LEVEL", "GET_ROLES", "LIST_FILES", "READ_FILE"}
+    | {"SUBSCRIBE", "SET_LOGGING_LEVEL", "GET_ROLES", "LIST_FILES", "READ_FILE", "UPDATE_WEIGHTS"}
 )
 """The names of all calls that are answered."""

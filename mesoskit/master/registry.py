@@ -10,6 +10,7 @@ C{agents/<id>}        C{mesos.v1.AgentInfo} of an admitted agent, serialized
 C{unreachable/<id>}   C{mesos.v1.TimeInfo}: when it was found unreachable
 C{gone/<id>}          C{mesos.v1.TimeInfo}: when it was marked gone
 C{deactivated/<id>}   C{mesos.v1.DrainInfo} of an agent that drains or has; else empty
+C{weights/<role>}     C{mesos.v1.WeightInfo} of a role whose weight was set
 C{master}             C{mesos.v1.MasterInfo} of the last master that led
 ====================  =====================================================
 
@@ -21,7 +22,7 @@ from collections.abc import Iterable, Mapping
 
 from google.protobuf.message import DecodeError
 
-from mesoskit.messages.mesos_pb2 import AgentInfo, DrainInfo, MasterInfo, TimeInfo
+from mesoskit.messages.mesos_pb2 import AgentInfo, DrainInfo, MasterInfo, TimeInfo, WeightInfo
 from mesoskit.model.events import Store
 from mesoskit.model.ids import AgentId
 
@@ -29,6 +30,7 @@ AGENTS = "agents/"
 UNREACHABLE = "unreachable/"
 GONE = "gone/"
 DEACTIVATED = "deactivated/"
+WEIGHTS = "weights/"
 MASTER = "master"
 
 
@@ -44,16 +46,18 @@ class Registry:
     @ivar unreachable: when (nanoseconds since 1970) each of these became unreachable.
     @ivar gone: when each of these was marked gone.
     @ivar deactivated: those that are not offered, and how they are drained if so.
+    @ivar weights: of roles.
     @ivar master: who led last, or L{None}.
     """
 
-    __slots__ = ("agents", "deactivated", "gone", "master", "unreachable")
+    __slots__ = ("agents", "deactivated", "gone", "master", "unreachable", "weights")
 
     def __init__(self, snapshot: Mapping[str, bytes]) -> None:
         self.agents: dict[AgentId, AgentInfo] = {}
         self.unreachable: dict[AgentId, int] = {}
         self.gone: dict[AgentId, int] = {}
         self.deactivated: dict[AgentId, DrainInfo | None] = {}
+        self.weights: dict[str, float] = {}
         self.master: MasterInfo | None = None
         for key in sorted(snapshot):
             try:
@@ -75,6 +79,8 @@ class Registry:
         elif key.startswith(DEACTIVATED):
             drain = DrainInfo.FromString(value) if value else None
             self.deactivated[AgentId(key[len(DEACTIVATED) :])] = drain
+        elif key.startswith(WEIGHTS):
+            self.weights[key[len(WEIGHTS) :]] = WeightInfo.FromString(value).weight
         elif key == MASTER:
             self.master = MasterInfo.FromString(value)
         # Other keys belong to a later release; they are left as they are.
@@ -128,6 +134,16 @@ def deactivate(agent_id: AgentId, drain: DrainInfo | None) -> Store:
 def reactivate(agent_id: AgentId) -> Store:
     """An agent is offered again, or is not there to be offered."""
     return Store(((DEACTIVATED + agent_id, None),))
+
+
+def weigh(weights: Mapping[str, float]) -> Store:
+    """Roles have other weights than before."""
+    return Store(
+        tuple(
+            (WEIGHTS + role, WeightInfo(role=role, weight=weight).SerializeToString())
+            for role, weight in weights.items()
+        )
+    )
 
 
 def lead(info: MasterInfo) -> Store:

@@ -30,6 +30,7 @@ from mesoskit.master import (
     offers,
     operator,
     registry,
+    weights,
 )
 from mesoskit.master.counters import Counters
 from mesoskit.master.history import Completed
@@ -79,6 +80,7 @@ class MasterState:
     @ivar deactivated: why each of these is not offered, registered or not.
     @ivar emptied: agents that are not offered and may have lost their last task in this turn.
     @ivar unreachable_tasks: by agent, the tasks in their frameworks' C{unreachable}.
+    @ivar weights: by role, where one was set.
     @ivar watchers: how many are told of all that changes (L{mesoskit.master.watching}).
     @ivar effects: what the event under way has brought about so far.
     """
@@ -113,6 +115,7 @@ class MasterState:
         "unreachable",
         "unreachable_tasks",
         "watchers",
+        "weights",
     )
 
     def __init__(
@@ -142,6 +145,7 @@ class MasterState:
         self.deactivated: dict[AgentId, Deactivation] = {}
         self.emptied: dict[AgentId, None] = {}
         self.offers: dict[OfferId, Offer] = {}
+        self.weights: dict[str, float] = {}
         self.watchers = 0
         self.deadlines = Deadlines()
         self.counters = Counters()
@@ -305,8 +309,7 @@ class MasterState:
         self.deactivated = {name: Deactivation(how) for name, how in read.deactivated.items()}
         self.effects.append(registry.lead(self.info))
         self.allocator.recover(self.now, len(read.agents), hold=False)
-        if self.options.weights:
-            self.allocator.update_weights(self.now, self.options.weights)
+        weights.recovered(self, read.weights)
         if read.agents:
             self.deadlines.set(("recovered",), self.now + self.options.agent_reregister_timeout)
         self.deadlines.set(("gc",), self.now + self.options.registry_gc_interval)

@@ -44,6 +44,9 @@ SHARED_ROUTES: Final[Mapping[str, Needs]] = {
     "metrics": METRICS,
     "logging/toggle": needs(Action.GET_ENDPOINT_WITH_PATH, "/logging/toggle"),
     "system/stats.json": needs_nothing("it is about the machine, and open in Mesos"),
+    "profiler/start": needs_nothing("it does nothing"),
+    "profiler/stop": needs_nothing("it does nothing"),
+    "__processes__": needs_nothing("it names parts of the program, the same in every cluster"),
     "flags": needs(Action.VIEW_FLAGS),
 }
 """What the routes need that master and agent have alike, by path."""

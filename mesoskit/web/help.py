@@ -45,6 +45,21 @@ class Help:
             ]
         }
 
+    def start_page(self, title: str) -> str:
+        """Return a page that leads to every endpoint, and says in a line what it is."""
+        rows = []
+        for process, of in sorted(self._pages.items()):
+            for endpoint in sorted(of):
+                path = f"/{process}{'' if endpoint == '/' else endpoint}"
+                _, _, rest = of[endpoint].partition("### TL;DR; ###\n")
+                summary = " ".join(rest.partition("\n###")[0].split())
+                rows.append(
+                    f'<tr><td><a href="{escape(quote(path))}">{escape(path)}</a></td>'
+                    f"<td>{escape(summary)}</td></tr>"
+                )
+        table = f"<table>{''.join(rows)}</table>"
+        return _html(title, f'<p><a href="/help">Help</a></p>{table}')
+
     def page(self, path: list[str]) -> str | None:
         """Return a page as HTML: of all, of a process, of an endpoint; L{None}: there is none."""
         if not path:
@@ -81,5 +96,5 @@ def _links(links: list[tuple[str, str]]) -> str:
 def _html(title: str, body: str) -> str:
     return (
         "<!DOCTYPE html><html><head><meta charset=utf-8>"
-        f"<title>Help</title></head><body><h1>{escape(title)}</h1>{body}</body></html>"
+        f"<title>{escape(title)}</title></head><body><h1>{escape(title)}</h1>{body}</body></html>"
     )

@@ -117,6 +117,7 @@ class Route:
     @ivar led: whether only a daemon that leads answers it.
     @ivar realm: whose who ask must prove who they are, where flags say so. Each route must name
         one; what names none is as closed as what changes things.
+    @ivar exact: whether the paths under it are not its own.
     """
 
     path: str
@@ -124,6 +125,7 @@ class Route:
     prefixed: bool = True
     led: bool = False
     realm: Realm | None = None
+    exact: bool = False
 
 
 def in_thread(reactor: Any, function: Callable[[], Any]) -> Deferred[Any]:
@@ -221,7 +223,7 @@ class RoutesResource(Resource):
         for route in routes:
             self._routes[route.path] = route
             if route.prefixed:
-                self._routes[f"{name}/{route.path}"] = route
+                self._routes[f"{name}/{route.path}".rstrip("/")] = route
             self.help.add(route.path, route.prefixed, route.handler.__doc__ or "")
 
     def _find(self, path: str) -> Route | None:
@@ -230,10 +232,11 @@ class RoutesResource(Resource):
         found = routes.get(path)
         if found is None and path.endswith(".json"):
             found = routes.get(path.removesuffix(".json"))
-        while found is None and path:
+        whole = path
+        while (found is None or (found.exact and path != whole)) and path:
             path = path.rpartition("/")[0]
             found = routes.get(path)
-        return found
+        return None if found is not None and found.exact and path != whole else found
 
     def render(self, request: Any) -> int:
         """Answer a request, at once or later."""

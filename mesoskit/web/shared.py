@@ -81,6 +81,20 @@ def stats(service: DaemonService, request: Any) -> Reply:
     return Reply(body=system.stats())
 
 
+def processes_reply(*names: str) -> Reply:
+    """Return the answer of C{/__processes__}: what serves here, and that none has to queue."""
+    return Reply(body=[{"events": [], "id": name} for name in names])
+
+
+def profiler(service: DaemonService, request: Any) -> Reply:
+    """Say that there is no profiler, as a Mesos does that was built without one."""
+    return text(
+        400,
+        "Perftools is disabled. To enable perftools, configure libprocess with"
+        " --enable-perftools.\n",
+    )
+
+
 def flags_reply(flags: dict[str, str]) -> Reply:
     """Return the answer of C{/flags}."""
     return Reply(body={"flags": flags})
@@ -91,6 +105,8 @@ ROUTES: tuple[Route, ...] = (
     Route("metrics/snapshot", snapshot, prefixed=False, realm=Realm.READONLY),
     Route("metrics", metrics, prefixed=False, realm=Realm.READONLY),
     Route("logging/toggle", toggle, prefixed=False, realm=Realm.READWRITE),
+    Route("profiler/start", profiler, prefixed=False, realm=Realm.READWRITE),
+    Route("profiler/stop", profiler, prefixed=False, realm=Realm.READWRITE),
     Route("system/stats.json", stats, prefixed=False, realm=Realm.OPEN),
 )
 """Rows for a daemon's table."""

@@ -149,7 +149,13 @@ class Watcher(Stream):
 
 
 #: What calls that name nothing that is there are answered with.
-_EXPECTED = {"TEARDOWN": 400, "MARK_AGENT_GONE": 404, "LIST_FILES": 404, "READ_FILE": 404}
+_EXPECTED = {
+    "TEARDOWN": 400,
+    "MARK_AGENT_GONE": 404,
+    "LIST_FILES": 404,
+    "READ_FILE": 404,
+    **dict.fromkeys(("DRAIN_AGENT", "DEACTIVATE_AGENT", "REACTIVATE_AGENT"), 400),
+}
 
 
 class Calls(OperatorTestCase):
@@ -228,6 +234,16 @@ class Calls(OperatorTestCase):
         master = self.response("GET_MASTER").get_master
         self.assertEqual(self.service.state.info, master.master_info)
         self.assertEqual(self.service.state.started, master.elected_time)
+
+    def test_weights_are_set_and_shown(self) -> None:
+        given = {"update_weights": {"weight_infos": [{"role": " r ", "weight": 3}]}}
+        self.assertEqual((200, b""), self.ask(call("UPDATE_WEIGHTS", **given))[::2])
+        shown = self.response("GET_WEIGHTS").get_weights.weight_infos
+        self.assertEqual([("heavy", 2.5), ("r", 3.0)], [(one.role, one.weight) for one in shown])
+        given = {"update_weights": {"weight_infos": [{"role": "r", "weight": 0}]}}
+        status, _, body = self.ask(call("UPDATE_WEIGHTS", **given))
+        self.assertEqual(400, status)
+        self.assertIn(b"Invalid weight '0': Weights must be positive", body)
 
     def test_nothing_is_drained_planned_or_limited(self) -> None:
         self.assertTrue(
