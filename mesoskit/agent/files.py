@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mesoskit.agent import authorizing
 from mesoskit.agent.frameworks import Executor
 from mesoskit.agent.paths import latest_link
-from mesoskit.model.authorization import ANYBODY, Subject
+from mesoskit.model.authorization import ANYBODY, Action, Subject
 from mesoskit.model.ids import ExecutorId, FrameworkId
-from mesoskit.web.files import LONGEST_PATH, Attached, Forbidden, NotThere
+from mesoskit.web.files import LONGEST_PATH, Attached, Forbidden, NotThere, log_at
 
 if TYPE_CHECKING:
     from mesoskit.agent.state import AgentState
+
+
+LOG: Final = "/slave/log"
+"""Where the agent's own log is to be seen, if C{--external_log_file} names one."""
 
 
 class Sandboxes:
@@ -45,6 +49,9 @@ class Sandboxes:
 
 def attached(state: AgentState) -> Iterator[tuple[str, str]]:
     """Give all virtual paths with what they stand for, as C{/files/debug} shows them."""
+    log = log_at(LOG, state.options.external_log_file, LOG)
+    if log is not None:
+        yield LOG, log.root
     frameworks = [*state.frameworks.values(), *state.completed_frameworks.values()]
     for framework in frameworks:
         for executor in (*framework.completed, *framework.executors.values()):
@@ -65,7 +72,7 @@ def _is_there(state: AgentState, path: str, executor: Executor | None) -> bool:
 
 def resolve(state: AgentState, path: str, subject: Subject = ANYBODY) -> Attached:
     """
-    Return which sandbox a path is in.
+    Return which sandbox a path is in, or the agent's own log.
 
     Reads no file but C{runs/latest}, which is the agent's own. Raises L{NotThere}, and
     L{Forbidden} where C{subject} may not look into what is there.
@@ -73,6 +80,11 @@ def resolve(state: AgentState, path: str, subject: Subject = ANYBODY) -> Attache
     if len(path) > LONGEST_PATH or "\0" in path:
         raise NotThere(path)
     prefix = f"{state.options.work_dir}/slaves/"
+    log = log_at(LOG, state.options.external_log_file, path)
+    if log is not None:
+        if not subject.may(Action.ACCESS_MESOS_LOG):
+            raise Forbidden(path)
+        return log
     names = [name for name in path.split("/") if name not in ("", ".")]
     plain = "/" + "/".join(names)
     agent_id: str = state.agent_id

@@ -64,6 +64,7 @@ class AgentOptions:
     @ivar reconfiguration_policy: which changes of the flags a restarted agent keeps its
         id with: C{equal}, C{additive} (C{src/slave/compatibility.cpp}) or C{any}.
     @ivar flags: all flags as given, for the pages that show them.
+    @ivar external_log_file: where somebody writes the agent's log, to be shown.
     @ivar authorizer: who decides who may do what; L{None}: everything is allowed.
     @ivar authenticate_http_executors: whether executors must prove which container they are,
         whatever way they come.
@@ -104,6 +105,7 @@ class AgentOptions:
     max_completed_executors_per_framework: int = 150
     max_completed_tasks_per_executor: int = 200
     flags: dict[str, str] = field(default_factory=dict)
+    external_log_file: str | None = None
     authorizer: IAuthorizer | None = None
     authenticate_http_executors: bool = False
     authentication_token: Callable[[str, str, str], str] | None = field(default=None, repr=False)

@@ -65,9 +65,14 @@ def head_view(state: AgentState, master: str | None, viewer: Viewer = EVERYTHING
         "resource_providers": [],
         "attributes": Attributes.from_message(options.attributes).as_json(),
     }
+    if state.drain is not None:
+        view["drain_config"] = codec.to_dict(state.drain)
+        view["estimated_drain_start_time_seconds"] = state.drain_started
     if master is not None:
         view["master_hostname"] = master
     if viewer.flags():
+        if options.external_log_file:
+            view["external_log_file"] = options.external_log_file
         view["flags"] = options.flags
     return view
 

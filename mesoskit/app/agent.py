@@ -269,6 +269,7 @@ def make_agent(
         reconfiguration_policy=values.reconfiguration_policy,
         max_completed_executors_per_framework=values.max_completed_executors_per_framework,
         flags=values.shown,
+        external_log_file=values.external_log_file,
         authenticate_http_executors=values.authenticate_http_executors,
         authentication_token=http_authentication.token_maker(key),
         authorizer=authorization.authorizer(values, "authorizer"),

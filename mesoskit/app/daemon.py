@@ -57,6 +57,14 @@ def common_flags(default_port: int) -> list[Flag]:
             "INFO",
             "What is not as bad as that is not logged.",
         ),
+        Flag(
+            "external_log_file",
+            text,
+            None,
+            "Where somebody else writes the log of this daemon (twistd, systemd): it is shown over"
+            " HTTP.",
+            is_path=True,
+        ),
         Flag("quiet", boolean, False, "Log nothing to the terminal."),
         Flag(
             "runtime_dir", text, None, "Where sockets and other traces of a run are.", is_path=True

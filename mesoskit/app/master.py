@@ -231,6 +231,7 @@ def make_master(
         registry_gc_interval=values.registry_gc_interval,
         registry_max_agent_age=values.registry_max_agent_age,
         registry_max_agent_count=values.registry_max_agent_count,
+        external_log_file=values.external_log_file,
         authorizer=authorization.authorizer(values, "authorizers"),
     )
     return MasterService(

@@ -7,7 +7,7 @@ the agent where the path does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,8 +22,9 @@ from mesoskit.messages import agent_pb2, bulk_pb2
 from mesoskit.messages.master_pb2 import Call, Response
 from mesoskit.model.authorization import ANYTHING, Action
 from mesoskit.model.ids import AgentId
-from mesoskit.web import api, files_http
+from mesoskit.web import api, files_api, files_http
 from mesoskit.web.authorizing import FORBIDDEN
+from mesoskit.web.files import Attached, Door, Forbidden, NotThere, log_at
 from mesoskit.web.routes import JSON, Reply, away_reply, not_found, parameter, text
 from mesoskit.web.sending import Document
 from mesoskit.web.streaming import Streamed
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from mesoskit.master.service import MasterService
 
 Answer = Reply | Deferred[Reply]
+
+LOG: Final = "/master/log"
+"""Where the master's own log is to be seen."""
 
 LONGEST: Final = 16 * 1024 * 1024
 """Bytes that an answer may have that is not sent on as it comes."""
@@ -50,7 +54,7 @@ def browse(service: MasterService, request: Any) -> Answer:
     C{path} is what the agent's C{/state} shows as C{directory}, which says where it is; or
     C{/frameworks/<id>/executors/<id>/runs/latest}. C{agent_id} names the agent.
     """
-    return _whole(service, request, bulk_pb2.BROWSE)
+    return _own(service, request, files_http.browse) or _whole(service, request, bulk_pb2.BROWSE)
 
 
 def read(service: MasterService, request: Any) -> Answer:
@@ -60,14 +64,14 @@ def read(service: MasterService, request: Any) -> Answer:
     C{offset} and C{length} are bytes. Without an offset, or with -1, there is no data and the
     offset is the size of the file.
     """
-    return _whole(service, request, bulk_pb2.READ)
+    return _own(service, request, files_http.read) or _whole(service, request, bulk_pb2.READ)
 
 
 def debug(service: MasterService, request: Any) -> Answer:
     """Show which paths the master's C{/files} knows by itself, or those of C{agent_id}."""
     agent_id = _agent_id(request)
     if agent_id is None:
-        return Reply(body={})
+        return files_http.debug(_Log(service, request))
     away = _away(service, request)
     if away is not None:
         return away
@@ -84,6 +88,9 @@ def download(service: MasterService, request: Any) -> Answer:
 
     With a header C{Range} of one range, that part of it.
     """
+    own = _own(service, request, files_http.download)
+    if own is not None:
+        return own
     asked = files_http.parameters(request)
     place = _find(service, request, asked.get("path"))
     if isinstance(place, Reply):
@@ -97,6 +104,9 @@ def download(service: MasterService, request: Any) -> Answer:
 def list_files(service: MasterService, request: Any, call: Call, accepted: str) -> Answer:
     """Answer LIST_FILES of the operator API."""
     path = call.list_files.path
+    log = _Log(service, request)
+    if log.means(path):
+        return files_api.list_files(Response, log, service.reactor, path, accepted)
     place = _find(service, request, path)
     if isinstance(place, Reply):
         return place
@@ -108,6 +118,9 @@ def list_files(service: MasterService, request: Any, call: Call, accepted: str) 
 def read_file(service: MasterService, request: Any, call: Call, accepted: str) -> Answer:
     """Answer READ_FILE of the operator API."""
     wanted = call.read_file
+    log = _Log(service, request)
+    if log.means(wanted.path):
+        return files_api.read_file(Response, log, service.reactor, wanted, accepted)
     place = _find(service, request, wanted.path)
     if isinstance(place, Reply):
         return place
@@ -116,6 +129,45 @@ def read_file(service: MasterService, request: Any, call: Call, accepted: str) -
         asked["length"] = str(wanted.length)
     whole = _ask_whole(service, request, bulk_pb2.READ_FILE, place, asked)
     return whole.addCallback(_response, accepted)
+
+
+# The master's own log.
+
+
+class _Log:
+    """The door to the master's own log, if C{--external_log_file} names one."""
+
+    def __init__(self, service: MasterService, request: Any) -> None:
+        self._file = service.state.options.external_log_file
+        self._subject = request.subject
+
+    def means(self, path: str | None) -> bool:
+        """Tell whether a path is the log's."""
+        return path is not None and log_at(LOG, self._file, path) is not None
+
+    def resolve(self, path: str) -> Attached:
+        """Return where the log is. Raises L{NotThere} and L{Forbidden}."""
+        log = log_at(LOG, self._file, path)
+        if log is None:
+            raise NotThere(path)
+        if not self._subject.may(Action.ACCESS_MESOS_LOG):
+            raise Forbidden(path)
+        return log
+
+    def attached(self) -> Iterator[tuple[str, str]]:
+        """Give the log's path, with what it stands for."""
+        log = log_at(LOG, self._file, LOG)
+        if log is not None:
+            yield LOG, log.root
+
+
+def _own(
+    service: MasterService, request: Any, answer: Callable[[Door, Any, Mapping[str, str]], Answer]
+) -> Answer | None:
+    """Answer what is asked of the master's own log; L{None} where it is not."""
+    asked = files_http.parameters(request)
+    log = _Log(service, request)
+    return answer(log, service.reactor, asked) if log.means(asked.get("path")) else None
 
 
 # Asking.
@@ -205,7 +257,7 @@ def _response(reply: Reply, accepted: str) -> Reply:
     if reply.status != 200:
         return reply
     theirs = agent_pb2.Response.FromString(reply.body)
-    response = Response(type=Response.Type.Value(agent_pb2.Response.Type.Name(theirs.type)))
+    response = Response(type=agent_pb2.Response.Type.Name(theirs.type))
     if theirs.HasField("list_files"):
         response.list_files.SetInParent()
         response.list_files.file_infos.extend(theirs.list_files.file_infos)

@@ -45,6 +45,7 @@ class MasterOptions:
         as C{SUBSCRIBED} tells every framework (ours: Mesos' master has no flag for its 15 s).
     @ivar max_operator_event_stream_subscribers: how many operators may watch the cluster; one
         more ends the stream of the one who came first.
+    @ivar external_log_file: where somebody writes the master's log, to be shown.
     @ivar authorizer: who decides who may do what; L{None}: everything is allowed.
     @ivar story_length: how many past transitions L{mesoskit.master.story} can look back on
         (ours; not a flag of Mesos).
@@ -71,6 +72,7 @@ class MasterOptions:
     http_heartbeat_interval: float = 15.0
     max_operator_event_stream_subscribers: int = 1000
     story_length: int = 20000
+    external_log_file: str | None = None
     authorizer: IAuthorizer | None = None
 
     def __post_init__(self) -> None:

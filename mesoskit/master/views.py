@@ -79,6 +79,8 @@ def head_view(state: "MasterState", flags: dict[str, str] | None) -> Json:
     if state.options.cluster is not None:
         view["cluster"] = state.options.cluster
     if flags is not None:
+        if state.options.external_log_file:
+            view["external_log_file"] = state.options.external_log_file
         view["flags"] = flags
     return view
 

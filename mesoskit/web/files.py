@@ -57,6 +57,21 @@ class Attached:
         self.rest = rest
 
 
+def log_at(virtual: str, file: str | None, path: str) -> Attached | None:
+    """
+    Return a daemon's own log where a path means it.
+
+    @param virtual: the log's path for people: C{/master/log}.
+    @param file: where it is; L{None} where there is none to be shown.
+    """
+    given = [name for name in path.split("/") if name not in ("", ".")]
+    names = virtual.strip("/").split("/")
+    if not file or given[: len(names)] != names:
+        return None
+    # Whoever writes it may put a link to the newest of many there.
+    return Attached(os.path.realpath(file), given[len(names) :])
+
+
 class Door(Protocol):
     """What a daemon has attached, for one who asks."""
 

@@ -93,7 +93,8 @@ def download(door: Door, reactor: Any, asked: Parameters) -> Answer:
         if found is None:
             return text(400, "Cannot download a directory.\n")
         descriptor, size = found
-        name = path.rstrip("/").rpartition("/")[2]
+        name = next((one for one in reversed(place.rest) if one not in ("", ".")), "")
+        name = name or place.root.rpartition("/")[2]
         begin, end = _range(asked.get("range", ""), size)
         body = FilePart(descriptor, begin, end - begin, partial(in_thread, reactor))
         headers = {"Content-Disposition": _disposition(name), "Accept-Ranges": "bytes"}

@@ -530,6 +530,65 @@ class EndTests(Bench):
         self.assertEqual(200, self.get("read", self.sandbox / "stdout", "&offset=0").status)
 
 
+class LogTests(Bench):
+    """The daemons' own logs, where somebody writes them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.log = Path(self.mktemp()).absolute()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.newest = self.log.with_suffix(".newest")
+        self.newest.write_text("led\n")
+        self.log.symlink_to(self.newest)
+        state: Any = self.cluster.master
+        state.options = replace(state.options, external_log_file=str(self.log))
+        theirs: Any = self.agent.state
+        theirs.options = replace(theirs.options, external_log_file=str(self.log))
+
+    def test_the_masters_log(self) -> None:
+        answer = self.get("read", "/master/log", "&offset=0")
+        self.assertEqual({"data": "led\n", "offset": 0}, answer.json())
+        self.assertEqual({"data": "", "offset": 4}, self.get("read", "/master/log").json())
+        answer = self.get("download", "/master/log")
+        self.assertEqual((200, b"led\n"), (answer.status, answer.body))
+        name = f"attachment; filename={self.newest.name}"
+        self.assertEqual(name, answer.headers["content-disposition"])
+        self.assertEqual(404, self.get("browse", "/master/log").status)
+        self.assertEqual({"/master/log": str(self.newest)}, self.ask("GET /files/debug").json())
+        self.assertEqual(str(self.log), self.ask("GET /state").json()["external_log_file"])
+        self.assertEqual(0, self.links.asked)
+
+    def test_the_log_of_an_agent(self) -> None:
+        answer = self.get("read", "/slave/log", f"&offset=0&agent_id={self.agent.id}")
+        self.assertEqual("led\n", answer.json()["data"])
+        self.assertEqual(str(self.log), self.direct("GET /state").json()["external_log_file"])
+        debug = self.direct("GET /files/debug").json()
+        self.assertEqual(str(self.newest), debug["/slave/log"])
+        answer = self.get("read", "/slave/log", f"&offset=0&agent_id={self.other.id}")
+        self.assertEqual(404, answer.status)
+
+    def test_nothing_beside_it_can_be_read(self) -> None:
+        for path in (
+            "/master/log/..",
+            "/master/log/../x",
+            "/master/log/x",
+            "/master/logs",
+            "/master",
+        ):
+            for what in ("read", "browse", "download"):
+                self.assertIn(self.get(what, path, "&offset=0").status, (400, 404), path)
+
+    def test_operators_read_it_too(self) -> None:
+        call = Call(type=Call.READ_FILE, read_file={"path": "/master/log", "offset": 1})
+        answer = self.ask(
+            "POST /api/v1",
+            to_json(call).decode(),
+            Content_Type="application/json",
+            Accept="application/x-protobuf",
+        )
+        self.assertEqual(b"ed\n", Response.FromString(answer.body).read_file.data)
+
+
 class WhoMayTests(Bench):
     """Sandboxes are shown to who may see them, by whom their tasks run as."""
 
