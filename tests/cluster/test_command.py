@@ -128,6 +128,7 @@ class CommandTests(SharedCluster):
         nobody = int((where / "file").read_text())
         for name in ("", "stdout", "stderr", "file"):
             self.assertEqual((where / name).stat().st_uid, nobody, name)
+        self.assertEqual(where.stat().st_mode & 0o777, 0o700)
 
     async def test_an_unknown_user_fails_the_task_and_the_agent_goes_on(self) -> None:
         ledger = (await self.shared()).framework()
