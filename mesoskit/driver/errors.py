@@ -24,6 +24,10 @@ class AuthenticationFailed(FrameworkError):
     """
 
 
+class FailedOver(FrameworkError):
+    """Another instance has subscribed under the framework's id, and has all its tasks now."""
+
+
 class FrameworkStopped(DriverError):
     """The framework's service was stopped; what was waited for is not observed any more."""
 

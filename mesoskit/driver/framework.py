@@ -76,7 +76,7 @@ class Framework(Verbs, Service):
         suppressed_roles: Iterable[str] = (),
         offer_constraints: OfferConstraints | None = None,
         failover: bool | None = None,
-        id_file: str | Path | None = None,
+        id_file: str | Path | identity.IdStore | None = None,
         credential: Credential | str | Path | None = None,
         tls: TLS | None = None,
         capabilities: bool = True,
@@ -101,7 +101,8 @@ class Framework(Verbs, Service):
             has ended. Its tasks then outlive C{stopService}, for C{failover_timeout}, a week
             where C{info} says nothing. By default: where C{info} has an id or a
             C{failover_timeout}, or C{id_file} is given.
-        @param id_file: where the id is kept from run to run.
+        @param id_file: where the id is kept from run to run: the path of a file, or an
+            L{IdStore<mesoskit.driver.identity.IdStore>}.
         @param credential: what proves to the master who the framework is, or the path of a file of
             it, which is read again when it has changed.
         @param tls: certificates and whom they are believed from; with it the master is dialled
@@ -113,7 +114,7 @@ class Framework(Verbs, Service):
         """
         self.reactor = reactor
         self._settings = settings
-        kept_in = None if id_file is None else Path(id_file)
+        kept_in = identity.FileIds(id_file) if isinstance(id_file, str | Path) else id_file
         self.keeps_id = identity.keeps_id(info, kept_in, failover)
         self._capabilities = capabilities
         secret = credential_of(credential)

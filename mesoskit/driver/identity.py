@@ -6,7 +6,9 @@ import getpass
 import os
 import socket
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
+
+from twisted.internet.defer import Deferred
 
 from mesoskit.driver.settings import DriverSettings
 from mesoskit.messages.mesos_pb2 import FrameworkInfo
@@ -21,16 +23,68 @@ CAPABILITIES: Final = (
 """What the driver can do for every framework; asked for unless a framework asks for its own."""
 
 
-def keeps_id(info: FrameworkInfo, id_file: Path | None, failover: bool | None) -> bool:
+class IdStore(Protocol):
+    """
+    Where a framework's id is kept from one run of its program to the next.
+
+    Each method may return a Deferred; what is read is waited for.
+    """
+
+    def read(self) -> str | Deferred[str]:
+        """Return the id, C{""} where there is none yet."""
+        ...
+
+    def write(self, framework_id: str) -> Deferred[None] | None:
+        """Keep this id, whole or not at all."""
+        ...
+
+    def forget(self) -> Deferred[None] | None:
+        """Keep none: the framework is no more."""
+        ...
+
+
+class FileIds:
+    """An L{IdStore} in a file of one line."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def read(self) -> str:
+        """Return what is in the file; C{""} where there is none."""
+        try:
+            return self._path.read_text("utf-8").strip()
+        except FileNotFoundError:
+            return ""
+
+    def write(self, framework_id: str) -> None:
+        """Write another file, and put it in the place of this one."""
+        path = self._path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(path.name + ".new")
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(framework_id + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+
+    def forget(self) -> None:
+        """Remove the file."""
+        self._path.unlink(missing_ok=True)
+
+
+def keeps_id(info: FrameworkInfo, ids: IdStore | None, failover: bool | None) -> bool:
     """
     Tell whether a framework means to come back under its id after its program has ended.
 
-    It does if it says so, if it has an id already or a file to keep it in, or if it asks for a
+    It does if it says so, if it has an id already or a place to keep it in, or if it asks for a
     C{failover_timeout}.
     """
     if failover is not None:
         return failover
-    return id_file is not None or bool(info.id.value) or info.failover_timeout > 0
+    return ids is not None or bool(info.id.value) or info.failover_timeout > 0
 
 
 def complete(
@@ -66,22 +120,3 @@ def complete(
         for kind in CAPABILITIES:
             full.capabilities.add().type = kind
     return full
-
-
-def read_id(path: Path) -> str:
-    """Return the id that was kept in a file; C{""} if there is none."""
-    try:
-        return path.read_text("utf-8").strip()
-    except FileNotFoundError:
-        return ""
-
-
-def write_id(path: Path, framework_id: str) -> None:
-    """Keep an id in a file: whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(framework_id + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from mesoskit import __version__
 from mesoskit.driver.connection import Dial
+from mesoskit.driver.http_masters import check_place, http_dialler
 from mesoskit.driver.settings import DriverSettings
 from mesoskit.wire.auth.admission import UNAUTHENTICATED
 from mesoskit.wire.auth.authenticatee import Authenticatee
@@ -25,9 +26,14 @@ from mesoskit.wire.stream import DialFailed, dial
 
 if TYPE_CHECKING:
     from mesoskit.wire.tls import TLS
+from mesoskit.wire.v1_client_place import is_http
 
 Place = str | IStreamClientEndpoint
-"""C{"127.0.0.1:5050"}, an endpoint string of Twisted's, or an endpoint."""
+"""
+C{"127.0.0.1:5050"}, an endpoint string of Twisted's, or an endpoint: a master of mesoskit, over
+its native stream. C{"http://127.0.0.1:5050"} or C{"https://..."}: any master of Mesos', over
+its v1 HTTP API.
+"""
 
 
 class Detector(Protocol):
@@ -101,22 +107,35 @@ def dialler(
 
     @param tls: with what places that are text are dialled.
     """
-    locate = _locator(reactor, master)
     ours = hello()
+    credential = _current(secret)
     dial_as = dial if secret is None else _identity(secret, settings, ours).dial
+    over_http = http_dialler(
+        reactor, credential, settings, None if tls is None else tls.client, SOFTWARE
+    )
+
+    def check(place: str) -> None:
+        if is_http(place):
+            check_place(place, credential(), settings)
+        else:
+            client_endpoint(reactor, place)
+
+    def dial_place(place: Place, receiver: Receiver) -> Deferred[Link]:
+        if isinstance(place, str) and is_http(place):
+            return over_http(place, receiver)
+        return dial_as(place, receiver, ours, clock=reactor, accept=[MASTER_ROLE], tls=tls)
+
+    locate = _locator(master, check)
 
     def attempt(receiver: Receiver) -> Deferred[Link]:
-        return (
-            maybeDeferred(locate)
-            .addCallback(
-                lambda place: dial_as(
-                    place, receiver, ours, clock=reactor, accept=[MASTER_ROLE], tls=tls
-                )
-            )
-            .addErrback(_wanted, secret)
-        )
+        return maybeDeferred(locate).addCallback(dial_place, receiver).addErrback(_wanted, secret)
 
     return attempt
+
+
+def _current(secret: Secret | None) -> Callable[[], Credential | None]:
+    """Return what tells who the framework is now: a file may have changed."""
+    return secret.current if isinstance(secret, PrivateFile) else lambda: secret
 
 
 def _identity(secret: Secret, settings: DriverSettings, ours: Hello) -> Identity:
@@ -138,7 +157,7 @@ def _wanted(reason: Failure, secret: Secret | None) -> Failure:
     return reason
 
 
-def _locator(reactor: Any, master: Master) -> Callable[[], Any]:
+def _locator(master: Master, check: Callable[[str], None]) -> Callable[[], Any]:
     if isinstance(master, str):
         places: list[Any] = _addresses(master)
     elif IStreamClientEndpoint.providedBy(master):
@@ -152,7 +171,7 @@ def _locator(reactor: Any, master: Master) -> Callable[[], Any]:
     for place in places:
         if isinstance(place, str):
             # Now rather than at every attempt.
-            client_endpoint(reactor, place)
+            check(place)
     turns = cycle(places)
     return lambda: next(turns)
 
@@ -164,6 +183,8 @@ def _leader(place: str | None) -> str:
 
 
 def _addresses(text: str) -> list[str]:
+    if is_http(text):
+        return [part.strip() for part in text.split(",")]
     if "://" in text:
         raise EndpointError(text, "a detector is needed for this; 127.0.0.1:5050 would do without")
     # An endpoint string may have commas of its own; a list of addresses has no equals sign.

@@ -19,6 +19,9 @@ class DriverSettings:
         Mesos' own masters know, or C{SCRAM-SHA-256}.
     @ivar subscribe_timeout: how long a master may take to answer a subscription.
     @ivar call_timeout: a master that answers none of the calls that wait for so long is left.
+    @ivar http_json: whether a master at an C{http://} or C{https://} address is spoken to in JSON,
+        and not in protobuf.
+    @ivar http_record_limit: the longest event taken from such a master, in bytes.
     @ivar missed_heartbeats: a master that sends C{HEARTBEAT} events is left after so many of
         its intervals without any event.
     @ivar failover_timeout: how long the cluster keeps the tasks of a framework that keeps its
@@ -46,6 +49,8 @@ class DriverSettings:
     minimum_mechanism: str = "CRAM-MD5"
     subscribe_timeout: float = 30.0
     call_timeout: float = 60.0
+    http_json: bool = False
+    http_record_limit: int = 64 * 1024 * 1024
     missed_heartbeats: int = 5
     failover_timeout: float = WEEK
     blip_timeout: float = 600.0

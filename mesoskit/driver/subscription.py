@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from google.protobuf.message import Message
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mesoskit.driver import calls, identity
+from mesoskit.driver import calls
 from mesoskit.driver.alarms import Alarms
 from mesoskit.driver.connection import Connection, Dial
-from mesoskit.driver.errors import AuthenticationFailed, FrameworkError, NotSubscribed
+from mesoskit.driver.errors import (
+    AuthenticationFailed,
+    FailedOver,
+    FrameworkError,
+    NotSubscribed,
+)
+from mesoskit.driver.identity import IdStore
 from mesoskit.driver.settings import DriverSettings
 from mesoskit.messages.mesos_pb2 import FrameworkInfo, MasterInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event, OfferConstraints
 from mesoskit.wire.link import CallRefused, Link, LinkLost
 
 # Refusals of a subscription that another master, or the same one later, may not repeat.
-_TRY_AGAIN: Final = frozenset({429, 500, 502, 503, 504})
+# (404: a master of Mesos' that has just started has no routes yet.)
+_TRY_AGAIN: Final = frozenset({307, 308, 404, 408, 429, 500, 502, 503, 504})
+
+# What a master answers over HTTP to who does not prove who it is.
+_UNAUTHENTICATED: Final = 401
 
 # What Mesos' masters say to a framework whose failover_timeout is over, or that was torn down.
 _REMOVED: Final = "Framework has been removed"
+
+# What they say to one whose place another instance has taken.
+_FAILED_OVER: Final = "Framework failed over"
 
 
 class Subscriber(Protocol):
@@ -64,7 +76,7 @@ class Subscription:
         self,
         owner: Subscriber,
         info: FrameworkInfo,
-        id_file: Path | None,
+        ids: IdStore | None,
         settings: DriverSettings,
         alarms: Alarms,
         dial: Dial,
@@ -76,9 +88,11 @@ class Subscription:
         self.link: Link | None = None
         self.master: MasterInfo | None = None
         self._owner = owner
-        self._id_file = id_file
+        self._ids = ids
         self._settings = settings
         self._alarms = alarms
+        self._chance = chance
+        self._recalling: Deferred[str] | None = None
         self._connection = Connection(self, dial, alarms, settings.backoff, chance)
         self._unheard = ""
         self._silent = 0
@@ -95,21 +109,52 @@ class Subscription:
         return self.info.id.value
 
     def start(self) -> None:
-        """Dial the master."""
-        if self._id_file is not None and not self.id:
-            kept = identity.read_id(self._id_file)
-            if kept:
-                self.info.id.value = kept
+        """Find out who the framework is, and dial the master."""
+        if self._ids is None or self.id:
+            self._connection.start()
+        else:
+            self._recall(self._ids, 0)
+
+    def _recall(self, ids: IdStore, failures: int) -> None:
+        kept = ids.read()
+        if not isinstance(kept, Deferred):
+            self._recalled(kept)
+            return
+
+        def failed(reason: Failure) -> None:
+            self._recalling = None
+            if isinstance(reason.value, CancelledError):
+                return
+            why = reason.getErrorMessage()
+            self.log.warn("the framework's id cannot be read: {why}", why=why)
+            wait = self._settings.backoff.wait(failures, self._chance())
+            self._alarms.set("id", wait, lambda: self._recall(ids, failures + 1))
+
+        self._recalling = kept
+        kept.addTimeout(self._settings.subscribe_timeout, self._alarms.clock)
+        kept.addCallbacks(self._recalled, failed)
+
+    def _recalled(self, kept: str) -> None:
+        self._recalling = None
+        if kept:
+            self.info.id.value = kept
         self._connection.start()
 
     def forget_id(self) -> None:
         """Be another framework the next time: this one is no more."""
         self.info.ClearField("id")
-        if self._id_file is not None:
-            self._id_file.unlink(missing_ok=True)
+        if self._ids is not None:
+            maybeDeferred(self._ids.forget).addErrback(self._not_kept)
+
+    def _not_kept(self, reason: Failure) -> None:
+        self.log.error("the framework's id cannot be kept: {why}", why=reason.getErrorMessage())
 
     def stop(self) -> Deferred[None]:
         """Leave the master; fires when the link is closed."""
+        self._alarms.drop("id")
+        recalling, self._recalling = self._recalling, None
+        if recalling is not None:
+            recalling.cancel()
         gone = self._connection.stop()
         self.unlinked("the framework was stopped")
         return gone
@@ -169,29 +214,40 @@ class Subscription:
             return
         why = reason.getErrorMessage()
         refusal = reason.value
-        if isinstance(refusal, CallRefused) and refusal.status in _TRY_AGAIN:
+        status = refusal.status if isinstance(refusal, CallRefused) else 0
+        if status in _TRY_AGAIN:
             self._connection.again(f"the master does not subscribe anybody: {why}")
+        elif status == _UNAUTHENTICATED:
+            self._end(f"Master refused authentication: {why}", AuthenticationFailed)
         else:
             self._end(f"the subscription was refused: {why}")
 
     def unlinked(self, why: str) -> None:
         """The master is gone."""
         link, self.link = self.link, None
+        asked = "subscribe" in self._alarms
         self._alarms.drop("subscribe")
         self._alarms.drop("heartbeat")
         self._alarms.drop("answers")
         self._open = 0
         if link is not None:
             self.log.info("framework {id} lost its master: {why}", id=self.id, why=why)
+        elif asked:
+            self._complain(why)
         self._owner.is_unsubscribed(why, link is not None)
 
-    def unreachable(self, why: str, refused: bool) -> None:
-        """No master was reached; say so once, not at every attempt."""
-        if refused:
-            self._end(why, AuthenticationFailed)
-        elif why != self._unheard:
+    def _complain(self, why: str) -> None:
+        """Say what is in the way once, not at every attempt."""
+        if why != self._unheard:
             self._unheard = why
             self.log.warn("no master: {why}", why=why)
+
+    def unreachable(self, why: str, refused: bool) -> None:
+        """No master was reached."""
+        if refused:
+            self._end(why, AuthenticationFailed)
+        else:
+            self._complain(why)
 
     def heard(self, message: Message) -> None:
         """The master said something."""
@@ -206,13 +262,15 @@ class Subscription:
         elif kind == Event.HEARTBEAT:
             self._heartbeat()
         elif kind == Event.ERROR:
-            self._end(self._explained(message.error.message))
+            why = message.error.message
+            kind_ = FailedOver if why == _FAILED_OVER else FrameworkError
+            self._end(self._explained(why), kind_)
         else:
             self._owner.event(message)
 
     def _explained(self, why: str) -> str:
-        if why == _REMOVED and self._id_file is not None:
-            return f"{why}; without {self._id_file}, where its id is kept, it is another one"
+        if why == _REMOVED and self._ids is not None:
+            return f"{why}; without {self._ids}, where its id is kept, it is another one"
         return why
 
     def _end(self, why: str, kind: type[FrameworkError] = FrameworkError) -> None:
@@ -229,12 +287,11 @@ class Subscription:
         self._interval = subscribed.heartbeat_interval_seconds or 15.0
         self._unheard = ""
         self._alarms.drop("subscribe")
-        if self._id_file is not None and known != self.id:
-            try:
-                identity.write_id(self._id_file, self.id)
-            except OSError as error:
-                self.log.error("the framework's id cannot be kept: {error}", error=error)
+        if self._ids is not None and known != self.id:
+            maybeDeferred(self._ids.write, self.id).addErrback(self._not_kept)
         self.log.info("framework {id} is subscribed", id=self.id)
+        if getattr(self.link, "event_heartbeats", False):
+            self._heartbeat()
         self._owner.is_subscribed(bool(known))
 
     # Heartbeats

@@ -280,18 +280,21 @@ class TestCluster:
 
     # Frameworks
 
-    def framework(self, info: FrameworkInfo | None = None, **more: Any) -> Framework:
+    def framework(
+        self, info: FrameworkInfo | None = None, *, master: Any = MASTER, **more: Any
+    ) -> Framework:
         """
         Return a framework on a machine of its own, started.
 
         @param info: by default one with a name.
+        @param master: how the master is reached, C{"http://" + MASTER} for the v1 HTTP API.
         @param more: as L{Framework} takes it; C{user} and C{name}, among others, go to C{info}.
         """
         fields = {key: more.pop(key) for key in list(more) if key in _INFO_FIELDS}
         fields = {"user": "", "name": "test", **fields}
         given = FrameworkInfo(**fields) if info is None else info
         host = self.network.host(f"framework{len(self._started)}.test")
-        framework = Framework(host, MASTER, given, **more)
+        framework = Framework(host, master, given, **more)
         self._started.append(framework)
         framework.startService()
         self.advance()

@@ -151,11 +151,11 @@ class MasterTests(SynchronousTestCase):
                 return succeed(self.leader)
 
         detector = Detector()
-        locate = _locator(None, detector)
+        locate = _locator(detector, lambda place: None)
         self.assertEqual(self.successResultOf(locate()), "127.0.0.1:5050")
         detector.leader = None
         self.failureResultOf(locate(), NoLeader)
 
     def test_address_that_needs_a_detector(self) -> None:
         with self.assertRaisesRegex(EndpointError, "a detector is needed"):
-            _locator(None, "zk://127.0.0.1:2181/mesos")
+            _locator("zk://127.0.0.1:2181/mesos", lambda place: None)
