@@ -163,6 +163,22 @@ class Link(Protocol):
         ...
 
 
+class Holding(Protocol):
+    """
+    A L{Link} that comes from somebody who dials us, and can be made to wait.
+
+    All links that a daemon's port makes are such.
+    """
+
+    def hold(self, held: bool) -> None:
+        """
+        Let the receiver hear nothing more for now, and take no more from the peer than there is
+        room for; or all of it again, in order. What was said before the end is heard before
+        C{lost}.
+        """
+        ...
+
+
 class Receiver(Protocol):
     """Who hears a link."""
 

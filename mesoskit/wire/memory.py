@@ -35,15 +35,19 @@ class _End:
         self.stalled = False
         self.closing = False
         self.aborted = False
+        self.reads = True
 
     def write(self, data: bytes) -> None:
         self.wire.append(data)
 
     def close(self) -> None:
-        self.closing = True
+        self.closing = self.reads = True
 
     def abort(self) -> None:
         self.aborted = True
+
+    def reading(self, on: bool) -> None:
+        self.reads = on
 
     def flush_later(self) -> None:
         self.dirty = True
@@ -132,10 +136,10 @@ class Pipe:
                 return True
             if end.stalled:
                 continue
-            if end.wire:
+            if end.wire and other.reads:
                 other.session.bytes_received(end.wire.popleft())
                 moved = True
-            elif end.closing:
+            elif end.closing and not end.wire:
                 self._lose("connection closed")
                 return True
         return moved

@@ -30,6 +30,10 @@ class Carrier(Protocol):
         """Cut the connection; call C{closed} then."""
         ...
 
+    def reading(self, on: bool) -> None:
+        """Read no more from the connection, or go on; C{close} goes on by itself."""
+        ...
+
     def flush_later(self) -> None:
         """Call C{flush} at the end of the turn."""
         ...

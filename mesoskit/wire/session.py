@@ -5,6 +5,7 @@ write: no transport, no clock and no reactor in here. C{docs/wire.md} is its des
 for those who implement the other side.
 """
 
+from collections.abc import Iterator
 from math import ceil
 from typing import Final
 
@@ -16,6 +17,7 @@ from mesoskit.messages.codec import Malformed, decode, encode
 from mesoskit.messages.names import UnknownMessage, wire_name
 from mesoskit.messages.stream_pb2 import Frame, Item, Role
 from mesoskit.wire import framing, hellos
+from mesoskit.wire.backlog import Backlog
 from mesoskit.wire.link import (
     CallID,
     CallRefused,
@@ -30,12 +32,9 @@ from mesoskit.wire.link import (
 )
 from mesoskit.wire.outbox import ITEM_OVERHEAD, Outbox
 from mesoskit.wire.plan import Carrier, SessionPlan, Settling
+from mesoskit.wire.words import LONGEST_ERROR, LONGEST_TEXT, heard, sayable
 
 _HEARTBEAT: Final = framing.encode(b"")
-
-# Of what is said in refusals and errors, in characters; the rest is cut off.
-_LONGEST_TEXT: Final = 4096
-_LONGEST_ERROR: Final = 1024
 
 # The states of a session, in the only order they come in; any may be left out but the last.
 _GREETING, _SETTLING, _OPEN, _CLOSING, _LOST = range(5)
@@ -53,6 +52,7 @@ class Session:
 
     __slots__ = (
         "__weakref__",
+        "_backlog",
         "_call",
         "_carrier",
         "_congested",
@@ -102,6 +102,8 @@ class Session:
         # Whether anything was written, and how many visits nothing was read.
         self._spoke = False
         self._silent = self._patience = 0
+        # What came while the link is held; None where it is not.
+        self._backlog: Backlog | None = None
 
     # What Link promises
 
@@ -181,7 +183,7 @@ class Session:
         if isinstance(outcome, Refused):
             # 0 and 202 would be read as consent.
             status = outcome.status if 300 <= outcome.status < 600 else 500
-            self._outbox.put_answer(call, status, _sayable(outcome.why, _LONGEST_TEXT))
+            self._outbox.put_answer(call, status, sayable(outcome.why, LONGEST_TEXT))
         else:
             self._outbox.put_answer(call, 0, "")
         self._sent()
@@ -200,6 +202,18 @@ class Session:
         if self._state < _CLOSING:
             self._fail(kind, why, status)
 
+    def hold(self, held: bool) -> None:
+        """Let the receiver hear nothing more for now, and read no more; or all of it again."""
+        if held is (self._backlog is not None) or self._state != _OPEN:
+            return
+        if held:
+            self._backlog = Backlog()
+            self._carrier.reading(False)
+        else:
+            self._go_on()
+            if not self._waits():
+                self._carrier.reading(True)
+
     def _lose(self, why: str, status: int) -> None:
         if self._state >= _CLOSING:
             return
@@ -208,7 +222,7 @@ class Session:
         while (data := self._outbox.pop()) is not None:
             self._write(data)
         if why:
-            error = Frame(error=_sayable(why, _LONGEST_ERROR), status=status or None)
+            error = Frame(error=sayable(why, LONGEST_ERROR), status=status or None)
             self._write(framing.encode(error.SerializeToString()))
         self._carrier.close()
 
@@ -226,16 +240,45 @@ class Session:
         counters = self._plan.counters
         counters.bytes_in += len(data)
         self._silent = 0
-        for payload in self._decoder.feed(data):
+        if self._backlog is not None:
+            self._backlog.data.append(data)
+        else:
+            self._feed(self._decoder.feed(data))
+
+    def _feed(self, payloads: Iterator[bytes]) -> None:
+        counters = self._plan.counters
+        for payload in payloads:
             counters.frames_in += 1
             if payload or self._state < _OPEN:
                 self._frame(payload)
                 if self._state >= _CLOSING:
                     return
+                if self._backlog is not None:
+                    self._backlog.payloads = payloads
+                    return
         error = self._decoder.error
         if error is not None:
             kind = "oversize" if isinstance(error, framing.FrameTooLong) else "unframed"
             self._fail(kind, str(error))
+
+    def _go_on(self) -> None:
+        """Let the receiver hear what was kept, until it has enough again."""
+        rest, self._backlog = self._backlog, None
+        while rest is not None and not rest.empty and self._state == _OPEN:
+            if rest.items is not None:
+                items, rest.items = rest.items, None
+                self._take(items)
+            elif rest.payloads is not None:
+                payloads, rest.payloads = rest.payloads, None
+                self._feed(payloads)
+            else:
+                self._feed(self._decoder.feed(rest.data.pop(0)))
+            if self._backlog is not None:
+                self._backlog.follow(rest)
+                return
+
+    def _waits(self) -> bool:
+        return self._backlog is not None or self._state != _OPEN
 
     def flush(self) -> None:
         """Give the transport what was sent, as far as it takes it."""
@@ -264,7 +307,8 @@ class Session:
         """C{span} seconds have passed: send a heartbeat where needed, and listen for the peer's."""
         if self._state != _OPEN:
             return
-        self._silent += 1
+        if self._backlog is None:
+            self._silent += 1
         if self._silent >= self._patience:
             seconds = (self._silent - 1) * self._plan.span
             self._cut("silent", f"nothing heard for {seconds:g} s")
@@ -289,6 +333,9 @@ class Session:
         """The connection is gone."""
         if self._state == _LOST:
             return
+        while self._backlog is not None and not self._backlog.empty and self._state == _OPEN:
+            # What came before the end is heard.
+            self._go_on()
         state, self._state = self._state, _LOST
         self._why = self._why or why
         self._outbox.clear()
@@ -392,15 +439,20 @@ class Session:
         elif frame.HasField("hello"):
             self._fail("second-hello", "a hello comes once")
         else:
-            items = frame.items
-            self._plan.counters.items_in += len(items)
-            for item in items:
-                if item.answers:
-                    self._answered(item)
-                else:
-                    self._message(item)
-                if self._state >= _CLOSING:
-                    return
+            self._plan.counters.items_in += len(frame.items)
+            self._take(iter(frame.items))
+
+    def _take(self, items: Iterator[Item]) -> None:
+        for item in items:
+            if item.answers:
+                self._answered(item)
+            else:
+                self._message(item)
+            if self._state >= _CLOSING:
+                return
+            if self._backlog is not None:
+                self._backlog.items = items
+                return
 
     def _message(self, item: Item) -> None:
         call = item.call
@@ -457,13 +509,13 @@ class Session:
         if status in (0, 202):
             deferred.callback(None)
         else:
-            deferred.errback(CallRefused(status, _text(item.why, _LONGEST_TEXT)))
+            deferred.errback(CallRefused(status, heard(item.why, LONGEST_TEXT)))
 
     def _told(self, error: str | bytes, status: int) -> None:
         self._plan.counters.error("told")
         self._status = status
         self._state = _CLOSING
-        self._why = "the peer said: " + _text(error, _LONGEST_ERROR)
+        self._why = "the peer said: " + heard(error, LONGEST_ERROR)
         self.log.warn("{peer} closes: {why}", peer=self._peer, why=self._why)
         # It reads no more.
         self._outbox.clear()
@@ -523,7 +575,7 @@ class Session:
     def _fail(self, kind: str, why: str, status: int = 0) -> None:
         """The peer broke the rules: tell it, and close."""
         self._plan.counters.error(kind)
-        why = why[:_LONGEST_ERROR]
+        why = why[:LONGEST_ERROR]
         self.log.warn("{peer} is sent away: {why}", peer=self._peer, why=why)
         self._lose(why, status)
 
@@ -544,14 +596,3 @@ class Session:
     def _raised(self, where: str) -> None:
         self._plan.counters.error("internal")
         self.log.failure("{where} failed for {peer}", where=where, peer=self._peer)
-
-
-def _text(value: str | bytes, longest: int) -> str:
-    """Return what a peer said, as text and not too much of it."""
-    text = value.decode(errors="replace") if isinstance(value, bytes) else value
-    return text[:longest]
-
-
-def _sayable(text: str, longest: int) -> str:
-    """Return our own words as protobuf can carry them: not too many, and no lone surrogates."""
-    return text[:longest].encode(errors="replace").decode()

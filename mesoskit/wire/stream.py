@@ -134,6 +134,8 @@ class StreamProtocol:
         transport, factory = self.transport, self._factory
         # A transport with a producer waits for more to write.
         transport.unregisterProducer()
+        # The peer's end is to be seen.
+        transport.resumeProducing()
         if isinstance(transport, FileDescriptor):
             # Closing a socket that holds unread bytes would destroy what is on its way to
             # the peer; so the peer closes first, having read to the end.
@@ -146,6 +148,13 @@ class StreamProtocol:
         """Cut the connection."""
         self._cancel_timer()
         self.transport.abortConnection()
+
+    def reading(self, on: bool) -> None:
+        """Read no more, so that the peer finds its own buffers full; or go on."""
+        if on:
+            self.transport.resumeProducing()
+        else:
+            self.transport.pauseProducing()
 
     def flush_later(self) -> None:
         """Have the session flushed at the end of the turn, with all others."""

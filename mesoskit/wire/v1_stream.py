@@ -78,6 +78,8 @@ class V1Stream:
         self._congested = False
         self._weighing = False
         self._linger: IDelayedCall | None = None
+        # Calls that came while the link is held; None where it is not.
+        self._kept: deque[tuple[Exchange, Message]] | None = None
 
     # What Link promises.
 
@@ -190,10 +192,30 @@ class V1Stream:
         """A call came that belongs to this stream."""
         carrier = self._carrier
         exchange.keep()
-        if len(self._owed) >= carrier.settings.maximum_calls:
+        kept = self._kept
+        if len(self._owed) + (0 if kept is None else len(kept)) >= carrier.settings.maximum_calls:
             limit = carrier.settings.maximum_calls
             exchange.reply(429, f"more than {limit} calls wait for answers")
             return
+        if kept is not None:
+            # No answer, and the client's connection takes no more soon.
+            kept.append((exchange, call))
+        else:
+            self._hear(exchange, call)
+
+    def hold(self, held: bool) -> None:
+        """Keep calls for now, as L{Holding.hold<mesoskit.wire.link.Holding.hold>}; or no more."""
+        if held is (self._kept is not None) or self._state >= _CLOSING:
+            return
+        rest, self._kept = self._kept, deque() if held else None
+        while rest and self._kept is None and self._state < _CLOSING:
+            self._hear(*rest.popleft())
+        if rest:
+            # It is held again, or it ends, which answers them.
+            self._kept = deque((*(self._kept or ()), *rest))
+
+    def _hear(self, exchange: Exchange, call: Message) -> None:
+        carrier = self._carrier
         self._last = number = self._last + 1
         self._owed[number] = exchange, call
         carrier.counters.items_in += 1
@@ -336,8 +358,7 @@ class V1Stream:
         except Exception:
             carrier.counters.error("internal")
             carrier.log.failure("lost failed for {peer}", peer=self._peer)
-        owed, self._owed = self._owed, {}
-        for exchange, call in owed.values():
+        for exchange, call in self._unanswered():
             carrier.stray(exchange, call, self.who)
 
     def _broken(self) -> None:
@@ -345,10 +366,16 @@ class V1Stream:
         carrier = self._carrier
         carrier.counters.error("internal")
         carrier.log.failure("A receiver failed for {peer}", peer=self._peer)
-        owed, self._owed = self._owed, {}
-        for exchange, _ in owed.values():
+        for exchange, _ in self._unanswered():
             exchange.reply(500, "internal error")
         self.lose("internal error")
+
+    def _unanswered(self) -> list[tuple[Exchange, Message]]:
+        """Return the calls that have no answer, to be given one now."""
+        calls = [*self._owed.values(), *(self._kept or ())]
+        self._owed = {}
+        self._kept = None
+        return calls
 
 
 class Stray:
@@ -390,6 +417,9 @@ class Stray:
     def call(self, message: Message) -> Deferred[None]:
         """Fail: a client answers no events."""
         return _unanswerable(self.peer)
+
+    def hold(self, held: bool) -> None:
+        """Do nothing: there is one call, and it has been heard."""
 
     def answer(self, call: CallID, outcome: Taken | Refused) -> None:
         """Answer the call, and be lost."""

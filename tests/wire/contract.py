@@ -422,3 +422,69 @@ class LinkContract(_Base):
         pair.spin(lambda: bool(a.reasons))
         self.assertEqual(len(a.reasons), 1)
         self.check_changes(a, True)
+
+
+def _enough(link: Any, word: str, call: int | None) -> None:
+    link.hold(True)
+
+
+class HoldContract(LinkContract):
+    """What links that were dialled promise besides: b is such a one. See L{mesoskit.wire.link}."""
+
+    def test_a_held_link_hears_nothing_and_everything_afterwards(self) -> None:
+        """What was read already is kept, and no more is read."""
+        pair, a, b = self.link()
+        b.link.hold(True)
+        b.link.hold(True)
+        for number in range(10):
+            a.link.send(text(f"m{number}"))
+        pair.spin()
+        self.assertEqual(b.words, [])
+        b.link.hold(False)
+        pair.spin(lambda: len(b.words) == 10)
+        self.assertEqual(b.words, [f"m{number}" for number in range(10)])
+        a.link.send(text("after"))
+        pair.spin(lambda: bool(b.words[-1] == "after"))
+
+    def test_a_receiver_may_hold_its_link_again_and_again(self) -> None:
+        """Whoever hears something may have enough; no frame and no read is too long for that."""
+        pair, a, b = self.link(b=Ear(_enough))
+        for number in range(10):
+            a.link.send(text(f"m{number}"))
+        for number in range(1, 11):
+            pair.spin(lambda number=number: len(b.words) == number)  # type: ignore[misc]
+            pair.spin()
+            self.assertEqual(len(b.words), number)
+            b.link.hold(False)
+        self.assertEqual(b.words, [f"m{number}" for number in range(10)])
+
+    def test_calls_on_a_held_link_are_answered_later(self) -> None:
+        pair, a, b = self.link(b=Ear(lambda link, word, call: link.answer(call or 0, Taken())))
+        b.link.hold(True)
+        done = [a.link.call(text(f"m{number}")) for number in range(3)]
+        pair.spin()
+        self.assertFalse(any(call.called for call in done))
+        b.link.hold(False)
+        pair.spin(lambda: all(call.called for call in done))
+        for call in done:
+            self.assertIsNone(self.successResultOf(call))
+
+    def test_a_held_link_can_be_closed_from_here(self) -> None:
+        pair, a, b = self.link()
+        b.link.hold(True)
+        a.link.send(text("unheard"))
+        pair.spin()
+        b.link.lose("enough")
+        self.until_both_are_lost(pair, a, b)
+        self.assertEqual(b.words, [])
+
+    def test_what_came_on_a_held_link_before_its_end_is_heard(self) -> None:
+        pair, a, b = self.link()
+        b.link.hold(True)
+        a.link.send(text("heard"))
+        pair.spin()
+        a.link.lose("gone")
+        pair.spin()
+        b.link.hold(False)
+        self.until_both_are_lost(pair, a, b)
+        self.assertEqual(b.words, ["heard"])

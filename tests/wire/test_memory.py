@@ -9,7 +9,7 @@ from mesoskit.wire.link import Hello, Link
 from mesoskit.wire.memory import MEMORY_SETTINGS, Pipe, connect
 from mesoskit.wire.settings import StreamSettings
 from tests.base import SynchronousTestCase
-from tests.wire.contract import LinkContract, Pair
+from tests.wire.contract import HoldContract, Pair
 from tests.wire.ears import AGENT, EXECUTOR, FRAMEWORK, MASTER, Ear, text
 
 
@@ -31,7 +31,7 @@ class MemoryPair:
         self.pipe.stall(stalled, self.pipe.a)
 
 
-class MemoryContractTests(LinkContract, SynchronousTestCase):
+class MemoryContractTests(HoldContract, SynchronousTestCase):
     """The promises, without sockets."""
 
     def make_pair(

@@ -37,7 +37,7 @@ from mesoskit.wire.port import PortFactory, PortSettings
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.stream import StreamFactory, dial
 from tests.base import SynchronousTestCase
-from tests.wire.contract import LinkContract, Pair
+from tests.wire.contract import HoldContract, Pair
 from tests.wire.ears import AGENT, MASTER, Ear, text
 
 # A test fails when what it waits for has not come after so many seconds.
@@ -144,7 +144,7 @@ class Sockets:
             reader.connectionLost(None)
 
 
-class SocketContract(LinkContract):
+class SocketContract(HoldContract):
     """The contract, whatever kind of socket."""
 
     # So small that the kernel's buffers are the most of what is sent.

@@ -12,13 +12,13 @@ from mesoskit.wire.session import Session
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.stream import StreamFactory
 from tests.base import SynchronousTestCase
-from tests.wire.contract import LinkContract, Pair
+from tests.wire.contract import HoldContract, Pair
 from tests.wire.ears import Ear, text
 from tests.wire.strangers import StrangerCase
 from tests.wire.transports import Dialling, Transport, Wires
 
 
-class StreamContractTests(LinkContract, SynchronousTestCase):
+class StreamContractTests(HoldContract, SynchronousTestCase):
     """The promises, over transports that deliver what was written at once."""
 
     piece = 0

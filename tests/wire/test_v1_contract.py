@@ -22,7 +22,7 @@ from mesoskit.wire.link import (
 from mesoskit.wire.port import PortFactory
 from mesoskit.wire.settings import StreamSettings
 from tests.base import SynchronousTestCase
-from tests.wire.contract import LinkContract, Pair
+from tests.wire.contract import HoldContract, Pair
 from tests.wire.ears import AGENT, MASTER, Ear, text
 from tests.wire.test_sockets import Sockets
 from tests.wire.transports import Wires
@@ -82,7 +82,7 @@ class TwoWires:
         self.wires[0].stall(stalled)
 
 
-class V1ContractTests(LinkContract, SynchronousTestCase):
+class V1ContractTests(HoldContract, SynchronousTestCase):
     """
     The promises, with a client as the first receiver; with a server where it is congested.
 
