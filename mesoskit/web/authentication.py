@@ -55,6 +55,19 @@ class Realm(Enum):
 OF_CARRIERS: Final = frozenset((Realm.FRAMEWORKS, Realm.EXECUTORS))
 
 
+ASKS: Final = {
+    realm: f"Asks for a credential where --authenticate_http_{flag} is set." if flag else ""
+    for realm, flag in (
+        (Realm.OPEN, ""),
+        (Realm.READONLY, "readonly"),
+        (Realm.READWRITE, "readwrite"),
+        (Realm.FRAMEWORKS, "frameworks"),
+        (Realm.EXECUTORS, "executors"),
+    )
+}
+"""What help pages say of each realm."""
+
+
 class IHttpAuthenticator(Interface):
     """Finds out who asks (Mesos' module C{HttpAuthenticator}); one for each realm."""
 

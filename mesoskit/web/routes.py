@@ -27,7 +27,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from mesoskit.model.authorization import Needs
 from mesoskit.web import help as pages
-from mesoskit.web.authentication import OF_CARRIERS, Guard, Realm
+from mesoskit.web.authentication import ASKS, OF_CARRIERS, Guard, Realm
 from mesoskit.web.authorizing import FORBIDDEN, SHARED_ROUTES, Authorizing
 from mesoskit.web.sending import GZIP_FROM, Document, Documents, Sender, accepts_gzip
 from mesoskit.web.streaming import Streamed
@@ -224,7 +224,8 @@ class RoutesResource(Resource):
             self._routes[route.path] = route
             if route.prefixed:
                 self._routes[f"{name}/{route.path}".rstrip("/")] = route
-            self.help.add(route.path, route.prefixed, route.handler.__doc__ or "")
+            asks = ASKS[Realm.READWRITE if route.realm is None else route.realm]
+            self.help.add(route.path, route.prefixed, route.handler.__doc__ or "", asks)
 
     def _find(self, path: str) -> Route | None:
         """Return the route that C{path} is, or the longest that it is under."""
