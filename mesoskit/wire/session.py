@@ -211,7 +211,7 @@ class Session:
             self._carrier.reading(False)
         else:
             self._go_on()
-            if not self._waits():
+            if self._held_again() is None and self._state == _OPEN:
                 self._carrier.reading(True)
 
     def _lose(self, why: str, status: int) -> None:
@@ -263,7 +263,8 @@ class Session:
 
     def _go_on(self) -> None:
         """Let the receiver hear what was kept, until it has enough again."""
-        rest, self._backlog = self._backlog, None
+        rest = self._backlog
+        self._backlog = None
         while rest is not None and not rest.empty and self._state == _OPEN:
             if rest.items is not None:
                 items, rest.items = rest.items, None
@@ -273,12 +274,13 @@ class Session:
                 self._feed(payloads)
             else:
                 self._feed(self._decoder.feed(rest.data.pop(0)))
-            if self._backlog is not None:
-                self._backlog.follow(rest)
+            held = self._held_again()
+            if held is not None:
+                held.follow(rest)
                 return
 
-    def _waits(self) -> bool:
-        return self._backlog is not None or self._state != _OPEN
+    def _held_again(self) -> Backlog | None:
+        return self._backlog
 
     def flush(self) -> None:
         """Give the transport what was sent, as far as it takes it."""
