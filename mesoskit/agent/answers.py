@@ -136,6 +136,10 @@ def agent(state: AgentState, viewer: Viewer = EVERYTHING) -> Response:
     info.CopyFrom(registration.agent_info(state))
     del info.resources[:]
     info.resources.extend(viewer.resources(state.options.resources).to_message(POST))
+    if state.drain is not None:
+        response.get_agent.drain_config.CopyFrom(state.drain)
+        since = response.get_agent.estimated_drain_start_time
+        since.nanoseconds = int(state.drain_started) * 10**9
     return response
 
 

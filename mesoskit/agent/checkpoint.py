@@ -2,6 +2,7 @@
 
     agent/info                         AgentInfo with the agent's id
     agent/life                         words: version of this layout, id of the boot
+    agent/drain                        DrainConfig, while the agent drains
     frameworks/<framework>             FrameworkInfo
     executors/<framework>/<executor>   head line, ExecutorInfo (not for command tasks)
     tasks/<framework>/<executor>/<task>  head line, TaskInfo
@@ -26,7 +27,14 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.message import DecodeError
 
 from mesoskit.agent.frameworks import AgentTask, Executor, Kind
-from mesoskit.messages.mesos_pb2 import AgentInfo, ExecutorInfo, FrameworkInfo, TaskInfo, TaskStatus
+from mesoskit.messages.mesos_pb2 import (
+    AgentInfo,
+    DrainConfig,
+    ExecutorInfo,
+    FrameworkInfo,
+    TaskInfo,
+    TaskStatus,
+)
 from mesoskit.model.ids import ContainerId, ExecutorId, FrameworkId, TaskId
 from mesoskit.model.updates import UpdateError, UpdateStream
 
@@ -41,6 +49,9 @@ AGENT: Final = "agent/info"
 
 LIFE: Final = "agent/life"
 """The key of what is written, by whom and since which boot of the machine."""
+
+DRAIN: Final = "agent/drain"
+"""The key of how the agent drains, as long as it does."""
 
 NONE: Final = "-"
 """A word that stands for nothing."""
@@ -196,6 +207,7 @@ class Snapshot:
     """
 
     agent: AgentInfo | None = None
+    drain: DrainConfig | None = None
     layout: int = 1
     boot: str = ""
     frameworks: dict[FrameworkId, FrameworkInfo] = field(default_factory=dict)
@@ -224,7 +236,7 @@ def read(snapshot: dict[str, bytes]) -> Snapshot:
     kinds: dict[str, list[tuple[str, list[str], bytes]]] = {kind: [] for kind in _READERS}
     for key, data in snapshot.items():
         kind, *path = key.split("/")
-        if key in (LIFE, AGENT):
+        if key in (LIFE, AGENT, DRAIN):
             continue
         if len(path) not in _DEPTHS.get(kind, ()):
             found.unreadable.append((key, "no such kind of record"))
@@ -232,6 +244,8 @@ def read(snapshot: dict[str, bytes]) -> Snapshot:
             kinds[kind].append((key, path, data))
     if AGENT in snapshot:
         _guard(found, AGENT, partial(_agent, found, snapshot[AGENT]))
+    if DRAIN in snapshot:
+        _guard(found, DRAIN, partial(_drain, found, snapshot[DRAIN]))
     # What hangs on what: a task on its executor, and that on its framework.
     for kind, reader in _READERS.items():
         for key, path, data in kinds[kind]:
@@ -258,6 +272,10 @@ def _agent(found: Snapshot, data: bytes) -> None:
     if not info.id.value:
         raise ValueError("an AgentInfo with an id is wanted")
     found.agent = info
+
+
+def _drain(found: Snapshot, data: bytes) -> None:
+    found.drain = DrainConfig.FromString(data)
 
 
 def _framework(found: Snapshot, path: list[str], data: bytes) -> None:

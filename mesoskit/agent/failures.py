@@ -107,6 +107,8 @@ def _own_record(state: AgentState, path: list[str]) -> bytes | None:
         return None
     if path == ["info"]:
         return registration.agent_info(state).SerializeToString()
+    if path == ["drain"]:
+        return None if state.drain is None else state.drain.SerializeToString()
     return checkpoint.life_record(state.options) if path == ["life"] else None
 
 

@@ -12,6 +12,7 @@ from mesoskit.agent import (
     authorizing,
     checkpoint,
     completion,
+    draining,
     executors,
     groups,
     processes,
@@ -136,6 +137,8 @@ def _refusal(
     versions: Iterable[ResourceVersionUUID],
 ) -> tuple[int, str] | None:
     """Say why tasks cannot be run whatever executor is here, or return L{None}."""
+    if state.drain is not None:
+        return Reason.REASON_AGENT_DRAINING, draining.REFUSED
     for version in versions:
         if not version.HasField("resource_provider_id"):
             if version.uuid.value != state.resource_version:

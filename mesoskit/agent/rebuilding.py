@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 def rebuild(state: AgentState, snapshot: checkpoint.Snapshot) -> None:
     """Take over what was stored."""
+    state.drain = snapshot.drain
     for framework_id, info in snapshot.frameworks.items():
         most = state.options.max_completed_executors_per_framework
         state.frameworks[framework_id] = Framework(framework_id, info, most)

@@ -20,7 +20,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, cleaning, completion, rebuilding, reconnecting, registration
+from mesoskit.agent import (
+    checkpoint,
+    cleaning,
+    completion,
+    draining,
+    rebuilding,
+    reconnecting,
+    registration,
+)
 from mesoskit.agent.container import Forget, RecoveredContainers
 from mesoskit.agent.options import RECONNECT
 from mesoskit.agent.phase import Phase
@@ -216,6 +224,7 @@ def _finish_if_all_are_known(state: AgentState) -> None:
         state.deadlines.set(("unstored",), state.now)
     if state.phase is Phase.RECOVERING:
         state.phase = Phase.DISCONNECTED
+    draining.go_on(state)
     registration.begin(state)
 
 

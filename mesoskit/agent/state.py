@@ -13,6 +13,7 @@ from typing import Any
 
 from mesoskit.agent import (
     door_calls,
+    draining,
     executors,
     failures,
     gc,
@@ -46,6 +47,7 @@ from mesoskit.agent.options import AgentOptions
 from mesoskit.agent.phase import Phase
 from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.executor_pb2 import Call as ExecutorCall
+from mesoskit.messages.mesos_pb2 import DrainConfig
 from mesoskit.model.deadlines import Deadlines
 from mesoskit.model.events import (
     Congestion,
@@ -77,6 +79,7 @@ class AgentState:
     @ivar containers: who owns a container that was asked for and has not ended.
     @ivar destroying: those of which destruction was asked for and that have not ended.
     @ivar doomed: containers of before a restart that are being destroyed and belong to nobody.
+    @ivar drain: how the agent drains, L{None} where it does not; C{drain_started}: since when.
     @ivar leaving: the process is to end as soon as nothing runs any more.
     @ivar peers: the executors behind links; L{None} until a call has said which it is.
     @ivar tokens: which executor may show which token.
@@ -98,6 +101,8 @@ class AgentState:
         self.phase = Phase.RECOVERING
         self.leaving = False
         self.started_at: float | None = None
+        self.drain: DrainConfig | None = None
+        self.drain_started = 0.0
         self.recovery = recovery.Recovery()
         self.agent_id = AgentId("")
         self.resource_version = self.ids.bytes()
@@ -140,6 +145,8 @@ class AgentState:
         out: list[Any] = []
         self.out = out
         _EVENTS[event.__class__](self, event)
+        if self.drain is not None:
+            draining.settle(self)
         if self.leaving and event.__class__ is not Leave:
             shutdown.left(self)
         if self.phase is Phase.TERMINATING:
@@ -287,6 +294,7 @@ _FROM_MASTER: dict[type, Callable[[AgentState, Any], None]] = {
     internal.RunTaskGroupMessage: launching.run_task_group,
     internal.KillTaskMessage: killing.kill_task,
     internal.StatusUpdateAcknowledgementMessage: updates.acknowledged,
+    internal.DrainSlaveMessage: draining.drain,
     internal.UpdateFrameworkMessage: launching.update_framework,
     internal.FrameworkToExecutorMessage: executors.framework_message,
     internal.ShutdownExecutorMessage: shutdown.shutdown_executor_message,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import checkpoint, completion
+from mesoskit.agent import checkpoint, completion, draining
 from mesoskit.agent.frameworks import AgentTask, Kind
 from mesoskit.messages.internal_pb2 import StatusUpdateAcknowledgementMessage, StatusUpdateMessage
 from mesoskit.messages.mesos_pb2 import TaskStatus
@@ -95,6 +95,8 @@ def report(
     @return: what became of it; on L{Receipt.NEW} the task has its new state.
     """
     key = framework_id, TaskId(status.task_id.value)
+    if task is not None:
+        draining.describe(state, status, task.executor.framework.partition_aware)
     stream = state.streams.get(key)
     if stream is None:
         stream = UpdateStream(checkpoint.updates_of(*key), paused=not state.registered)

@@ -54,7 +54,7 @@ from tests.agent.bench import (
 )
 from tests.base import SynchronousTestCase
 
-RARE = ("master", "ping", "executor", "framework", "disk", "restart")
+RARE = ("master", "ping", "executor", "framework", "disk", "restart", "drain")
 
 
 class AgentMachine(RuleBasedStateMachine):
@@ -367,6 +367,12 @@ class AgentMachine(RuleBasedStateMachine):
             self.ping(data.draw(st.booleans()))
         elif what == "executor":
             self.shutdown_executor(data.draw(st.sampled_from("abg")))
+        elif what == "drain":
+            if data.draw(st.booleans()):
+                message = internal.DrainSlaveMessage()
+                message.config.max_grace_period.nanoseconds = 10**9
+                message.config.mark_gone = data.draw(st.booleans())
+                self.give(Received(self.master, message))
         elif what == "framework":
             if self.state.frameworks and data.draw(st.integers(0, 3)) == 0:
                 self.shutdown_framework()
