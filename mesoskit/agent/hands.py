@@ -6,7 +6,7 @@ system, an unknown user are the container's failures and never the agent's.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -104,6 +104,22 @@ class FetcherLike(Protocol):
         ...
 
 
+_COUNTED: Final = (
+    "containerizer/fetcher/task_fetches_failed",
+    "containerizer/fetcher/task_fetches_succeeded",
+    "containerizer/mesos/container_destroy_errors",
+)
+_NOT_THERE: Final = (
+    "containerizer/fetcher/cache_size_total_bytes",
+    "containerizer/fetcher/cache_size_used_bytes",
+    "containerizer/mesos/provisioner/bind/remove_rootfs_errors",
+    "containerizer/mesos/provisioner/remove_container_errors",
+    "resource_provider_manager/events/disconnect",
+    "resource_provider_manager/events/subscribe",
+    "resource_provider_manager/subscribed",
+)
+
+
 class Hands:
     """
     Users, sandboxes, fetcher and containers, moved by effects.
@@ -131,6 +147,7 @@ class Hands:
         self._tell = tell
         self._starting: set[ContainerId] = set()
         self._doomed: set[ContainerId] = set()
+        self._counts = dict.fromkeys(_COUNTED, 0)
 
     def start(self) -> "Deferred[None]":
         """
@@ -144,6 +161,12 @@ class Hands:
             self._tell(await self._sandboxes.find())
 
         return Deferred.fromCoroutine(start())
+
+    def metrics(self) -> dict[str, float]:
+        """Return what was counted, and as 0 what is not there: a cache, images, providers."""
+        shown = dict.fromkeys(_NOT_THERE, 0.0)
+        shown.update((name, float(count)) for name, count in self._counts.items())
+        return shown
 
     def stop(self) -> "Deferred[None]":
         """Let go: fetching ends, containers live on."""
@@ -203,7 +226,7 @@ class Hands:
             if spec.uris:
                 stage = "fetch"
                 self._still_wanted(spec.id)
-                await self._fetcher.fetch(spec.id, spec.uris, spec.sandbox, credentials)
+                await self._fetch(spec, credentials)
             stage = "launch"
             self._still_wanted(spec.id)
             pid = await self.containers.launch(spec)
@@ -221,6 +244,14 @@ class Hands:
         if doomed and isinstance(event, ContainerStarted):
             self._destroy(spec.id)
 
+    async def _fetch(self, spec: ContainerSpec, credentials: Credentials | None) -> None:
+        try:
+            await self._fetcher.fetch(spec.id, spec.uris, spec.sandbox, credentials)
+        except BaseException:
+            self._counts["containerizer/fetcher/task_fetches_failed"] += 1
+            raise
+        self._counts["containerizer/fetcher/task_fetches_succeeded"] += 1
+
     def _still_wanted(self, container: ContainerId) -> None:
         if container in self._doomed:
             raise ContainerError("it was destroyed before it was started")
@@ -233,6 +264,7 @@ class Hands:
 
         def failed(reason: Failure) -> None:
             why = reason.getErrorMessage()
+            self._counts["containerizer/mesos/container_destroy_errors"] += 1
             self.log.warn("destroying {container}: {why}", container=container, why=why)
 
         self.containers.destroy(container).addErrback(failed)

@@ -306,13 +306,13 @@ class AgentService(Service):
 
     def _close(self) -> Deferred[None]:
         self.turns.stop()
-        self._dialer.stop()
+        detecting = self._dialer.stop()
         self.executors.lose_all("The agent is shutting down")
         for poll in self._polls.values():
             poll.cancel()
         self._polls.clear()
         why = "The agent is shutting down"
-        closing: list[Deferred[Any]] = []
+        closing: list[Deferred[Any]] = [detecting]
         for port in self.ports:
             stopping = port.stopListening()
             closing.append(stopping if isinstance(stopping, Deferred) else succeed(None))
@@ -375,6 +375,7 @@ class AgentService(Service):
         shown["mesoskit/turns"] = float(self.turns.turns)
         shown["mesoskit/events"] = float(self.turns.events)
         shown["mesoskit/store_queue"] = float(self.turns.waiting)
+        shown.update(self.hands.metrics())
         shown.update(self.guard.metrics())
         return shown
 

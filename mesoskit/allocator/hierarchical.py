@@ -504,6 +504,11 @@ class HierarchicalAllocator:
         until = None if self._recovering is None else self._recovering[1]
         return report.explain(self.options, self._ledger, self._rhythm, framework, role, until)
 
+    @property
+    def latency(self) -> float:
+        """Seconds that the first change of the last pass had waited for it."""
+        return self._rhythm.latency
+
     def metrics(self) -> dict[str, float]:
         """Return gauges and counters by the names Mesos gives them."""
         return report.metrics(self._ledger, self._rhythm)

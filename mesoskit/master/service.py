@@ -8,22 +8,27 @@ store, send), and effects are carried out by their class.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from secrets import token_bytes
+from time import perf_counter
 from typing import Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mesoskit import __version__
 from mesoskit.allocator.hierarchical import HierarchicalAllocator
 from mesoskit.allocator.interface import IAllocator
 from mesoskit.allocator.options import Options as AllocatorOptions
+from mesoskit.cluster.election import Election
+from mesoskit.cluster.leader import Leader
 from mesoskit.cluster.peers import Peers
 from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
 from mesoskit.master.bulk import BulkLinks
 from mesoskit.master.fragments import Fragments
+from mesoskit.master.measuring import TimedStore, timed_allocator
 from mesoskit.master.operator import Replied, Request, Requested
 from mesoskit.master.operator_streams import OperatorStreams
 from mesoskit.master.options import MasterOptions
@@ -41,9 +46,11 @@ from mesoskit.wire.auth.authenticator import Authenticator
 from mesoskit.wire.auth.checkers import nobody
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.exchange import Away
+from mesoskit.wire.hellos import HelloRefused
 from mesoskit.wire.link import Hello
-from mesoskit.wire.plan import Settle
+from mesoskit.wire.plan import Settle, Settling
 from mesoskit.wire.port import PortFactory, PortSettings
+from mesoskit.wire.session import Session
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.stream import StreamFactory
 from mesoskit.wire.v1_scheduler import SchedulerCarrier
@@ -82,6 +89,10 @@ class MasterService(Service):
     @param flags: what C{/state} shows of the command line.
     @param seed: 16 bytes that all of the master's ids follow from; random where not given.
     @param guard: finds out who comes over HTTP; nobody is asked where it is not given.
+    @param election: makes it one of several masters, of which one leads; alone it leads at once.
+        The service starts and stops it.
+    @param registry_fetch_timeout: seconds that reading the registry may take.
+    @param registry_store_timeout: seconds that writing into it may take.
 
     @ivar state: what it knows.
     @ivar reactor: the clock, and threads.
@@ -112,13 +123,21 @@ class MasterService(Service):
         seed: bytes | None = None,
         flags: Mapping[str, str] | None = None,
         guard: Guard | None = None,
+        election: Election | None = None,
+        registry_fetch_timeout: float = 60.0,
+        registry_store_timeout: float = 20.0,
     ) -> None:
         self.reactor = self._reactor = reactor
         self._clock = cast(IReactorTime, reactor)
         self._options = options
-        self._store = store
+        self._store = TimedStore(store, perf_counter)
         self._endpoints = tuple(endpoints)
-        self._allocator = allocator or HierarchicalAllocator(AllocatorOptions())
+        self._election = election
+        self._fetch_timeout = registry_fetch_timeout
+        self._store_timeout = registry_store_timeout
+        self._allocator = timed_allocator(
+            allocator or HierarchicalAllocator(AllocatorOptions()), perf_counter
+        )
         self._stopped = stopped
         self.flags = dict(flags or {})
         self._seed = token_bytes(16) if seed is None else seed
@@ -130,7 +149,7 @@ class MasterService(Service):
         self.ports: list[IListeningPort] = []
         self.guard = guard or Guard("master", self._clock)
         self.authorizing = Authorizing(options.authorizer, self._clock)
-        admission = admission or Admission(Authenticator(nobody()))
+        self._admission = admission = admission or Admission(Authenticator(nobody()))
         if isinstance(admission, Admission):
             admission.prepare = self.authorizing.prepare
         self.factory = StreamFactory(
@@ -139,7 +158,7 @@ class MasterService(Service):
             clock=self._clock,
             accept=_ACCEPTED_ROLES,
             settings=settings,
-            settle=admission,
+            settle=self._admit,
             others={Purpose.BULK: self.bulk.incoming},
         )
         self.schedulers = SchedulerCarrier(
@@ -172,7 +191,8 @@ class MasterService(Service):
     def _start_state(self, options: MasterOptions) -> None:
         """Make the state, whose MasterInfo tells the port."""
         self.state = MasterState(options, Ids(self._seed), self._allocator, self._clock.seconds())
-        self.leader: MasterInfo | None = self.state.info
+        election = self._election
+        self.leader: MasterInfo | None = self.state.info if election is None else None
         self.turns = Turns(
             self._clock,
             self.state.handle,
@@ -181,13 +201,17 @@ class MasterService(Service):
             self._store,
             stopped=self._ended,
             flush=self.factory.flush,
+            fence=None if election is None else election.fence,
+            load_timeout=self._fetch_timeout,
+            store_timeout=self._store_timeout,
         )
 
     # The service.
 
     def startService(self) -> "Deferred[None]":
         """
-        Listen, then read the registry; the Deferred fires when the master serves.
+        Listen, then read the registry; the Deferred fires when the master serves, or stands for
+        election.
 
         Fails with L{mesoskit.wire.endpoints.EndpointError},
         L{twisted.internet.error.CannotListenError} or L{mesoskit.cluster.store.StoreError}.
@@ -201,7 +225,47 @@ class MasterService(Service):
         if self._options.port == 0 and self.ports:
             port = getattr(self.ports[0].getHost(), "port", 0)
             self._start_state(replace(self._options, port=port))
-        await self.turns.start()
+        if self._election is None:
+            await self.turns.start()
+        else:
+            await self._election.start(self.state.info, self)
+
+    # The election, as it tells of itself.
+
+    def elected(self, epoch: int) -> None:
+        """Lead: read the registry, and take whoever comes."""
+        plan = self.factory.plan
+        plan.hello = replace(plan.hello, epoch=epoch)
+        self.leader = self.state.info
+        self.turns.start().addErrback(self._not_recovered)
+
+    def _not_recovered(self, reason: Failure) -> None:
+        self.turns.stop()
+        self._ended(Stop(f"Failed to recover the registry: {reason.getErrorMessage()}", 1))
+
+    def led(self, leader: Leader | None) -> None:
+        """Another master leads, or none does."""
+        self.leader = None if leader is None else leader.info
+        if leader is None:
+            self.log.info("No master leads")
+        else:
+            self.log.info("The leading master is {address}", address=leader.address)
+
+    def deposed(self, why: str) -> None:
+        """Lead no more: send nothing from now on, and end."""
+        self.leader = None
+        self.turns.stop()
+        self._ended(Stop(why, 1))
+
+    def _admit(self, session: Session) -> Settling:
+        """Let peers in where this master leads; tell others who does."""
+        leader = self.leader
+        if leader is None:
+            raise HelloRefused("not-leading", "no master leads at the moment", 503)
+        if leader.id != self.state.info.id:
+            where = f"{leader.hostname}:{leader.port}"
+            raise HelloRefused("not-leading", f"another master leads: {where}", 503)
+        return self._admission(session)
 
     def fragments(self) -> Fragments:
         """Return what big documents are made of; kept until nobody has asked for a minute."""
@@ -224,6 +288,9 @@ class MasterService(Service):
 
         Who is sent to the leader is sent to the path under C{/master}, and told no scheme.
         """
+        if self._election is not None:
+            # Which finds out, where it has been so for a while, that this master leads no more.
+            self._election.fence()
         leader = self.leader
         if leader is None:
             return Away(503, "No leader elected")
@@ -255,6 +322,10 @@ class MasterService(Service):
             closing.append(stopping if isinstance(stopping, Deferred) else succeed(None))
         self.ports = []
         closing.append(self._store.close())
+        if self._election is not None:
+            # Nothing is decided any more, so others may lead.
+            self.leader = None
+            closing.append(self._election.stop())
         return gatherResults(closing, consumeErrors=True).addCallback(lambda _: None)
 
     def _ended(self, stop: Stop) -> None:
@@ -266,6 +337,8 @@ class MasterService(Service):
         waiting, self._requests = self._requests, {}
         for deferred in waiting.values():
             deferred.errback(NotRunning(stop.why))
+        if self._election is not None:
+            self._election.stop()
         if self._stopped is not None:
             self._stopped(stop.why, stop.status)
 
@@ -283,6 +356,9 @@ class MasterService(Service):
     def metrics(self) -> dict[str, float]:
         """Return what C{/metrics/snapshot} shows of this master."""
         shown = self.state.metrics()
+        leads = self.leader is not None and self.leader.id == self.state.info.id
+        shown["master/elected"] = float(leads)
+        shown.update(self._store.metrics())
         shown["master/operator_event_stream_subscribers"] = float(len(self.operators))
         shown["registrar/queued_operations"] = float(self.turns.waiting)
         shown["mesoskit/turns"] = float(self.turns.turns)

@@ -20,8 +20,6 @@ from tests.web import recorded
 from tests.web.asking import Answer, ask
 from tests.web.nonsense import ALLOWED, requests
 
-_NO_METRICS = ("lacks containerizer/", "lacks resource_provider_manager/")
-
 
 class Cluster(SynchronousTestCase):
     """An agent with a running task, and a framework that has ended with a finished one."""
@@ -83,8 +81,6 @@ class Recorded(Cluster):
                 path = path.replace(f"{{{name}}}", value)
             answer = self.ask(f"{row['method']} {path}")
             wrong = recorded.compare(row, answer, self.names)
-            # What fetches, provisions and provides is not counted here.
-            wrong = [one for one in wrong if not one.startswith(_NO_METRICS)]
             self.assertEqual([], wrong, f"{row['method']} {path}")
 
     def test_old_names_with_json_are_answered_too(self) -> None:
