@@ -86,6 +86,7 @@ class Flag:
     @ivar is_path: a path, so that C{file://} is not a command to read it.
     @ivar secret: never shown by C{/flags} or logged.
     @ivar written: the default as text, where that is not how Python shows it.
+    @ivar show: makes of a value's text what may be shown, where a part of it is secret.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Flag:
     is_path: bool = False
     secret: bool = False
     written: str = ""
+    show: Callable[[str], str] | None = None
 
     @property
     def is_boolean(self) -> bool:
@@ -191,7 +193,7 @@ class Flags:
         for flag in self.flags:
             value = given.get(flag.name, flag.default_text)
             if value is not None and not flag.secret:
-                shown[flag.name] = value
+                shown[flag.name] = flag.show(value) if flag.show else value
         return shown
 
     def _from_arguments(self, arguments: Sequence[str]) -> dict[str, str]:
@@ -238,7 +240,9 @@ class Flags:
         try:
             return flag.parse(raw)
         except ValueError as error:
-            shown = "the given value" if flag.secret else repr(raw)
+            shown = repr(flag.show(raw) if flag.show else raw)
+            if flag.secret:
+                shown = "the given value"
             raise FlagError(f"--{flag.name}: cannot use {shown}: {error}") from None
 
     @staticmethod

@@ -45,6 +45,10 @@ class Detector(Protocol):
         """
         ...
 
+    def close(self) -> Deferred[None]:
+        """Detect no more; fires when all is let go of. May be called again."""
+        ...
+
 
 class StandaloneMaster:
     """A detector of the one master whose address was given (C{--master=host:port})."""
@@ -55,6 +59,10 @@ class StandaloneMaster:
     def detect(self, previous: str | None) -> Deferred[str | None]:
         """Fire at once the first time, and never again."""
         return Deferred() if previous == self._address else succeed(self._address)
+
+    def close(self) -> Deferred[None]:
+        """Do nothing."""
+        return succeed(None)
 
 
 class MasterDialer:
@@ -129,12 +137,16 @@ class MasterDialer:
         )
         return dialling
 
-    def stop(self) -> None:
-        """Detect and dial no more; a link that is there is left to whoever has it."""
+    def stop(self) -> Deferred[None]:
+        """
+        Detect and dial no more; a link that is there is left to whoever has it. Fires when the
+        detector is closed.
+        """
         self._running = False
         for waiting in (self._detecting, self._attempt):
             if waiting is not None:
                 waiting.cancel()
+        return self._detector.close()
 
     def lost(self, link: Link) -> None:
         """For the receiver: a link to a master is gone, or was given up."""

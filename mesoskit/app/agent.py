@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
-from mesoskit.app import authentication, authorization, http_authentication, tls
+from mesoskit.app import authentication, authorization, http_authentication, tls, zookeeper
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -24,6 +24,7 @@ from mesoskit.app.daemon import (
     one_of,
     refuse,
 )
+from mesoskit.cluster.zk_url import URLError, hidden
 from mesoskit.flags import Flag, Flags, Values, boolean, duration, integer, number, text
 from mesoskit.model.attributes import parse_attributes
 from mesoskit.model.roles import validate_role
@@ -76,7 +77,16 @@ FLAGS = Flags(
     "mesos-agent",
     [
         *common_flags(5051),
-        Flag("master", text, None, "Where the master is: host:port.", required=True),
+        Flag(
+            "master",
+            text,
+            None,
+            "Where the master is: host:port, or zk://host1:port1,host2:port2/path, where masters"
+            " meet; or file:///path of a file with that.",
+            required=True,
+            show=hidden,
+        ),
+        *zookeeper.FLAGS,
         *authentication.AGENT_FLAGS,
         *http_authentication.AGENT_FLAGS,
         *authorization.AGENT_FLAGS,
@@ -227,11 +237,11 @@ def make_agent(
     from mesoskit.wire.endpoints import EndpointError, client_endpoint
     from mesoskit.wire.port import PortSettings
 
-    if values.master.startswith("zk://"):
-        raise StartError("--master: masters are not looked up in ZooKeeper yet; give host:port")
     try:
-        client_endpoint(reactor, values.master)
-    except EndpointError as error:
+        detector = zookeeper.detector(reactor, values.master, values, secure.ours is not None)
+        if detector is None:
+            client_endpoint(reactor, values.master)
+    except (EndpointError, URLError) as error:
         raise StartError(f"--master: {error}") from None
     port = values.port if values.advertise_port is None else values.advertise_port
     identity = authentication.identity(values, f"slave(1)@{advertised_ip(values)}:{port}")

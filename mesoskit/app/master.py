@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from mesoskit.app import authentication, authorization, http_authentication, tls
+from mesoskit.app import authentication, authorization, http_authentication, tls, zookeeper
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -75,11 +75,33 @@ FLAGS = Flags(
         Flag("cluster", text, None, "A name of the cluster for people."),
         Flag(
             "registry",
-            one_of("sqlite", "in_memory", "replicated_log"),
-            "sqlite",
-            "Where the registry is kept: sqlite in --work_dir (replicated_log, Mesos' name for a"
-            " durable registry, means the same), or in_memory.",
+            one_of("sqlite", "in_memory", "replicated_log", "zookeeper"),
+            "replicated_log",
+            "Where the registry is kept: sqlite (in --work_dir), zookeeper (where --zk says), or"
+            " in_memory. replicated_log, Mesos' name for a durable registry, is zookeeper where"
+            " --zk is given and sqlite where it is not.",
         ),
+        Flag(
+            "registry_fetch_timeout",
+            duration,
+            60.0,
+            "How long reading the registry may take.",
+            written="1mins",
+        ),
+        Flag(
+            "registry_store_timeout",
+            duration,
+            20.0,
+            "How long writing into the registry may take; after that the master ends.",
+            written="20secs",
+        ),
+        Flag(
+            "quorum",
+            integer,
+            None,
+            "Taken for the sake of Mesos' command lines: ZooKeeper knows its own quorum.",
+        ),
+        *zookeeper.MASTER_FLAGS,
         Flag(
             "agent_ping_timeout",
             duration,
@@ -206,6 +228,8 @@ def make_master(
     from mesoskit.wire.port import PortSettings
     from mesoskit.wire.settings import StreamSettings
 
+    if values.zk is None and values.registry == "zookeeper":
+        raise StartError("--registry=zookeeper: --zk is missing, which says where that is")
     admission = authentication.admission(values)
     guard = http_authentication.master_guard(values, reactor)
     work_dir = directory("work_dir", values.work_dir)
@@ -234,10 +258,13 @@ def make_master(
         external_log_file=values.external_log_file,
         authorizer=authorization.authorizer(values, "authorizers"),
     )
+    election, store = (None, None) if values.zk is None else zookeeper.election(reactor, values)
+    if store is None or values.registry in ("sqlite", "in_memory"):
+        store = registry(values, work_dir)
     return MasterService(
         reactor,
         options,
-        registry(values, work_dir),
+        store,
         endpoints(values),
         allocator=HierarchicalAllocator(allocator_options(values), Random()),
         settings=StreamSettings(settle_timeout=values.authentication_v0_timeout),
@@ -247,11 +274,14 @@ def make_master(
         stopped=stopped,
         flags=values.shown,
         guard=guard,
+        election=election,
+        registry_fetch_timeout=values.registry_fetch_timeout,
+        registry_store_timeout=values.registry_store_timeout,
     )
 
 
 def registry(values: Values, work_dir: Path) -> "IStore":
-    """Return the store that the flags name."""
+    """Return the store that the flags name, where that is not ZooKeeper."""
     if values.registry == "in_memory":
         from mesoskit.cluster.memory import MemoryStore
 

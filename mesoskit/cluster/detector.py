@@ -177,7 +177,7 @@ class ZooKeeperDetector:
     def detect(self, previous: str | None) -> "Deferred[str | None]":
         """
         Fire when the leading master is not C{previous} any more, with what is dialled; L{None}
-        where none leads.
+        where none leads. A master that was started again leads as another one, at the same place.
 
         Fails where ZooKeeper refuses us for good, and when the detector is closed.
         """
@@ -213,7 +213,7 @@ class ZooKeeperDetector:
         current = self._current()
         waiting, self._waiting = self._waiting, []
         for previous, each in waiting:
-            if previous == current:
+            if previous is None and current is None:
                 self._waiting.append((previous, each))
             else:
                 each.callback(current)

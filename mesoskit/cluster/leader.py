@@ -53,6 +53,11 @@ class Leader:
         """C{ip:port}, where it is dialled."""
         return f"{self.info.address.ip}:{self.info.address.port}"
 
+    @property
+    def name(self) -> str:
+        """C{hostname:port}, by which certificates know it."""
+        return f"{self.info.hostname}:{self.info.address.port}"
+
 
 def number(name: str) -> int | None:
     """Return the number of a candidate's node; L{None} for any other node's name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
@@ -27,6 +27,9 @@ class Detector:
         self.asked.append(previous)
         self.waiting = Deferred()
         return self.waiting
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
 
 
 class Receiver:

@@ -134,9 +134,21 @@ class AgentFlagsTests(SynchronousTestCase):
             error = self.assertRaises(FlagError, self.parse, f"--{name}=0secs")
             self.assertIn(f"--{name}: cannot use '0secs': must be at least 100ms", str(error))
 
-    def test_zookeeper_is_said_to_be_missing(self):
-        error = self.assertRaises(daemon.StartError, self.make, "--master=zk://127.0.0.1/mesos")
-        self.assertIn("not looked up in ZooKeeper yet; give host:port", str(error))
+    def test_bad_place_of_masters_in_zookeeper_is_named_and_keeps_its_password(self):
+        error = self.assertRaises(
+            daemon.StartError, self.make, "--master=zk://bob:hush@127.0.0.1:2181"
+        )
+        self.assertIn("--master: 'zk://bob:***@127.0.0.1:2181'", str(error))
+        self.assertIn("the path is missing", str(error))
+
+    def test_masters_are_looked_up_in_zookeeper_and_its_password_is_shown_to_nobody(self):
+        made = self.make(
+            "--master=zk://bob:hush@127.0.0.1:2181/mesos", "--zk_session_timeout=2secs"
+        )
+        self.assertEqual("zk://bob:***@127.0.0.1:2181/mesos", made.state.options.flags["master"])
+        self.assertNotIn("hush", repr(made.state.options))
+        error = self.assertRaises(FlagError, self.parse, "--zk_session_timeout=100ms")
+        self.assertIn("must be from 1secs to 1hrs", str(error))
 
     def test_bad_environment_is_named(self):
         error = self.assertRaises(FlagError, self.parse, "--executor_environment_variables=[1]")
