@@ -22,12 +22,11 @@ from mesoskit.model.ids import AgentId, ExecutorId, FrameworkId
 if TYPE_CHECKING:
     from mesoskit.master.state import MasterState
 
-# The first that fits, as the agent reads it: what follows is in the sandbox, and its owner's.
-_SANDBOX: Final = re.compile(
-    r"(?:/(?P<work_dir>.*?)/slaves/(?P<agent>[^/]+))?"
-    r"/frameworks/(?P<framework>[^/]+)/executors/(?P<executor>[^/]+)/runs/[^/]+(?:/.*)?",
-    re.DOTALL,
-)
+_RUN: Final = r"/frameworks/(?P<framework>[^/]+)/executors/(?P<executor>[^/]+)/runs/[^/]+(?:/.*)?"
+# As the agent reads it: the first that fits says whose the sandbox is, what follows is in it. A
+# path that began with C{/frameworks} and was taken for a work directory would be somebody else's.
+_BARE: Final = re.compile(_RUN, re.DOTALL)
+_WHOLE: Final = re.compile(rf"/.*?/slaves/(?P<agent>[^/]+){_RUN}", re.DOTALL)
 _BEFORE: Final = re.compile(r"/.*?/slaves/([^/]+)(?:/.*)?", re.DOTALL)
 
 
@@ -64,25 +63,34 @@ def find(state: MasterState, path: str, agent_id: str | None) -> Place:
 
     @param agent_id: the agent, where whoever asks names it.
     """
-    plain = "/" + "/".join(name for name in path.split("/") if name not in ("", "."))
-    match = _SANDBOX.fullmatch(plain)
-    if agent_id is None and match is None:
-        before = _BEFORE.fullmatch(plain)
-        agent_id = before and before[1]
-    elif agent_id is None and match is not None:
-        agent_id = match["agent"]
-    framework, executor_id = None, ExecutorId("")
-    if match is not None:
-        framework = _framework(state, FrameworkId(match["framework"]))
-        executor_id = ExecutorId(match["executor"])
-    if agent_id is None:
-        agent_id = None if framework is None else _last_agent(state, framework, executor_id)
+    named, framework_id, executor_id = names(path)
+    framework = _framework(state, framework_id)
+    agent_id = agent_id or named
+    if agent_id is None and framework is not None:
+        agent_id = _last_agent(state, framework, executor_id)
     if agent_id is None:
         raise NoPlace(404)
     agent = connected(state, AgentId(agent_id))
     if framework is None:
         return Place(agent, ANYTHING)
     return Place(agent, _thing(agent, framework, executor_id))
+
+
+def names(path: str) -> tuple[str | None, FrameworkId, ExecutorId]:
+    """
+    Return whose sandbox a path is in: the agent, the framework, the executor.
+
+    The agent is L{None} where the path does not name it; the others are empty.
+    """
+    plain = "/" + "/".join(name for name in path.split("/") if name not in ("", "."))
+    bare = _BARE.fullmatch(plain)
+    if bare is not None:
+        return None, FrameworkId(bare["framework"]), ExecutorId(bare["executor"])
+    whole = _WHOLE.fullmatch(plain)
+    if whole is not None:
+        return whole["agent"], FrameworkId(whole["framework"]), ExecutorId(whole["executor"])
+    before = _BEFORE.fullmatch(plain)
+    return before and before[1], FrameworkId(""), ExecutorId("")
 
 
 def connected(state: MasterState, agent_id: AgentId) -> Agent:
@@ -121,12 +129,24 @@ def _tasks(framework: Framework, executor_id: ExecutorId) -> Iterator[Task]:
 def _last_agent(
     state: MasterState, framework: Framework, executor_id: ExecutorId
 ) -> AgentId | None:
-    """Return the agent that runs an executor, or ran it last as far as it is known."""
-    for agent in state.agents.values():
-        if agent.executor(framework.id, executor_id) is not None:
-            return agent.id
-    task = next(_tasks(framework, executor_id), None)
-    return None if task is None else task.agent_id
+    """
+    Return the agent that runs an executor, or ran it last as far as it is known.
+
+    Raises L{NoPlace} where several run one of that name.
+    """
+    running = {
+        agent.id for agent in state.agents.values() if agent.executor(framework.id, executor_id)
+    }
+    for task in framework.tasks.values():
+        if (task.executor_id or task.id) == executor_id:
+            running.add(task.agent_id)
+    if len(running) > 1:
+        several = f"Executor '{executor_id}' runs on {len(running)} agents"
+        raise NoPlace(400, f"{several}: name one of them with 'agent_id=value' in query.\n")
+    if running:
+        return running.pop()
+    last = next(_tasks(framework, executor_id), None)
+    return None if last is None else last.agent_id
 
 
 def _thing(agent: Agent, framework: Framework, executor_id: ExecutorId) -> Thing:
