@@ -281,34 +281,37 @@ def _operation(service: "MasterService", request: Any, kind: "Offer.Operation.Ty
 
 def registry(service: "MasterService", request: Any) -> Reply:
     """Show what the master has written down: agents, unreachable and gone ones, weights."""
-    return Reply(body=Document(lambda: _registry(service), "registry"))
+    viewer = Viewer(request.subject)
+    return Reply(body=Document(lambda: _registry(service, viewer), f"registry{viewer.key}"))
 
 
-def _registry(service: "MasterService") -> Iterator[bytes]:
+def _registry(service: "MasterService", viewer: Viewer) -> Iterator[bytes]:
     state = service.state
     agents = {agent_id: agent.info for agent_id, agent in state.agents.items()}
     admitted = sorted({**state.recovered, **agents}.items())
     yield b'{"master":{"info":%b},"slaves":{"slaves":[' % orjson.dumps(to_dict(state.info))
     comma = b""
     for agent_id, info in admitted:
-        shown = {"deactivated": agent_id in state.deactivated, "info": _agent(info)}
+        shown = {"deactivated": agent_id in state.deactivated, "info": _agent(info, viewer)}
         yield comma + orjson.dumps(shown)
         comma = b","
     yield b"]}"
     for name, moments in (("unreachable", state.unreachable), ("gone", state.gone)):
         if moments:
             yield b',"%b":%b' % (name.encode(), orjson.dumps({"slaves": _moments(moments)}))
-    if state.weights:
-        weighed = [{"info": {"role": r, "weight": w}} for r, w in sorted(state.weights.items())]
+    weights = [(role, weight) for role, weight in state.weights.items() if viewer.role(role)]
+    if weights:
+        weighed = [{"info": {"role": role, "weight": one}} for role, one in sorted(weights)]
         yield b',"weights":' + orjson.dumps(weighed)
     yield b"}"
 
 
-def _agent(info: AgentInfo) -> dict[str, Any]:
+def _agent(info: AgentInfo, viewer: Viewer) -> dict[str, Any]:
     shown = AgentInfo()
     shown.CopyFrom(info)
     del shown.resources[:]
-    shown.resources.extend(Resources.from_message(info.resources).to_message(ENDPOINT))
+    seen = viewer.resources(Resources.from_message(info.resources))
+    shown.resources.extend(seen.to_message(ENDPOINT))
     # A field that v0 alone has; there is no agent that does not checkpoint.
     return {**to_dict(shown), "checkpoint": True}
 

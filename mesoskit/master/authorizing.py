@@ -314,7 +314,7 @@ ROUTES: Final[Mapping[str, Needs]] = {
     "unreserve": needs_inside(Action.UNRESERVE_RESOURCES),
     "create-volumes": needs_inside(Action.CREATE_VOLUME),
     "destroy-volumes": needs_inside(Action.DESTROY_VOLUME),
-    "registrar(1)/registry": needs_nothing("Mesos asks nobody; its realm can ask who comes"),
+    "registrar(1)/registry": needs_inside(Action.VIEW_ROLE),
     "files/browse": needs_inside(Action.ACCESS_SANDBOX, Action.ACCESS_MESOS_LOG),
     "files/read": needs_inside(Action.ACCESS_SANDBOX, Action.ACCESS_MESOS_LOG),
     "files/download": needs_inside(Action.ACCESS_SANDBOX, Action.ACCESS_MESOS_LOG),

@@ -66,7 +66,10 @@ PATHS = (
     "/tasks?limit=100",
     "/roles",
     "/offers/explain?role=eng",
+    "/registrar(1)/registry",
 )
+
+_OF_ROLES = ("/slaves", "/roles", "/registrar(1)/registry")
 
 
 @implementer(IHttpAuthenticator)
@@ -178,7 +181,7 @@ class Endpoints(Cluster):
             none = self.ask(f"GET {path}", "nobody").body.decode()
             if "explain" not in path:
                 self.assertIn("bob", whole, path)
-                self.assertIn("eng" if path in ("/slaves", "/roles") else "alice", some, path)
+                self.assertIn("eng" if path in _OF_ROLES else "alice", some, path)
             for seen in (some, none):
                 self.assertNotIn("bob", seen, path)
             self.assertNotIn("alice", none, path)
@@ -398,7 +401,7 @@ class Doors(Cluster):
         """But for those that are open to all, and those whose answers are empty then."""
         who = Subject("p", LocalAuthorizer(rules(False)))
         for name, needed in authorizing.OPERATOR_CALLS.items():
-            call = OperatorCall(type=name)  # type: ignore[arg-type]
+            call = OperatorCall(type=name)
             allowed = authorizing.may_call(self.bench.state, who, call)
             if needed.why or name.startswith(("GET_", "LIST_", "READ_", "SUBSCRIBE")):
                 self.assertEqual(allowed, not needed.first, name)
