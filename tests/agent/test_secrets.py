@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mesoskit.cluster.sqlite import SQLiteStore
 from mesoskit.messages import internal_pb2 as internal
-from mesoskit.messages.mesos_pb2 import CommandInfo, Secret, TaskInfo
+from mesoskit.messages.mesos_pb2 import CommandInfo, ContainerInfo, Secret, TaskInfo, Volume
 from tests.agent.bench import custom_executor, framework, task
 from tests.agent.test_service import World
 from tests.base import SynchronousTestCase
@@ -49,6 +49,11 @@ class SecretTests(SynchronousTestCase):
         info = task("t", "sleep 1000")
         add_secret(info.command)
         add_secret(info.health_check.command)
+        info.container.type = ContainerInfo.MESOS
+        volume = info.container.volumes.add(container_path="/run/secret", mode=2)
+        volume.source.type = Volume.Source.SECRET
+        volume.source.secret.type = Secret.VALUE
+        volume.source.secret.value.data = PLANTED.encode()
         self.run_task(info)
         (spec,) = self.world.launcher.specs.values()
         self.assertEqual(PLANTED, dict(spec.environment)["PASSWORD"])
@@ -69,6 +74,7 @@ class SecretTests(SynchronousTestCase):
             answer = ask(self.service.port, f"GET /{path}", self.world.turn)
             self.assertEqual(200, answer.status)
             self.assertNotIn(PLANTED.encode(), answer.body)
+            self.assertNotIn(b"cGw0bnRlZA", answer.body)
         for name in ("GET_STATE", "GET_TASKS", "GET_EXECUTORS", "GET_CONTAINERS", "GET_FRAMEWORKS"):
             body = f'{{"type": "{name}"}}'
             answer = ask(

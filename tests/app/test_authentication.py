@@ -14,6 +14,7 @@ from mesoskit.app import agent, master
 from mesoskit.app.authentication import AuthenticationError
 from mesoskit.flags import FlagError, Flags
 from mesoskit.messages.stream_pb2 import Role
+from mesoskit.web.authentication import Realm
 from mesoskit.wire.auth.authenticatee import IAuthenticatee
 from mesoskit.wire.auth.authenticator import IAuthenticator
 from tests.app.test_conf import CONF, variables
@@ -71,7 +72,7 @@ class FlagTests(SynchronousTestCase):
 
     def test_nobody_is_asked_by_default(self) -> None:
         made = self.master()
-        self.assertEqual(made.factory.plan.settle.required, frozenset())
+        self.assertEqual(made._admission.required, frozenset())
         self.assertEqual(made.factory.settings.settle_timeout, 15.0)
 
     def test_who_is_asked(self) -> None:
@@ -86,7 +87,7 @@ class FlagTests(SynchronousTestCase):
             made = self.master(
                 *flags, f"--credentials=file://{path}", "--authentication_v0_timeout=3secs"
             )
-            self.assertEqual(made.factory.plan.settle.required, roles)
+            self.assertEqual(made._admission.required, roles)
             self.assertEqual(made.factory.settings.settle_timeout, 3.0)
 
     def test_nobody_could_come_in_without_credentials(self) -> None:
@@ -118,24 +119,35 @@ class FlagTests(SynchronousTestCase):
                 flags.parse(["--minimum_mechanism=plain"], {})
 
     def test_samples_work_as_they_are_installed(self) -> None:
-        secrets, own = self.private("credentials.json"), self.private("agent-credential.json")
+        key = self.directory / "jwt-key"
+        key.write_text("0123456789abcdef" * 4)
+        key.chmod(0o600)
+        own = {
+            "MESOS_CREDENTIAL": str(self.private("agent-credential.json")),
+            "MESOS_HTTP_CREDENTIALS": str(self.private("http-credentials.json")),
+            "MESOS_JWT_SECRET_KEY": str(key),
+        }
+        secrets = {"MESOS_CREDENTIALS": str(self.private("credentials.json"))}
         for make, flags, name, moved in (
-            (self.master, master.FLAGS, "mesos-master", {"MESOS_CREDENTIALS": str(secrets)}),
-            (self.agent, agent.FLAGS, "mesos-agent", {"MESOS_CREDENTIAL": str(own)}),
+            (self.master, master.FLAGS, "mesos-master", secrets),
+            (self.agent, agent.FLAGS, "mesos-agent", own),
         ):
             more = variables(CONF / "auth" / f"{name}.env.more")
             self.assertTrue(all(name[6:].lower() in _names(flags) for name in more))
             made = make(**{**more, **moved})
             if name == "mesos-master":
-                admission = made.factory.plan.settle
+                admission = made._admission
                 self.assertEqual(admission.required, {Role.AGENT, Role.FRAMEWORK, Role.TOOL})
                 self.assertEqual(set(admission._authenticator._mechanisms), {"SCRAM-SHA-256"})
-        for name in ("credentials.json", "agent-credential.json"):
+            realms = (Realm.READONLY, Realm.READWRITE, Realm.FRAMEWORKS, Realm.EXECUTORS)
+            asks = [made.guard.asks(realm) for realm in realms]
+            self.assertEqual(asks, [True, True, name == "mesos-master", name == "mesos-agent"])
+        for name in ("credentials.json", "agent-credential.json", "http-credentials.json"):
             (CONF / "auth" / name).read_text().index("change me")
 
     def test_other_ways_are_given_the_path(self) -> None:
         made = self.master(f"--authenticators={HERE}.Plugged", "--authenticate_agents")
-        self.assertIsNone(made.factory.plan.settle._authenticator.path)
+        self.assertIsNone(made._admission._authenticator.path)
         self.agent(f"--authenticatee={HERE}.Plugged", "--credential=/x")
 
 
