@@ -287,7 +287,13 @@ def make_agent(
     return AgentService(
         reactor,
         options,
-        SQLiteStore(work_dir / "checkpoints.sqlite", full=False),
+        SQLiteStore(
+            work_dir / "checkpoints.sqlite",
+            full=False,
+            salvage=not values.strict,
+            advice=". Start the agent with --strict=false to go on with what can be read of it, or"
+            " remove it to start as a new agent",
+        ),
         values.master,
         endpoints(values),
         identity=identity,

@@ -9,12 +9,14 @@ the agent's tasks die anyway.
 import os
 import sqlite3
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
 
+from mesoskit.cluster.salvage import is_damaged, put_aside, read_what_is_left
 from mesoskit.cluster.store import Change, StoreError
 
 _LAYOUT = 1
@@ -32,23 +34,65 @@ class SQLiteStore:
     @param path: the file; its directory must exist.
     @param full: sync each group to the disk.
     @param busy_timeout: seconds to wait for another process that holds the file.
+    @param salvage: where the file is damaged, put it aside and go on with what can be read of it.
+    @param advice: what is told beside the damage where it is not salvaged.
     """
 
-    def __init__(self, path: Path, *, full: bool, busy_timeout: float = 1.0) -> None:
+    log = Logger()
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        full: bool,
+        busy_timeout: float = 1.0,
+        salvage: bool = False,
+        advice: str = "",
+    ) -> None:
         self._path = path
         self._full = full
         self._busy_timeout = busy_timeout
+        self._salvage = salvage
+        self._advice = advice
         self._database: sqlite3.Connection | None = None
 
     def load(self) -> "Deferred[dict[str, bytes]]":
         """Open the file, making it where it is not, and read all of it."""
         try:
-            database = self._open()
-            return succeed(dict(database.execute("SELECT key, value FROM entries")))
+            return succeed(self._load())
         except sqlite3.Error as error:
-            return fail(StoreError(f"{self._path}: {error}"))
+            if not is_damaged(error):
+                return fail(StoreError(f"{self._path}: {error}"))
+            if not self._salvage:
+                return fail(StoreError(f"{self._path}: {error}{self._advice}"))
+            why = str(error)
         except StoreError as error:
             return fail(error)
+        try:
+            return succeed(self._begin_anew(why))
+        except (sqlite3.Error, StoreError, OSError) as error:
+            return fail(StoreError(f"{self._path}: {error}"))
+
+    def _load(self) -> dict[str, bytes]:
+        return dict(self._open().execute("SELECT key, value FROM entries"))
+
+    def _begin_anew(self, why: str) -> dict[str, bytes]:
+        """Put a damaged file aside, and write what can be read of it into a new one."""
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+        entries = read_what_is_left(self._path)
+        aside = put_aside(self._path)
+        self.log.error(
+            "{path} is damaged ({why}): going on with the {count} entries that could be read;"
+            " the file is kept as {aside}",
+            path=str(self._path),
+            why=why,
+            count=len(entries),
+            aside=str(aside),
+        )
+        self._write(self._open(), entries.items())
+        return entries
 
     def apply(self, changes: Sequence[Change]) -> "Deferred[None]":
         """Write a group in one transaction."""
@@ -56,13 +100,7 @@ class SQLiteStore:
         if database is None:
             return fail(StoreError(f"{self._path}: not open"))
         try:
-            database.execute("BEGIN IMMEDIATE")
-            for key, value in changes:
-                if value is None:
-                    database.execute(_DELETE, (key,))
-                else:
-                    database.execute(_PUT, (key, value))
-            database.execute("COMMIT")
+            self._write(database, changes)
         except sqlite3.Error as error:
             if database.in_transaction:
                 try:
@@ -72,6 +110,16 @@ class SQLiteStore:
                     self._database = None
             return fail(StoreError(f"{self._path}: {error}"))
         return succeed(None)
+
+    @staticmethod
+    def _write(database: sqlite3.Connection, changes: Iterable[Change]) -> None:
+        database.execute("BEGIN IMMEDIATE")
+        for key, value in changes:
+            if value is None:
+                database.execute(_DELETE, (key,))
+            else:
+                database.execute(_PUT, (key, value))
+        database.execute("COMMIT")
 
     def close(self) -> "Deferred[None]":
         """Close the file; the WAL is folded into it."""
@@ -109,22 +157,31 @@ class SQLiteStore:
             isolation_level=None,
             cached_statements=16,
         )
+        try:
+            self._prepare(database)
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+        return database
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        """Set a connection up. On a full disk a file that is there is opened all the same."""
+        # One daemon a file: a second one is told so at once. Said before the file is read, no
+        # memory needs to be shared, for which a full disk would have no room.
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute(f"PRAGMA synchronous = {'FULL' if self._full else 'NORMAL'}")
-        # One daemon a file: a second one is told so at once.
-        database.execute("PRAGMA locking_mode = EXCLUSIVE")
         (layout,) = database.execute("PRAGMA user_version").fetchone()
         if layout not in (0, _LAYOUT):
-            database.close()
             raise StoreError(
                 f"{self._path}: layout {layout} is newer than this program knows ({_LAYOUT})"
             )
         database.execute("BEGIN IMMEDIATE")
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS entries"
-            " (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
-        )
-        database.execute(f"PRAGMA user_version = {_LAYOUT}")
+        if layout == 0:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS entries"
+                " (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+            )
+            database.execute(f"PRAGMA user_version = {_LAYOUT}")
         database.execute("COMMIT")
-        self._database = database
-        return database

@@ -37,6 +37,10 @@ FIRST_SUBSCRIPTION: Final = 60.0
 #: Seconds that an agent may take to answer a subscription.
 SUBSCRIBE_TIMEOUT: Final = 10.0
 
+#: The part of C{MESOS_SUBSCRIPTION_BACKOFF_MAX} that is waited at most: it is also all the time
+#: that a restarted agent gives an executor, and an attempt has to succeed well before its end.
+PART_OF_BACKOFF: Final = 0.25
+
 #: Updates that may wait for their acknowledgement.
 MOST_UPDATES: Final = 100_000
 
@@ -108,7 +112,7 @@ class ExecutorDriver:
             self,
             dialler(reactor, environment) if dial is None else dial,
             self._alarms,
-            Backoff(min(0.1, environment.backoff), environment.backoff),
+            Backoff(min(0.1, environment.backoff), environment.backoff * PART_OF_BACKOFF),
             chance,
         )
         # Tasks of which nothing was acknowledged yet.

@@ -152,9 +152,9 @@ class WrongExecutorTests(SharedCluster):
 class SurvivalTests(ClusterTestCase):
     """Executors and groups when what is above them is killed."""
 
-    async def test_none_runs_on_when_its_agent_is_back(self) -> None:
+    async def test_none_runs_on_when_its_agent_is_back_to_clean_up(self) -> None:
         cluster = self.cluster()
-        await cluster.start()
+        await cluster.start(agent={"recover": "cleanup"})
         ledger = cluster.framework(fields={"checkpoint": True})
         (handle,) = await ledger.launch(doing("w", "wait", echo()))
         pid = await executor_pid(ledger, handle.agent_id)

@@ -16,6 +16,8 @@ from tests.cluster.waiting import pause, until
 
 SHORT_PINGS = {"agent_ping_timeout": "300ms", "max_agent_ping_timeouts": 2}
 
+CLEANUP = {"recover": "cleanup"}
+
 AWARE = FrameworkInfo.Capability.PARTITION_AWARE
 
 REMOVED = Reason.REASON_AGENT_REMOVED
@@ -152,7 +154,7 @@ class AgentDeathTests(ClusterTestCase):
         self,
     ) -> None:
         cluster = self.cluster()
-        await cluster.start()
+        await cluster.start(agent=CLEANUP)
         plain, kept = await self.two_kinds(cluster)
         before = kept.last("t").agent_id.value
         await cluster.agent.kill()
@@ -201,7 +203,7 @@ class AgentDeathTests(ClusterTestCase):
 
     async def test_with_its_launcher_gone_too_it_still_finds_and_ends_all(self) -> None:
         cluster = self.cluster()
-        await cluster.start()
+        await cluster.start(agent=CLEANUP)
         ledger = cluster.framework(info=keeping("kept"))
         gate = cluster.directory / "gate"
         await ledger.run("long", "sleep 1000")
@@ -238,7 +240,7 @@ class AgentDeathTests(ClusterTestCase):
 
     async def test_one_that_stays_away_is_unreachable_and_its_tasks_are_told_so(self) -> None:
         cluster = self.cluster()
-        await cluster.start(master=SHORT_PINGS)
+        await cluster.start(master=SHORT_PINGS, agent=CLEANUP)
         aware = cluster.framework("aware", info=keeping("aware"))
         unaware = cluster.framework("unaware", info=keeping("unaware"), capabilities=False)
         for ledger in (aware, unaware):
@@ -386,8 +388,10 @@ class MasterDeathTests(ClusterTestCase):
         cluster.master.start()
         cluster.agent.start()
         await cluster.registered()
+        self.assertTrue(processes.alive((await ledger.started("t")).pid))
+        ledger.framework.kill("t")
         status = await ledger.over("t")
-        self.assertEqual(status.state, TaskState.TASK_GONE)
+        self.assertEqual(status.state, TaskState.TASK_KILLED)
         self.assertEqual(status.agent_id.value, agent_id)
         await ledger.gone("t")
         ledger.balance()

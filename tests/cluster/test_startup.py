@@ -224,9 +224,9 @@ class StopTests(ClusterTestCase):
                 self.assertNotIn("Unhandled", daemon.log())
             await until("nothing left", lambda: not cluster.running())
 
-    async def test_a_task_ends_with_its_agent(self) -> None:
+    async def test_a_task_ends_with_an_agent_that_cleans_up(self) -> None:
         cluster = self.cluster()
-        await cluster.start()
+        await cluster.start(agent={"recover": "cleanup"})
         ledger = cluster.framework()
         await ledger.run("long", "sleep 1000")
         await ledger.running("long")

@@ -134,3 +134,54 @@ class NormalSQLiteTests(_SQLite, SynchronousTestCase):
         again = SQLiteStore(copy / "store.sqlite", full=False)
         self.opened.append(again)
         self.assertEqual(self.successResultOf(again.load()), {"a": b"1"})
+
+
+class DamageTests(SynchronousTestCase):
+    """A file of which a page is damaged, or all."""
+
+    def setUp(self):
+        self.path = Path(self.mktemp())
+        self.path.mkdir()
+        self.file = self.path / "store.sqlite"
+        self.entries = {f"key/{number:05}": b"%d" % number * 50 for number in range(2000)}
+        store = SQLiteStore(self.file, full=False)
+        self.successResultOf(store.load())
+        self.successResultOf(store.apply(list(self.entries.items())))
+        self.successResultOf(store.close())
+
+    def damage(self, number: int) -> None:
+        with self.file.open("r+b") as file:
+            file.seek(number * 4096)
+            file.write(b"\xff" * 4096)
+
+    def test_it_is_refused_with_advice(self):
+        self.damage(20)
+        store = SQLiteStore(self.file, full=False, advice=": go home")
+        error = self.failureResultOf(store.load(), StoreError)
+        self.assertIn("store.sqlite", str(error.value))
+        self.assertIn("malformed: go home", str(error.value))
+        self.successResultOf(store.close())
+
+    def test_what_can_be_read_is_salvaged_and_the_file_kept(self):
+        for page, least in ((20, len(self.entries) // 2), (0, 0), (1, 0)):
+            self.damage(page)
+            store = SQLiteStore(self.file, full=False, salvage=True)
+            found = self.successResultOf(store.load())
+            self.assertGreaterEqual(len(found), least)
+            self.assertLessEqual(found.items(), self.entries.items())
+            self.successResultOf(store.apply([("more", b"1")]))
+            self.successResultOf(store.close())
+            again = SQLiteStore(self.file, full=False)
+            self.assertEqual(self.successResultOf(again.load()), {**found, "more": b"1"})
+            self.successResultOf(again.apply([("more", None)]))
+            self.successResultOf(again.close())
+        self.assertEqual(len(list(self.path.glob("*.damaged-?"))), 3)
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
+
+    def test_a_file_that_is_merely_held_by_another_is_not_put_aside(self):
+        holder = SQLiteStore(self.file, full=False)
+        self.successResultOf(holder.load())
+        store = SQLiteStore(self.file, full=False, salvage=True, busy_timeout=0.01)
+        self.failureResultOf(store.load(), StoreError)
+        self.assertEqual(list(self.path.glob("*.damaged-?")), [])
+        self.successResultOf(holder.close())
