@@ -43,6 +43,7 @@ from mesoskit.messages.mesos_pb2 import KillPolicy, TaskInfo
 from mesoskit.model.durations import format_duration
 from mesoskit.model.events import Connected, Drop, Send, Store
 from mesoskit.model.ids import ContainerId, ExecutorId, FrameworkId, PeerId
+from mesoskit.model.secrets import unresolved
 from mesoskit.model.tasks import Reason, Source, TaskState, as_lost
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def launch(state: AgentState, executor: Executor) -> None:
         rlimits=rlimits_of(info.container) if info.HasField("container") else (),
         uris=uris_of(command),
         links=((latest_link(executor.directory), executor.directory),),
+        wrong=unresolved(command),
         # It ends by itself when no agent comes back, tasks first; this is for one that does not.
         patience=processes.patience_of(state, executor) + executor.grace_period,
     )
