@@ -27,6 +27,8 @@ _RUN: Final = r"/frameworks/(?P<framework>[^/]+)/executors/(?P<executor>[^/]+)/r
 # path that began with C{/frameworks} and was taken for a work directory would be somebody else's.
 _BARE: Final = re.compile(_RUN, re.DOTALL)
 _WHOLE: Final = re.compile(rf"/.*?/slaves/(?P<agent>[^/]+){_RUN}", re.DOTALL)
+# How many tasks of an executor are looked at for who may see its sandboxes.
+_RUNS: Final = 100
 _BEFORE: Final = re.compile(r"/.*?/slaves/([^/]+)(?:/.*)?", re.DOTALL)
 
 
@@ -154,8 +156,9 @@ def _thing(agent: Agent, framework: Framework, executor_id: ExecutorId) -> Thing
     executor = agent.executor(framework.id, executor_id)
     if executor is not None:
         return authorization.of_executor(executor.info, framework.info)
-    task = next(_tasks(framework, executor_id), None)
-    if task is None:
+    tasks = [task for task in _tasks(framework, executor_id) if task.agent_id == agent.id]
+    # Its runs may have had different users: who sees one may see them all.
+    users = {task.to_message().user or framework.info.user for task in tasks[:_RUNS]}
+    if not users:
         return ANYTHING
-    user = task.to_message().user
-    return authorization.of_shown_task(user, framework.info, task.id)
+    return Thing(tuple(sorted(users)), framework=framework.info, id=executor_id)
