@@ -84,7 +84,8 @@ class Flag:
     @ivar aliases: other names, such as C{slave_ping_timeout}.
     @ivar required: refuse to start without it.
     @ivar is_path: a path, so that C{file://} is not a command to read it.
-    @ivar secret: never shown by C{/flags} or logged.
+    @ivar secret: never shown by C{/flags} or logged, and not read from a file that others than
+        its owner may use.
     @ivar written: the default as text, where that is not how Python shows it.
     @ivar show: makes of a value's text what may be shown, where a part of it is secret.
     """
@@ -249,9 +250,15 @@ class Flags:
     def _read(flag: Flag, path: str) -> str:
         try:
             with Path(path).open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode & 0o777
                 data = file.read(_LONGEST_FILE + 1)
         except OSError as error:
             raise FlagError(f"--{flag.name}: cannot read {path}: {error.strerror}") from None
+        if flag.secret and mode & 0o077:
+            raise FlagError(
+                f"--{flag.name}: {path}: others than its owner may use it (mode {mode:04o});"
+                f" secrets want chmod 600 {path}"
+            )
         if len(data) > _LONGEST_FILE:
             raise FlagError(f"--{flag.name}: {path} is larger than {_LONGEST_FILE} bytes")
         try:

@@ -138,6 +138,15 @@ class FlagsTests(SynchronousTestCase):
     def test_negation_with_a_value(self):
         self.assertIn("takes no value", self.refused("--no-quiet=true"))
 
+    def test_secrets_are_not_read_from_files_of_everybody(self):
+        path = Path(self.mktemp())
+        path.write_text("7\n")
+        for mode in (0o644, 0o640, 0o602):
+            path.chmod(mode)
+            self.assertIn(f"secrets want chmod 600 {path}", self.refused(f"--secret=file://{path}"))
+        path.chmod(0o600)
+        self.assertEqual(7, self.parse(f"--secret=file://{path}").secret)
+
     def test_secrets_are_not_shown(self):
         self.assertNotIn("hunter2", self.refused("--secret=hunter2"))
 
