@@ -16,9 +16,14 @@ _HOST: Final = re.compile(
 
 
 class URLError(ValueError):
-    """The text is no such URL. The message does not repeat a password."""
+    """
+    The text is no such URL. The message does not repeat a password.
+
+    @ivar why: what is wrong with it.
+    """
 
     def __init__(self, text: str, why: str) -> None:
+        self.why = why
         super().__init__(f"{hidden(text)!r} is not the URL of a ZooKeeper: {why}")
 
 

@@ -18,7 +18,8 @@ from mesoskit.wire.link import Link, Receiver, Refused
 Dial = Callable[[Receiver], "Deferred[Link]"]
 """
 Dials once. The receiver hears of the link before the Deferred fires; where none comes about
-the Deferred fails and the receiver hears nothing.
+the Deferred fails and the receiver hears nothing. Where it has a method C{close}, which returns a
+Deferred, that is called when nobody wants a link any more.
 """
 
 
@@ -166,12 +167,14 @@ class Connection:
         dialling, self._dialling = self._dialling, None
         if dialling is not None:
             dialling.cancel()
+        # Whatever finds the peer has connections of its own.
+        closing = getattr(self._dial, "close", lambda: succeed(None))()
         ear = self._drop(why)
         if ear is None:
-            return succeed(None)
+            return closing
         gone: Deferred[None] = Deferred()
         ear.gone = gone
-        return gone
+        return gone.addCallback(lambda _: closing)
 
     def _drop(self, why: str) -> _Ear | None:
         ear, self._ear = self._ear, None

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from mesoskit import __version__
 from mesoskit.driver.connection import Dial
+from mesoskit.driver.elected import ElectedDial, detector_of, is_elected
 from mesoskit.driver.http_masters import check_place, http_dialler
 from mesoskit.driver.settings import DriverSettings
 from mesoskit.wire.auth.admission import UNAUTHENTICATED
@@ -23,16 +24,18 @@ from mesoskit.wire.auth.identity import AuthenticationRefused, Identity
 from mesoskit.wire.endpoints import EndpointError, client_endpoint
 from mesoskit.wire.link import Hello, Link, Receiver
 from mesoskit.wire.stream import DialFailed, dial
+from mesoskit.wire.v1_client_place import is_http
 
 if TYPE_CHECKING:
     from mesoskit.wire.tls import TLS
-from mesoskit.wire.v1_client_place import is_http
 
 Place = str | IStreamClientEndpoint
 """
 C{"127.0.0.1:5050"}, an endpoint string of Twisted's, or an endpoint: a master of mesoskit, over
 its native stream. C{"http://127.0.0.1:5050"} or C{"https://..."}: any master of Mesos', over
-its v1 HTTP API.
+its v1 HTTP API. C{"zk://10.0.0.1:2181,10.0.0.2:2181/mesos"}: the one that masters have elected
+there; C{"http+zk://..."} or C{"https+zk://..."}: likewise, over HTTP. C{"file:///path"}: what the
+file says.
 """
 
 
@@ -57,6 +60,8 @@ class NoLeader(Exception):
 
 
 _DEFAULTS: Final = DriverSettings()
+
+_LONGEST_FILE: Final = 65536
 
 MASTER_ROLE: Final = 1
 FRAMEWORK_ROLE: Final = 3
@@ -125,6 +130,14 @@ def dialler(
             return over_http(place, receiver)
         return dial_as(place, receiver, ours, clock=reactor, accept=[MASTER_ROLE], tls=tls)
 
+    def dial_wanted(place: Place, receiver: Receiver) -> Deferred[Link]:
+        return dial_place(place, receiver).addErrback(_wanted, secret)
+
+    if isinstance(master, str):
+        master = _read(master)
+        if is_elected(master):
+            make = detector_of(reactor, master, settings, tls is not None)
+            return ElectedDial(reactor, make, dial_wanted)
     locate = _locator(master, check)
 
     def attempt(receiver: Receiver) -> Deferred[Link]:
@@ -180,6 +193,17 @@ def _leader(place: str | None) -> str:
     if place is None:
         raise NoLeader("no master leads at the moment")
     return place
+
+
+def _read(text: str) -> str:
+    """Return what a C{file://} says, or the text itself. Raises L{EndpointError}."""
+    if not text.startswith("file://"):
+        return text
+    try:
+        with Path(text.removeprefix("file://")).open(encoding="utf-8") as file:
+            return file.read(_LONGEST_FILE).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EndpointError(text, f"the file cannot be read: {error}") from None
 
 
 def _addresses(text: str) -> list[str]:

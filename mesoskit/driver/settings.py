@@ -1,9 +1,13 @@
 """The numbers of a framework's driver that its author may want to turn."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mesoskit.driver.connection import Backoff
 from mesoskit.wire.auth.identity import Patience
+
+if TYPE_CHECKING:
+    from mesoskit.cluster.zookeeper import ZooKeeperTLS
 
 WEEK = 7 * 24 * 3600.0
 
@@ -22,6 +26,8 @@ class DriverSettings:
     @ivar http_json: whether a master at an C{http://} or C{https://} address is spoken to in JSON,
         and not in protobuf.
     @ivar http_record_limit: the longest event taken from such a master, in bytes.
+    @ivar zk_session_timeout: of the session in ZooKeeper, where masters are looked up there.
+    @ivar zk_tls: how TLS is spoken there; plain TCP where it is L{None}.
     @ivar missed_heartbeats: a master that sends C{HEARTBEAT} events is left after so many of
         its intervals without any event.
     @ivar failover_timeout: how long the cluster keeps the tasks of a framework that keeps its
@@ -65,3 +71,5 @@ class DriverSettings:
     remembered_updates: int = 10_000
     remembered_tasks: int = 10_000
     unreachable_patience: float | None = None
+    zk_session_timeout: float = 10.0
+    zk_tls: "ZooKeeperTLS | None" = None

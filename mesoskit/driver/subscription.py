@@ -97,6 +97,8 @@ class Subscription:
         self._unheard = ""
         self._silent = 0
         self._interval = 15.0
+        # Of the newest leader that was heard of.
+        self._epoch = 0
         # Calls that wait for their answers, answers that came, and those that had come when
         # this was looked at last.
         self._open = 0
@@ -200,6 +202,13 @@ class Subscription:
 
     def linked(self, link: Link) -> None:
         """A master is there: subscribe."""
+        epoch = link.hello.epoch
+        if 0 < epoch < self._epoch:
+            # It was deposed, and does not know it yet.
+            why = f"epoch {epoch} is older than {self._epoch}: another master leads"
+            self._connection.again(why)
+            return
+        self._epoch = max(self._epoch, epoch)
         timeout = self._settings.subscribe_timeout
         self._alarms.set(
             "subscribe",
