@@ -57,8 +57,22 @@ class TLSClusterTests(ClusterTestCase):
         )
         ledger = cluster.framework(tls=ours)
         await ledger.framework.when_subscribed()
-        await ledger.run("t", "true")
+        await ledger.run("t", "head -c 3000000 /dev/zero > big")
         await ledger.over("t")
+        path = f"/frameworks/{ledger.id}/executors/t/runs/latest/big"
+        sandbox = await run(
+            *(
+                "curl",
+                "-sS",
+                "--cacert",
+                str(certs / "ca.pem"),
+                "--cert",
+                str(certs / "client.pem"),
+            ),
+            *("--key", str(certs / "client-key.pem"), "-o", "/dev/null", "-w", "%{size_download}"),
+            f"https://127.0.0.1:{cluster.master.port}/files/download?path={path}",
+        )
+        self.assertEqual((sandbox.stdout, sandbox.stderr), (b"3000000", b""))
         command = Command(
             cluster.directory / "run",
             "execute",
