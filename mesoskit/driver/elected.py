@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -154,8 +154,15 @@ class ElectedDial:
 
     async def _another_or_later(self, detector: Detector, place: str, seconds: float) -> None:
         """Wait until another master leads, or this one may be tried again."""
+        either: Deferred[None] = Deferred()
+
+        def fire(_: object) -> None:
+            if not either.called:
+                either.callback(None)
+
         waiting = [detector.detect(place), deferLater(self._reactor, seconds)]
-        either = DeferredList(waiting, fireOnOneCallback=True, consumeErrors=True)
+        for each in waiting:
+            each.addBoth(fire)
         try:
             await either
         finally:

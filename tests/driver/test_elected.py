@@ -9,11 +9,12 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from mesoskit.cluster.ensemble import NotAllowed
-from mesoskit.driver.elected import ElectedDial, Link, detector_of, is_elected
+from mesoskit.driver.elected import ElectedDial, detector_of, is_elected
 from mesoskit.driver.masters import dialler
 from mesoskit.driver.settings import DriverSettings
 from mesoskit.wire.auth.identity import AuthenticationRefused
 from mesoskit.wire.endpoints import EndpointError
+from mesoskit.wire.link import Link
 from mesoskit.wire.stream import DialFailed
 from tests.base import SynchronousTestCase
 
