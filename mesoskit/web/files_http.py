@@ -96,7 +96,7 @@ def download(door: Door, reactor: Any, asked: Parameters) -> Answer:
         name = next((one for one in reversed(place.rest) if one not in ("", ".")), "")
         name = name or place.root.rpartition("/")[2]
         begin, end = _range(asked.get("range", ""), size)
-        body = FilePart(descriptor, begin, end - begin, partial(in_thread, reactor))
+        body = FilePart(descriptor, begin, end - begin, partial(in_thread, reactor), reactor)
         headers = {"Content-Disposition": _disposition(name), "Accept-Ranges": "bytes"}
         if begin >= end and size:
             body.close()

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
 PIECE: Final = 256 * 1024
 """Bytes that are read of a file at a time."""
+
+STALLED: Final = 300.0
+"""Seconds after which a client that takes nothing of a file is cut off."""
 
 
 class Streamed(ABC):
@@ -48,6 +51,7 @@ class FilePart(Streamed):
     @param descriptor: which this closes in the end.
     @param begin: the first byte of it that is sent.
     @param in_thread: calls a function where it may block.
+    @param clock: how long a client takes nothing.
     """
 
     def __init__(
@@ -56,12 +60,15 @@ class FilePart(Streamed):
         begin: int,
         length: int,
         in_thread: Callable[[Callable[[], bytes]], Deferred[bytes]],
+        clock: IReactorTime,
     ) -> None:
         self.length = length
         self._descriptor = descriptor
         self._position = begin
         self._left = length
         self._in_thread = in_thread
+        self._clock = clock
+        self._stalled: IDelayedCall | None = None
         self._request: Any = None
         self._reading = self._paused = self._over = False
 
@@ -95,10 +102,19 @@ class FilePart(Streamed):
 
     def close(self) -> None:
         """Close the file, at the end of a read that is under way."""
+        self._patient()
         if not self._over:
             self._over = True
             if not self._reading:
                 self._close()
+
+    def _patient(self) -> None:
+        stalled, self._stalled = self._stalled, None
+        if stalled is not None and stalled.active():
+            stalled.cancel()
+
+    def _abort(self) -> None:
+        self._request.channel.transport.abortConnection()
 
     def _go_on(self) -> None:
         if not (self._reading or self._paused or self._over):
@@ -108,7 +124,7 @@ class FilePart(Streamed):
         if self._over:
             return
         if not piece:
-            self._request.channel.transport.abortConnection()
+            self._abort()
             return
         self._request.write(piece)
         if not self._over and not self._left:
@@ -119,7 +135,7 @@ class FilePart(Streamed):
 
     def _broken(self, failure: Any) -> None:
         if not self._over:
-            self._request.channel.transport.abortConnection()
+            self._abort()
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -131,10 +147,13 @@ class FilePart(Streamed):
     def pauseProducing(self) -> None:
         """The transport takes no more for now."""
         self._paused = True
+        if self._stalled is None and not self._over:
+            self._stalled = self._clock.callLater(STALLED, self._abort)
 
     def resumeProducing(self) -> None:
         """The transport takes more."""
         self._paused = False
+        self._patient()
         self._go_on()
 
     def stopProducing(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -26,7 +26,7 @@ from mesoskit.messages.stream_pb2 import Purpose, Role
 from mesoskit.model.authorization import Subject
 from mesoskit.testing.cluster import MASTER, TestAgent, TestCluster, _AnyUser, _ReadyFetcher
 from mesoskit.wire.link import Hello
-from mesoskit.wire.stream import dial
+from mesoskit.wire.stream import DialFailed, dial
 from tests.agent.test_service import at_once
 from tests.base import SynchronousTestCase
 from tests.web.asking import Answer, ask
@@ -385,6 +385,16 @@ class LinkTests(Bench):
         self.assertTrue(browser.heard.startswith(b"HTTP/1.1 504 "))
         self.assertEqual(b"the agent has dialled no bulk link within 10 s.\n", browser.body)
         self.assertEqual(0, len(self.links))
+
+    def test_an_agent_that_cannot_dial_may_be_able_to_later(self) -> None:
+        assert self.agent.service is not None
+        links = self.agent.service.bulk
+        dial = self.patch(links, "_dial", lambda *_: fail(DialFailed("there", "no way")))
+        browser = self.browser(f"/files/browse?path={self.sandbox}")
+        self.cluster.advance(11)
+        self.assertTrue(browser.heard.startswith(b"HTTP/1.1 504 "))
+        dial.restore()
+        self.assertEqual(200, self.get("browse", self.sandbox).status)
 
     def test_an_agent_of_an_older_kind(self) -> None:
         assert self.agent.service is not None

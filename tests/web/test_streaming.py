@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from mesoskit.web.streaming import PIECE, FilePart
 from tests.base import SynchronousTestCase
@@ -64,10 +65,11 @@ class FilePartTests(SynchronousTestCase):
             file.write(b"x" * 3 * PIECE)
         self.reads: list[tuple[Any, Deferred[Any]]] = []
         self.request = _Request()
+        self.clock = Clock()
 
     def part(self, begin: int = 0, length: int = 3 * PIECE) -> FilePart:
         self.descriptor = os.open(self.path, os.O_RDONLY)
-        return FilePart(self.descriptor, begin, length, self.later)
+        return FilePart(self.descriptor, begin, length, self.later, self.clock)
 
     def later(self, function: Any) -> Deferred[Any]:
         deferred: Deferred[Any] = Deferred()
@@ -98,6 +100,23 @@ class FilePartTests(SynchronousTestCase):
         self.go_on()
         self.assertEqual((3 * PIECE, True), (len(self.request.written), self.request.finished))
         self.assert_closed()
+
+    def test_a_client_that_takes_nothing_for_long_is_cut_off(self) -> None:
+        part = self.part()
+        part.send(self.request)
+        part.pauseProducing()
+        self.go_on()
+        self.clock.advance(299)
+        part.resumeProducing()
+        part.pauseProducing()
+        self.go_on()
+        self.clock.advance(299)
+        self.assertFalse(self.request.channel.aborted)
+        self.clock.advance(1)
+        self.assertTrue(self.request.channel.aborted)
+        self.request.over()
+        self.assert_closed()
+        self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_file_that_becomes_shorter_cuts_the_connection(self) -> None:
         part = self.part()
