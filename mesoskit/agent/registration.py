@@ -44,6 +44,7 @@ CAPABILITIES: Final = (
     AgentInfo.Capability.MULTI_ROLE,
     AgentInfo.Capability.HIERARCHICAL_ROLE,
     AgentInfo.Capability.RESERVATION_REFINEMENT,
+    AgentInfo.Capability.AGENT_DRAINING,
 )
 """What this agent can, as it tells the master."""
 

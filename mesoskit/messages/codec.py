@@ -31,6 +31,18 @@ M = TypeVar("M", bound=Message)
 #: Messages may be nested this deep, in bytes (where it is protobuf's own limit) and in JSON.
 MAX_DEPTH: Final = 100
 
+_UNITS: Final = {
+    "ns": 1,
+    "us": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "secs": 10**9,
+    "mins": 60 * 10**9,
+    "hrs": 3600 * 10**9,
+    "days": 86400 * 10**9,
+    "weeks": 604800 * 10**9,
+}
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(" + "|".join(_UNITS) + ")")
 _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 
 
@@ -277,9 +289,21 @@ def _message_setter(field: FieldDescriptor) -> _Setter:
     def set_message(message: Any, value: Any, depth: int) -> None:
         inner = getattr(message, name)
         inner.SetInParent()
-        _fill(inner, _object(value), depth + 1)
+        if is_duration and isinstance(value, str):
+            inner.FromNanoseconds(_nanoseconds(value))
+        else:
+            _fill(inner, _object(value), depth + 1)
 
+    is_duration = field.message_type.full_name == "google.protobuf.Duration"
     return set_message
+
+
+def _nanoseconds(value: str) -> int:
+    """Read a duration as Mesos' documents write it (C{10mins}), or protobuf's JSON (C{600s})."""
+    found = _DURATION.fullmatch(value)
+    if found is None:
+        raise _Misfit(f"expected a duration such as 10mins, got {_show(value)}")
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def _repeated_message_setter(field: FieldDescriptor) -> _Setter:

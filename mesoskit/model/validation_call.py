@@ -177,6 +177,10 @@ def validate_master_call(call: master_pb2.Call) -> str | None:
     needed = _MASTER_NEEDS.get(kind)
     if needed is not None and not call.HasField(needed):
         return f"Expecting '{needed}' to be present"
+    if kind == _Master.DRAIN_AGENT and call.drain_agent.HasField("max_grace_period"):
+        grace = call.drain_agent.max_grace_period.ToNanoseconds()
+        if not 0 <= grace < 1 << 63:
+            return f"Expecting 'max_grace_period' to be from 0 to 292 years, not {grace} ns"
     if kind == _Master.RESERVE_RESOURCES:
         return validate_format(call.reserve_resources.resources)
     if kind == _Master.UNRESERVE_RESOURCES:

@@ -229,6 +229,16 @@ class RefusalTests(SynchronousTestCase):
             reason = self.refused(cls, {field: value})
             self.assertTrue(reason.startswith(f"{field}: {expected}"), reason)
 
+    def test_duration_as_documents_write_it(self) -> None:
+        for text, seconds in (("10mins", 600.0), ("600s", 600.0), ("1.5secs", 1.5), ("0ns", 0.0)):
+            agent = {"agent_id": {"value": "a"}, "max_grace_period": text}
+            call = codec.from_dict(MasterCall, {"type": "DRAIN_AGENT", "drain_agent": agent})
+            self.assertEqual(seconds, call.drain_agent.max_grace_period.ToNanoseconds() / 1e9)
+        for text in ("", "10", "-1s", "1e3s", "ten mins", "9" * 30 + "s"):
+            agent = {"agent_id": {"value": "a"}, "max_grace_period": text}
+            reason = self.refused(MasterCall, {"drain_agent": agent})
+            self.assertIn("expected a duration such as 10mins", reason)
+
     def test_long_values_are_cut(self) -> None:
         self.assertLess(len(self.refused(TaskStatus, {"healthy": "x" * 10_000})), 200)
 
