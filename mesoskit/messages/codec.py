@@ -294,7 +294,8 @@ def _message_setter(field: FieldDescriptor) -> _Setter:
         else:
             _fill(inner, _object(value), depth + 1)
 
-    is_duration = field.message_type.full_name == "google.protobuf.Duration"
+    kind = field.message_type
+    is_duration = kind is not None and kind.full_name == "google.protobuf.Duration"
     return set_message
 
 
