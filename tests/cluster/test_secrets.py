@@ -96,6 +96,7 @@ class SecretsTests(ClusterTestCase):
         await ledger.until("plain", TaskState.TASK_RUNNING)
         found = cluster.agent.sandbox(ledger.id, "plain") / "digest"
         await until("the task saw it", lambda: found.exists() and found.read_text()[:64] == digest)
+        self.tokens = self.tokens_of_executor(cluster)
         await self.ask_everything(cluster)
         self.check_processes(cluster)
         self.check_files(cluster)
@@ -106,6 +107,18 @@ class SecretsTests(ClusterTestCase):
         executor = executor_info("e", command)
         give(executor.command)
         return task("http", id="http", executor=executor, cpus=0.1, mem=32.0)
+
+    def tokens_of_executor(self, cluster: Cluster) -> list[bytes]:
+        """Return what the executor over HTTP was given to prove itself by."""
+        (pid,) = (
+            pid
+            for pid in cluster.running()
+            if SCRIPT.name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        tokens = [one.partition(b"=")[2] for one in variables if b"_TOKEN=" in one]
+        self.assertEqual(2, len(tokens))
+        return tokens
 
     async def ask_everything(self, cluster: Cluster) -> None:
         """Whoever may ask sees no secret, and whoever may not sees nothing."""
@@ -158,7 +171,7 @@ class SecretsTests(ClusterTestCase):
         said = [text.encode() for text in texts]
         coded = [base64.b64encode(text)[:-4] for text in said]
         headers = [basic("web", SECRETS["web"])[6:].encode()]
-        return [*said, *coded, *headers, key.encode()]
+        return [*said, *coded, *headers, key.encode(), *self.tokens]
 
     def check_processes(self, cluster: Cluster) -> None:
         """No secret is in the arguments of a process; others cannot read environments."""
