@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mesoskit.driver.errors import (
         AuthenticationFailed,
         DriverError,
+        FailedOver,
         FrameworkError,
         FrameworkStopped,
         NotEnough,
@@ -74,9 +75,9 @@ _HOMES = {
     "mesoskit.driver.builders": "command_info command_task create destroy executor_info labels"
     " launch_group new_task_id reserve resources task unreserve variables",
     "mesoskit.driver.connection": "Backoff",
-    "mesoskit.driver.errors": "AuthenticationFailed DriverError FrameworkError FrameworkStopped"
-    " NotEnough NotSubscribed OfferGone TaskDropped TaskEnded TaskFailed TaskGone TaskIdInUse"
-    " TaskInvalid TaskKilled TaskLost TaskUnreachable",
+    "mesoskit.driver.errors": "AuthenticationFailed DriverError FailedOver FrameworkError"
+    " FrameworkStopped NotEnough NotSubscribed OfferGone TaskDropped TaskEnded TaskFailed"
+    " TaskGone TaskIdInUse TaskInvalid TaskKilled TaskLost TaskUnreachable",
     "mesoskit.driver.environment": "ExecutorEnvironment NoAgent",
     "mesoskit.driver.executor": "Executor IExecutor",
     "mesoskit.driver.executor_driver": "ExecutorDriver",
@@ -113,6 +114,7 @@ __all__ = [
     "ExecutorEnvironment",
     "ExecutorInfo",
     "ExecutorService",
+    "FailedOver",
     "Framework",
     "FrameworkError",
     "FrameworkInfo",

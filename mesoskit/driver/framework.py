@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mesoskit.driver import calls, identity, launching
 from mesoskit.driver.alarms import Alarms
+from mesoskit.driver.census import Census
 from mesoskit.driver.connection import Dial
 from mesoskit.driver.errors import (
     DriverError,
@@ -23,9 +24,10 @@ from mesoskit.driver.errors import (
     OfferGone,
 )
 from mesoskit.driver.handles import TaskHandle
+from mesoskit.driver.hearing import Hearing
 from mesoskit.driver.masters import Master, credential_of, dialler, principal_of
 from mesoskit.driver.offers import Offer, OfferBook, OfferStream
-from mesoskit.driver.receipts import Receipt, Receipts
+from mesoskit.driver.receipts import Receipts
 from mesoskit.driver.reconciliation import Reconciler
 from mesoskit.driver.scheduler import IScheduler, Scheduler
 from mesoskit.driver.settings import DriverSettings
@@ -40,7 +42,7 @@ from mesoskit.messages.mesos_pb2 import (
     TaskInfo,
     TaskStatus,
 )
-from mesoskit.messages.scheduler_pb2 import Call, Event, OfferConstraints
+from mesoskit.messages.scheduler_pb2 import Call, OfferConstraints
 from mesoskit.wire.auth.credentials import Credential
 from mesoskit.wire.link import Link, LinkLost
 
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 _DEFAULTS: Final = DriverSettings()
 
 
-class Framework(Verbs, Service):
+class Framework(Verbs, Hearing, Service):
     """
     One framework, subscribed for as long as its service runs.
 
@@ -147,6 +149,7 @@ class Framework(Verbs, Service):
             patience = 0.0
         self._tasks = Tasks(alarms, settings, self._send_kill, patience, bury=not self._decides)
         self._reconciler = Reconciler(alarms, settings, self._ask, self._tasks.pairs, chance)
+        self._census = Census(alarms, settings, self._tasks, self._ask)
         self._subscribed: Waiting[str] = Waiting()
         self._over: Waiting[None] = Waiting()
         self._error: FrameworkError | None = None
@@ -236,6 +239,7 @@ class Framework(Verbs, Service):
     def _end(self, why: Callable[[], Exception], loops: Callable[[], Exception]) -> None:
         """Tell everybody who waits that nothing comes."""
         self._tasks.end_all(why)
+        self._census.end(why)
         self._subscribed.fail(why)
         self._offers.end(loops)
 
@@ -366,20 +370,31 @@ class Framework(Verbs, Service):
         if handle is None:
             handle = self._tasks.add(task_id, agent_id, None)
             if self.subscribed:
-                self._reconciler.begin()
+                self._reconciler.also(task_id, agent_id)
         return handle
+
+    def adopt_all(self) -> Deferred[list[TaskHandle]]:
+        """
+        Return handles for all tasks of the framework, when the master knows of all of them: after
+        its own restart that is when every agent has come back or is given up.
+
+        Those that live are in L{tasks} as well. A framework that comes back under its id asks
+        for all its tasks by itself, and here also gets those of which it has heard the end since
+        then: that was not acknowledged before. Statuses go to an C{IScheduler} as ever.
+        """
+        if self._error is not None:
+            return fail(self._error)
+        return self._census.take()
 
     def kill(self, task_id: str, agent_id: str = "", grace: float | None = None) -> Deferred[None]:
         """
-        Kill a task; fires when the master has taken the call.
-
-        A task that has a handle is killed until it has ended, as by C{handle.kill()}.
+        Kill a task, as by C{handle.kill()}: until it has ended, over every loss of its agent and
+        of the master. A task of which nobody knows has ended. Fires at once.
         """
-        handle = self._tasks.live.get(task_id)
-        if handle is not None:
-            self._tasks.kill(handle, grace)
-            return succeed(None)
-        return self.call(calls.kill(task_id, agent_id, grace))
+        if self._error is not None:
+            return fail(self._error)
+        self._tasks.kill(self.adopt(task_id, agent_id), grace)
+        return succeed(None)
 
     def acknowledge(self, status: TaskStatus) -> None:
         """
@@ -468,15 +483,17 @@ class Framework(Verbs, Service):
         self._tasks.resume()
         if self._first and again:
             # Tasks of a former life are known to the master alone.
-            self._ask([])
+            self._census.begin()
         self._first = False
         self._reconciler.begin()
+        self._census.resume()
         self._subscribed.fire(self.id)
         self._tell("subscribed")
 
     def is_unsubscribed(self, why: str, told: bool) -> None:
         """The master is gone, and its offers with it."""
         self._reconciler.pause()
+        self._census.pause()
         self._offers.rescind_all(f"its master is gone: {why}")
         if told:
             self._tell("disconnected", why)
@@ -489,108 +506,3 @@ class Framework(Verbs, Service):
         self._end(lambda: kind(why), lambda: kind(why))
         self._over.fail(lambda: kind(why))
         self._tell("error", error)
-
-    def event(self, event: Event) -> None:
-        """The master said something."""
-        handler = _EVENTS.get(event.type)
-        if handler is not None:
-            handler(self, event)
-
-    def _on_offers(self, event: Event) -> None:
-        offers = self._offers.make(event.offers.offers)
-        if self._decides:
-            self._tell("resource_offers", offers)
-        else:
-            self._offers.hand_out(offers)
-
-    def _on_rescind(self, event: Event) -> None:
-        offer_id = event.rescind.offer_id.value
-        self._offers.rescind(offer_id)
-        self._tell("offer_rescinded", offer_id)
-
-    def _on_inverse_offers(self, event: Event) -> None:
-        self._tell("inverse_offers", list(event.inverse_offers.inverse_offers))
-
-    def _on_update(self, event: Event) -> None:
-        status = event.update.status
-        uuid = status.uuid
-        if uuid:
-            receipt = self._receipts.take(uuid)
-            if receipt is not Receipt.NEW:
-                if receipt is Receipt.DONE:
-                    self._send_acknowledgement(status)
-                return
-        task_id = status.task_id.value
-        self._tasks.take(task_id, status)
-        self._reconciler.answered(task_id)
-        if self._decides:
-            self._deal("status_update", status, uuid, self.acknowledge)
-        elif uuid and self._acknowledge:
-            self._receipts.done(uuid)
-            self._send_acknowledgement(status)
-
-    def _on_operation(self, event: Event) -> None:
-        status = event.update_operation_status.status
-        uuid = status.uuid.value
-        if uuid:
-            receipt = self._receipts.take(uuid)
-            if receipt is not Receipt.NEW:
-                if receipt is Receipt.DONE:
-                    self.acknowledge_operation(status)
-                return
-        self._deal("operation_status", status, uuid, self.acknowledge_operation)
-
-    def _deal(
-        self, name: str, status: Any, uuid: bytes, acknowledge: Callable[[Any], None]
-    ) -> None:
-        """Give a status to the scheduler, and acknowledge it when that is done with it."""
-        try:
-            result = getattr(self._scheduler, name)(self, status)
-        except Exception:
-            self._not_dealt(Failure(), name, uuid)  # type: ignore[no-untyped-call]
-            return
-        if result is None:
-            if uuid and self._acknowledge:
-                acknowledge(status)
-            return
-        done: Deferred[Any] = maybeDeferred(lambda: result)
-        done.addCallback(lambda _: acknowledge(status) if uuid and self._acknowledge else None)
-        done.addErrback(self._not_dealt, name, uuid)
-
-    def _not_dealt(self, reason: Failure, name: str, uuid: bytes) -> None:
-        self.log.failure("{name} failed; the status will come again", reason, name=name)
-        if uuid:
-            self._receipts.failed(uuid)
-
-    def _on_message(self, event: Event) -> None:
-        message = event.message
-        self._tell(
-            "framework_message", message.agent_id.value, message.executor_id.value, message.data
-        )
-
-    def _on_failure(self, event: Event) -> None:
-        failure = event.failure
-        agent_id = failure.agent_id.value
-        if failure.HasField("executor_id"):
-            status = failure.status if failure.HasField("status") else -1
-            self._tell("executor_lost", agent_id, failure.executor_id.value, status)
-        else:
-            self._tell("agent_lost", agent_id)
-
-    def _tell(self, name: str, *arguments: object) -> None:
-        """Call the scheduler back; what it raises is its own affair."""
-        try:
-            getattr(self._scheduler, name)(self, *arguments)
-        except Exception:
-            self.log.failure("{name} failed", name=name)
-
-
-_EVENTS: Final[dict[int, Callable[[Framework, Event], None]]] = {
-    Event.OFFERS: Framework._on_offers,
-    Event.RESCIND: Framework._on_rescind,
-    Event.INVERSE_OFFERS: Framework._on_inverse_offers,
-    Event.UPDATE: Framework._on_update,
-    Event.UPDATE_OPERATION_STATUS: Framework._on_operation,
-    Event.MESSAGE: Framework._on_message,
-    Event.FAILURE: Framework._on_failure,
-}

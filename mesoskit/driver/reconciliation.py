@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import Final
 
 from mesoskit.driver.alarms import Alarms
 from mesoskit.driver.settings import DriverSettings
+
+_MORE: Final = "reconcile more"
 
 
 class Reconciler:
@@ -44,12 +47,27 @@ class Reconciler:
         self._live = live
         self._chance = chance
         self._wait = 0.0
+        self._more: list[tuple[str, str]] = []
 
     def begin(self) -> None:
         """Ask for all live tasks."""
         self.waiting = dict(self._live())
         self._wait = self._settings.reconcile_first
         self._send()
+
+    def also(self, task_id: str, agent_id: str) -> None:
+        """Ask for one more task, together with others of this moment."""
+        self.waiting[task_id] = agent_id
+        self._more.append((task_id, agent_id))
+        self._alarms.set(_MORE, 0.0, self._ask_more)
+
+    def _ask_more(self) -> None:
+        more = iter(self._more)
+        while batch := list(islice(more, self._settings.reconcile_batch)):
+            self._ask(batch)
+        self._more.clear()
+        self._wait = self._settings.reconcile_first
+        self._alarms.set(self, self._wait, self._again)
 
     def answered(self, task_id: str) -> None:
         """Something was heard of a task."""
@@ -58,7 +76,9 @@ class Reconciler:
     def pause(self) -> None:
         """There is nobody to ask."""
         self.waiting = {}
+        self._more.clear()
         self._alarms.drop(self)
+        self._alarms.drop(_MORE)
 
     def idle(self) -> None:
         """Nothing needs to be asked for now, but some time later."""

@@ -40,7 +40,8 @@ class Tasks:
 
         @param send_kill: tells the master, if there is one, to kill a task on an agent.
         @param patience: seconds that an unreachable task is waited for; L{None} for ever.
-        @param bury: whether a task that was given up for lost is killed if it comes back.
+        @param bury: whether a task that was given up for lost is killed if it comes back,
+            whether or not it was to be killed before.
         """
         self.live: dict[str, TaskHandle] = {}
         self._alarms = alarms
@@ -50,13 +51,17 @@ class Tasks:
         self._bury = bury
         self._kills: dict[str, float | None] = {}
         self._unreachable: set[str] = set()
-        # In the order in which they were lost.
-        self._lost: dict[str, None] = {}
+        # Where each was, in the order in which they were lost.
+        self._lost: dict[str, str] = {}
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        """Give task and agent for each."""
+        """
+        Give task and agent for each, and for those that were given up: one that is back must be
+        noticed although another master leads by then.
+        """
         for handle in self.live.values():
             yield handle.id, handle.agent_id
+        yield from self._lost.items()
 
     def add(self, task_id: str, agent_id: str, info: TaskInfo | None) -> TaskHandle:
         """Return the handle of a new task; raises L{TaskIdInUse}."""
@@ -81,6 +86,7 @@ class Tasks:
         if not handle.agent_id:
             handle.agent_id = status.agent_id.value
         state = status.state
+        back = handle.state in _MAY_RETURN and state not in _ENDS and state != _UNREACHABLE
         if state == _UNREACHABLE:
             self._out_of_reach(handle)
         elif self._unreachable and task_id in self._unreachable:
@@ -88,9 +94,12 @@ class Tasks:
             self._alarms.drop(("unreachable", task_id))
         # Out of the table first: who waits for the end may use the id again at once.
         if state in _ENDS:
-            self._drop(handle)
             if state in _MAY_RETURN:
-                self._remember_lost(task_id)
+                self._remember_lost(handle)
+            self._drop(handle)
+        elif back and task_id in self._kills:
+            # Its agent has come back, and may have heard of no kill.
+            self._kill(handle, self._settings.kill_first)
         handle.take(status)
 
     def kill(self, handle: TaskHandle, grace: float | None) -> None:
@@ -140,13 +149,14 @@ class Tasks:
 
     def _give_up(self, handle: TaskHandle) -> None:
         if self.live.get(handle.id) is handle:
+            self._remember_lost(handle)
             self._drop(handle)
-            self._remember_lost(handle.id)
             handle.finish()
 
-    def _remember_lost(self, task_id: str) -> None:
-        if self._bury:
-            self._lost[task_id] = None
+    def _remember_lost(self, handle: TaskHandle) -> None:
+        """Let a task not come back: one that is given up, or that was to be killed."""
+        if self._bury or handle.id in self._kills:
+            self._lost[handle.id] = handle.agent_id
             if len(self._lost) > self._settings.remembered_tasks:
                 del self._lost[next(iter(self._lost))]
 

