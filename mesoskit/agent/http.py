@@ -145,4 +145,5 @@ class AgentResource(RoutesResource):
             guard=service.guard,
             authorizing=service.authorizing,
             needs=authorizing.ROUTES,
+            firewall=service.state.options.firewall_rules,
         )

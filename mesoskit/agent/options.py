@@ -65,6 +65,7 @@ class AgentOptions:
         id with: C{equal}, C{additive} (C{src/slave/compatibility.cpp}) or C{any}.
     @ivar flags: all flags as given, for the pages that show them.
     @ivar external_log_file: where somebody writes the agent's log, to be shown.
+    @ivar firewall_rules: paths of endpoints that nobody is given.
     @ivar authorizer: who decides who may do what; L{None}: everything is allowed.
     @ivar authenticate_http_executors: whether executors must prove which container they are,
         whatever way they come.
@@ -96,6 +97,7 @@ class AgentOptions:
     registration_backoff_factor: float = 1.0
     fetcher_stall_timeout: float = 60.0
     frameworks_home: str | None = None
+    firewall_rules: tuple[str, ...] = ()
     recover: str = RECONNECT
     strict: bool = True
     recovery_timeout: float = 15 * 60.0

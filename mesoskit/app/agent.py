@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
-from mesoskit.app import authentication, authorization, http_authentication, tls, zookeeper
+from mesoskit.app import authentication, authorization, http_authentication, limits, tls, zookeeper
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -91,6 +91,7 @@ FLAGS = Flags(
         *http_authentication.AGENT_FLAGS,
         *authorization.AGENT_FLAGS,
         *tls.FLAGS,
+        *limits.FLAGS,
         Flag(
             "work_dir",
             text,
@@ -235,7 +236,6 @@ def make_agent(
     from mesoskit.agent.service import AgentService
     from mesoskit.cluster.sqlite import SQLiteStore
     from mesoskit.wire.endpoints import EndpointError, client_endpoint
-    from mesoskit.wire.port import PortSettings
 
     try:
         detector = zookeeper.detector(reactor, values.master, values, secure.ours is not None)
@@ -271,6 +271,7 @@ def make_agent(
         registration_backoff_factor=values.registration_backoff_factor,
         fetcher_stall_timeout=values.fetcher_stall_timeout,
         frameworks_home=values.frameworks_home,
+        firewall_rules=values.firewall_rules,
         recover=values.recover,
         strict=values.strict,
         recovery_timeout=values.recovery_timeout,
@@ -294,11 +295,11 @@ def make_agent(
             advice=". Start the agent with --strict=false to go on with what can be read of it, or"
             " remove it to start as a new agent",
         ),
-        values.master,
+        detector or values.master,
         endpoints(values),
         identity=identity,
         guard=guard,
-        port_settings=PortSettings(plain=secure.plain),
+        port_settings=limits.port_settings(values, secure),
         tls=secure.shown,
         master_tls=secure.ours,
         stopped=stopped,

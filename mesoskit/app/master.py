@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from mesoskit.app import authentication, authorization, http_authentication, tls, zookeeper
+from mesoskit.app import authentication, authorization, http_authentication, limits, tls, zookeeper
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -72,6 +72,7 @@ FLAGS = Flags(
         *http_authentication.MASTER_FLAGS,
         *authorization.MASTER_FLAGS,
         *tls.FLAGS,
+        *limits.MASTER_FLAGS,
         Flag("cluster", text, None, "A name of the cluster for people."),
         Flag(
             "registry",
@@ -225,8 +226,6 @@ def make_master(
     from mesoskit.allocator.hierarchical import HierarchicalAllocator
     from mesoskit.master.options import MasterOptions
     from mesoskit.master.service import MasterService
-    from mesoskit.wire.port import PortSettings
-    from mesoskit.wire.settings import StreamSettings
 
     if values.zk is None and values.registry == "zookeeper":
         raise StartError("--registry=zookeeper: --zk is missing, which says where that is")
@@ -252,6 +251,9 @@ def make_master(
         max_completed_frameworks=values.max_completed_frameworks,
         max_completed_tasks_per_framework=values.max_completed_tasks_per_framework,
         max_unreachable_tasks_per_framework=values.max_unreachable_tasks_per_framework,
+        rate_limits=values.rate_limits,
+        max_executors_per_agent=values.max_executors_per_agent,
+        firewall_rules=values.firewall_rules,
         registry_gc_interval=values.registry_gc_interval,
         registry_max_agent_age=values.registry_max_agent_age,
         registry_max_agent_count=values.registry_max_agent_count,
@@ -267,9 +269,9 @@ def make_master(
         store,
         endpoints(values),
         allocator=HierarchicalAllocator(allocator_options(values), Random()),
-        settings=StreamSettings(settle_timeout=values.authentication_v0_timeout),
+        settings=limits.stream_settings(values, settle_timeout=values.authentication_v0_timeout),
         admission=admission,
-        port_settings=PortSettings(plain=secure.plain),
+        port_settings=limits.port_settings(values, secure),
         tls=secure.shown,
         stopped=stopped,
         flags=values.shown,

@@ -240,9 +240,9 @@ class MasterResource(RoutesResource):
             service.guard,
             service.authorizing,
             authorizing.ROUTES,
+            service.state.options.firewall_rules,
         )
-        post = service.schedulers.post
-        self.calls = {b"/api/v1/scheduler": post, b"/master/api/v1/scheduler": post}
+        self.calls = self.unless_disabled("api/v1/scheduler", service.schedulers.post)
 
     def _start(self, service: "MasterService", request: Any) -> Reply:
         """Lead to all endpoints: where a browser comes first."""

@@ -5,7 +5,7 @@ An offer is outstanding until it is accepted (L{mesoskit.master.accept}), declin
 the way, what was offered goes back to the allocator here or there, once.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mesoskit.allocator.interface import Allocation
 from mesoskit.master.records import Agent, Framework, Offer
@@ -17,6 +17,10 @@ from mesoskit.model.roles import validate_role
 
 if TYPE_CHECKING:
     from mesoskit.master.state import MasterState
+
+FULL_FILTER: Final = 5.0
+"""Seconds for which an agent that may have no more executors is kept from who would be offered it:
+what C{Filters} say by default."""
 
 
 def allocate(state: "MasterState") -> None:
@@ -44,11 +48,27 @@ def _offer(state: "MasterState", framework_id: FrameworkId, allocations: list[Al
                 None,
             )
             continue
+        if _is_full(state, agent):
+            state.allocator.recover_resources(
+                state.now,
+                framework_id,
+                allocation.agent_id,
+                allocation.role,
+                allocation.resources,
+                FULL_FILTER,
+            )
+            continue
         offer = _make(state, framework, agent, allocation)
         _write(offer, event.offers.offers.add())
     if framework is not None and len(event.offers.offers):
         framework.offers_sent += len(event.offers.offers)
         state.to_framework(framework, event)
+
+
+def _is_full(state: "MasterState", agent: Agent) -> bool:
+    """Tell whether an agent has as many executors as it may (C{Master::offer})."""
+    most = state.options.max_executors_per_agent
+    return most is not None and sum(map(len, agent.executors.values())) >= most
 
 
 def _make(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address
 
+from mesoskit.master.rate_limits import RateLimits
 from mesoskit.messages.mesos_pb2 import MasterInfo
 from mesoskit.model.authorization import IAuthorizer
 
@@ -43,6 +44,9 @@ class MasterOptions:
     @ivar registry_max_agent_count: and those beyond this number.
     @ivar http_heartbeat_interval: how often a framework over HTTP gets a C{HEARTBEAT} event,
         as C{SUBSCRIBED} tells every framework (ours: Mesos' master has no flag for its 15 s).
+    @ivar rate_limits: how many calls frameworks may make, or L{None} for as many as they like.
+    @ivar max_executors_per_agent: an agent with so many is offered to nobody; L{None} for any.
+    @ivar firewall_rules: paths of endpoints that nobody is given.
     @ivar max_operator_event_stream_subscribers: how many operators may watch the cluster; one
         more ends the stream of the one who came first.
     @ivar external_log_file: where somebody writes the master's log, to be shown.
@@ -71,6 +75,9 @@ class MasterOptions:
     registry_max_agent_count: int = 102400
     http_heartbeat_interval: float = 15.0
     max_operator_event_stream_subscribers: int = 1000
+    rate_limits: RateLimits | None = None
+    max_executors_per_agent: int | None = None
+    firewall_rules: tuple[str, ...] = ()
     story_length: int = 20000
     external_log_file: str | None = None
     authorizer: IAuthorizer | None = None

@@ -28,6 +28,7 @@ from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
 from mesoskit.master.bulk import BulkLinks
 from mesoskit.master.fragments import Fragments
+from mesoskit.master.intake import Intake
 from mesoskit.master.measuring import TimedStore, timed_allocator
 from mesoskit.master.operator import Replied, Request, Requested
 from mesoskit.master.operator_streams import OperatorStreams
@@ -102,6 +103,7 @@ class MasterService(Service):
     @ivar authorizing: says what they may do.
     @ivar schedulers: the frameworks that come over HTTP.
     @ivar operators: those who watch the cluster.
+    @ivar intake: stands between links and the state, so that nobody takes all of its time.
     @ivar bulk: links over which agents send files.
     """
 
@@ -142,6 +144,7 @@ class MasterService(Service):
         self.flags = dict(flags or {})
         self._seed = token_bytes(16) if seed is None else seed
         self.peers = Peers(self._put, self.log)
+        self.intake = Intake(self.peers, self._clock, lambda: self.turns, options.rate_limits)
         self.bulk = BulkLinks(self._clock)
         self._requests: dict[int, Deferred[Replied]] = {}
         self._fragments = Fragments()
@@ -153,7 +156,7 @@ class MasterService(Service):
         if isinstance(admission, Admission):
             admission.prepare = self.authorizing.prepare
         self.factory = StreamFactory(
-            self.peers,
+            self.intake,
             Hello(PeerKind.MASTER, f"mesoskit/{__version__}", instance=token_bytes(8).hex()),
             clock=self._clock,
             accept=_ACCEPTED_ROLES,
@@ -162,7 +165,7 @@ class MasterService(Service):
             others={Purpose.BULK: self.bulk.incoming},
         )
         self.schedulers = SchedulerCarrier(
-            self.peers,
+            self.intake,
             Hello(PeerKind.FRAMEWORK),
             clock=self._clock,
             interval=options.http_heartbeat_interval,
@@ -200,7 +203,7 @@ class MasterService(Service):
             self._carry_out,
             self._store,
             stopped=self._ended,
-            flush=self.factory.flush,
+            flush=self._flush,
             fence=None if election is None else election.fence,
             load_timeout=self._fetch_timeout,
             store_timeout=self._store_timeout,
@@ -306,6 +309,7 @@ class MasterService(Service):
         """Stop listening, end every link, close the store; fires when all is closed."""
         super().stopService()  # type: ignore[no-untyped-call]
         self.turns.stop()
+        self.intake.stop()
         if self._forgetting is not None and self._forgetting.active():
             self._forgetting.cancel()
         self.bulk.stop("The master is shutting down")
@@ -364,11 +368,19 @@ class MasterService(Service):
         shown["mesoskit/turns"] = float(self.turns.turns)
         shown["mesoskit/events"] = float(self.turns.events)
         shown.update(self.guard.metrics())
+        principals = {each.info.principal for each in self.state.frameworks.values()}
+        shown.update(self.intake.metrics(principals))
+        shown["mesoskit/rate_limited_calls"] = float(self.intake.waiting)
         shown.update(self.bulk.metrics())
         return shown
 
     def _put(self, event: Any) -> None:
         self.turns.put(event)
+
+    def _flush(self) -> None:
+        """A turn is over: send what it has said, and hear those again who have had theirs."""
+        self.factory.flush()
+        self.intake.turn_is_over()
 
     # What the state wants done.
 

@@ -10,7 +10,7 @@ which older tools ask for and Mesos 1.12 has no more, are answered as an extensi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -29,10 +29,12 @@ from mesoskit.model.authorization import Needs
 from mesoskit.web import help as pages
 from mesoskit.web.authentication import ASKS, OF_CARRIERS, Guard, Realm
 from mesoskit.web.authorizing import FORBIDDEN, SHARED_ROUTES, Authorizing
+from mesoskit.web.firewall import Firewall
 from mesoskit.web.sending import GZIP_FROM, Document, Documents, Sender, accepts_gzip
 from mesoskit.web.streaming import Streamed
 from mesoskit.wire.endpoints import address_text
 from mesoskit.wire.exchange import REASONS, Away, Identified
+from mesoskit.wire.quick import Post
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
@@ -188,6 +190,7 @@ class RoutesResource(Resource):
     @param authorizing: says what they may do; everything where none is given.
     @param needs: what it takes to come through each route, by path; each must be there, and what
         is not is closed where somebody decides.
+    @param firewall: paths of endpoints that nobody is given.
 
     @ivar table: the rows of the table, C{/help} among them.
     @ivar needs: what they need, by path.
@@ -206,11 +209,14 @@ class RoutesResource(Resource):
         guard: Guard | None = None,
         authorizing: Authorizing | None = None,
         needs: Mapping[str, Needs] | None = None,
+        firewall: Iterable[str] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._name = name
         self._guard = guard or Guard(name, reactor)
         self._authorizing = authorizing or Authorizing(None, reactor)
         self.needs = {**SHARED_ROUTES, **(needs or {})}
+        self._firewall = Firewall(name, firewall)
         self._service = service
         self._gate = gate
         self._reactor = reactor
@@ -226,6 +232,14 @@ class RoutesResource(Resource):
                 self._routes[f"{name}/{route.path}".rstrip("/")] = route
             asks = ASKS[Realm.READWRITE if route.realm is None else route.realm]
             self.help.add(route.path, route.prefixed, route.handler.__doc__ or "", asks)
+        for path in self._firewall.disabled - {route.path for route in self.table}:
+            self.log.warn("--firewall_rules: there is no endpoint /{path} here", path=path)
+
+    def unless_disabled(self, path: str, post: Post) -> dict[bytes, Post]:
+        """Return a call route by its paths, for the short way; nothing where it is disabled."""
+        if path in self._firewall.disabled:
+            return {}
+        return {f"/{path}".encode(): post, f"/{self._name}/{path}".encode(): post}
 
     def _find(self, path: str) -> Route | None:
         """Return the route that C{path} is, or the longest that it is under."""
@@ -250,6 +264,9 @@ class RoutesResource(Resource):
         route = self._find(path.strip("/"))
         if route is None:
             return self._answer(request, not_found())
+        if route.path in self._firewall.disabled:
+            shown = f"{self._name}/{route.path}" if route.prefixed else route.path
+            return self._answer(request, text(403, f"Endpoint '/{shown}' is disabled"))
         realm = Realm.READWRITE if route.realm is None else route.realm
         if realm in OF_CARRIERS:
             return self._handle(request, route, path)

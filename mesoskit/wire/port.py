@@ -26,7 +26,7 @@ from mesoskit.wire.endpoints import address_text
 _NATIVE: Final = 0x00
 _TLS: Final = 0x16
 
-# Seconds between two lines in the log about peers without TLS.
+# Seconds between two warnings about peers that are turned away.
 _QUIET: Final = 10.0
 
 
@@ -37,6 +37,7 @@ class PortSettings:
 
     @ivar decide_timeout: seconds within which the first byte must come.
     @ivar undecided: connections that may be silent so far; beyond, the oldest is closed.
+    @ivar per_address: connections of one peer address; beyond, a new one is closed.
     @ivar maximum_http: HTTP connections, whatever they are doing; beyond, a new one is closed.
     @ivar body_limit: the longest body of an HTTP request, in bytes.
     @ivar http_idle: seconds after which an HTTP connection that asks nothing is closed.
@@ -46,6 +47,7 @@ class PortSettings:
 
     decide_timeout: float = 5.0
     undecided: int = 4096
+    per_address: int = 65_536
     maximum_http: int = 10_000
     body_limit: int = 16 * 1024 * 1024
     http_idle: float = 60.0
@@ -57,10 +59,12 @@ class PortSettings:
 class PortProtocol:
     """A connection that has not said what it is; and afterwards the way to whom it belongs."""
 
-    __slots__ = ("__weakref__", "_port", "chosen", "http", "inside", "transport")
+    __slots__ = ("__weakref__", "_port", "chosen", "host", "http", "inside", "transport")
 
-    def __init__(self, port: "PortFactory", inside: bool) -> None:
+    def __init__(self, port: "PortFactory", inside: bool, host: str | None = None) -> None:
         self._port = port
+        # Whose connection it is, where that is counted.
+        self.host = host
         self.inside = inside
         self.chosen: Any = None
         self.http = False
@@ -136,6 +140,7 @@ class PortFactory:
         self._site: IProtocolFactory | None = None
         self._inside: IProtocolFactory | None = None
         self._http_count = 0
+        self._by_address: dict[str, int] = {}
         # In the order in which their time runs out.
         self._undecided: dict[PortProtocol, float] = {}
         self._timer: IDelayedCall | None = None
@@ -147,9 +152,20 @@ class PortFactory:
     def doStop(self) -> None:
         """The port listens no more; connections stay."""
 
-    def buildProtocol(self, addr: IAddress | None) -> PortProtocol:
-        """Return what decides about a new connection."""
-        return PortProtocol(self, False)
+    def buildProtocol(self, addr: IAddress | None) -> PortProtocol | None:
+        """
+        Return what decides about a new connection; L{None}, which closes it, where its address
+        has too many.
+        """
+        host = getattr(addr, "host", None)
+        if host is not None:
+            count = self._by_address.get(host, 0)
+            if count >= self.settings.per_address:
+                self.counters.error("too-many-of-address")
+                self._warn("{host} has {count} connections already", host=host, count=count)
+                return None
+            self._by_address[host] = count + 1
+        return PortProtocol(self, False, host)
 
     def acceptableProtocols(self) -> list[bytes]:
         """
@@ -213,6 +229,13 @@ class PortFactory:
             self._set_timer()
         if protocol.http:
             self._http_count -= 1
+        host, protocol.host = protocol.host, None
+        if host is not None:
+            count = self._by_address[host] - 1
+            if count:
+                self._by_address[host] = count
+            else:
+                del self._by_address[host]
 
     # Who speaks
 
@@ -260,20 +283,24 @@ class PortFactory:
     def _turn_away(self, protocol: PortProtocol, kind: str) -> None:
         self.counters.error(kind)
         peer = address_text(protocol.transport.getPeer())
-        if kind == "plain" and self._clock.seconds() >= self._quiet_until:
-            # A peer that is set up wrongly tries again and again.
-            self._quiet_until = self._clock.seconds() + _QUIET
-            self.log.warn(
+        if kind == "plain":
+            self._warn(
                 "{peer} speaks without TLS and is turned away; --tls_support_downgrade would take"
-                " it (said once in {span:g} s)",
+                " it",
                 peer=peer,
-                span=_QUIET,
             )
         self.log.debug("{peer} is turned away: {kind}", peer=peer, kind=kind)
         del self._undecided[protocol]
         protocol.transport.abortConnection()
         if not self._undecided:
             self._set_timer()
+
+    def _warn(self, text: str, **fields: object) -> None:
+        """Log a warning, but not too many: who is set up wrongly tries again and again."""
+        now = self._clock.seconds()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _QUIET
+            self.log.warn(text + " (such lines come once in {span:g} s)", span=_QUIET, **fields)
 
     def _set_timer(self) -> None:
         """See to it that the timer runs for the oldest connection, or not at all."""

@@ -29,6 +29,8 @@ class StreamSettings:
     @ivar linger: seconds that a peer has to take what was sent before the link was
         closed; then it is cut.
     @ivar maximum_calls: calls that may wait for their answers, in each direction.
+    @ivar maximum_unsettled: connections that one factory holds whose peers have not said, or not
+        proved, who they are; one more takes the place of the oldest.
     @ivar maximum_links: connections that one factory holds at a time.
     """
 
@@ -46,6 +48,7 @@ class StreamSettings:
     longest_heartbeat: float = 60.0
     linger: float = 5.0
     maximum_calls: int = 10_000
+    maximum_unsettled: int = 4096
     maximum_links: int = 65_536
 
     def __post_init__(self) -> None:
@@ -68,6 +71,7 @@ class StreamSettings:
             "linger",
             "missed_heartbeats",
             "maximum_calls",
+            "maximum_unsettled",
             "maximum_links",
         ):
             value = getattr(self, name)

@@ -81,7 +81,7 @@ class StreamProtocol:
     def connectionMade(self) -> None:
         """Begin with hello."""
         transport, factory = self.transport, self._factory
-        factory.protocols.add(self)
+        factory.came(self)
         transport.registerProducer(self, True)
         if ITCPTransport.providedBy(transport) and isinstance(
             transport.getPeer(), IPv4Address | IPv6Address
@@ -170,8 +170,10 @@ class StreamProtocol:
     def opened(self) -> None:
         """Let the pulse visit the session from now on."""
         self._cancel_timer()
-        self._group = self._factory.pulse.join(self.session)
-        self._factory.linked(self)
+        factory = self._factory
+        factory.unsettled.pop(self, None)
+        self._group = factory.pulse.join(self.session)
+        factory.linked(self)
 
     def _late(self) -> None:
         self._timer = None
@@ -203,6 +205,7 @@ class StreamFactory:
     @ivar pulse: flushes its links at the end of the turn, and visits them.
     @ivar counters: what they carried.
     @ivar protocols: its connections, those whose peer has not said hello among them.
+    @ivar unsettled: those of which it is not known yet who speaks there, the oldest first.
     """
 
     log = Logger()
@@ -251,6 +254,7 @@ class StreamFactory:
         )
         self.pulse = pulse or Pulse(clock, self.plan.span)
         self.protocols: set[StreamProtocol] = set()
+        self.unsettled: dict[StreamProtocol, None] = {}
         self._full = False
         self._emptied: list[Deferred[None]] = []
 
@@ -290,6 +294,16 @@ class StreamFactory:
             emptied.callback(None)
         return emptied
 
+    def came(self, protocol: StreamProtocol) -> None:
+        """There is a new connection, and nobody knows whose."""
+        self.protocols.add(protocol)
+        unsettled = self.unsettled
+        unsettled[protocol] = None
+        if len(unsettled) > self.settings.maximum_unsettled:
+            oldest = next(iter(unsettled))
+            del unsettled[oldest]
+            oldest.session.refuse("crowded-out", "too many others come", 503)
+
     def greeted(self, protocol: StreamProtocol) -> None:
         """Both sides have said hello, and it is settled now who they are."""
 
@@ -299,6 +313,7 @@ class StreamFactory:
     def gone(self, protocol: StreamProtocol, why: str) -> None:
         """The connection is lost."""
         self.protocols.discard(protocol)
+        self.unsettled.pop(protocol, None)
         if self._emptied and not self.protocols:
             emptied, self._emptied = self._emptied, []
             for deferred in emptied:
