@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 LOCAL: Final = "local"
 """Mesos' name for the authorizer that goes by ACLs."""
 
+_EXPECTED: Final = "--acls: expected JSON that begins with {, or the path of a file"
+
 _LONGEST_FILE: Final = 16 * 1024 * 1024
 
 _ACLS: Final = Flag(
@@ -56,6 +58,8 @@ def authorizer(values: Values, flag: str) -> "IAuthorizer | None":
         return plugged
     if given is None:
         return None
+    if not given.strip():
+        raise AuthorizationError(_EXPECTED)
     from mesoskit.model.authorization_acls import LocalAuthorizer
     from mesoskit.model.authorization_text import AclError, parse_acls
 
@@ -78,10 +82,8 @@ def _read(path: str) -> str:
     except OSError as error:
         raise AuthorizationError(f"--acls: cannot read {path}: {error.strerror}") from None
     except ValueError:
-        raise AuthorizationError(
-            "--acls: expected JSON that begins with {, or the path of a file"
-        ) from None
-    with open(descriptor, "rb") as file:
+        raise AuthorizationError(_EXPECTED) from None
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise AuthorizationError(f"--acls: {path} is no file")
@@ -90,7 +92,10 @@ def _read(path: str) -> str:
                 f"--acls: {path}: everybody may write it (mode {status.st_mode & 0o777:04o}), and"
                 f" so decide what he may do; chmod o-w {path}"
             )
-        data = file.read(_LONGEST_FILE + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(_LONGEST_FILE + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > _LONGEST_FILE:
         raise AuthorizationError(f"--acls: {path} is larger than {_LONGEST_FILE} bytes")
     try:

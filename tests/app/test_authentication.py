@@ -126,8 +126,12 @@ class FlagTests(SynchronousTestCase):
             "MESOS_CREDENTIAL": str(self.private("agent-credential.json")),
             "MESOS_HTTP_CREDENTIALS": str(self.private("http-credentials.json")),
             "MESOS_JWT_SECRET_KEY": str(key),
+            "MESOS_ACLS": str(CONF / "auth" / "acls.json"),
         }
-        secrets = {"MESOS_CREDENTIALS": str(self.private("credentials.json"))}
+        secrets = {
+            "MESOS_CREDENTIALS": str(self.private("credentials.json")),
+            "MESOS_ACLS": own["MESOS_ACLS"],
+        }
         for make, flags, name, moved in (
             (self.master, master.FLAGS, "mesos-master", secrets),
             (self.agent, agent.FLAGS, "mesos-agent", own),
