@@ -54,7 +54,7 @@ MOST: Final = 10_000
 LARGEST: Final = 1_000_000
 """Bytes of one operation; servers cut off who sends more than 1,048,575 (C{jute.maxbuffer})."""
 
-_CLOSING: Final = 3.0
+_CLOSING: Final = 1.0
 """Seconds after which L{ZooKeeper.close} waits for kazoo no longer."""
 
 _ERRORS: Final[tuple[tuple[type[Exception], type[EnsembleError]], ...]] = (

@@ -235,6 +235,11 @@ class Cluster:
         assert self._master is not None
         return self._master
 
+    @property
+    def where(self) -> str:
+        """Where agents and frameworks look for their master."""
+        return self.master.address
+
     async def start(self, agents: int = 1, master: Flags = _NONE, agent: Flags = _NONE) -> None:
         """Start a master and agents C{a0}, C{a1} …, and wait until they know each other."""
         self.make_master(master).start()
@@ -253,7 +258,7 @@ class Cluster:
     def make_agent(self, name: str, flags: Flags = _NONE) -> AgentDaemon:
         """Prepare an agent; times are short ones."""
         short: dict[str, object] = {
-            "master": self.master.address,
+            "master": self.where,
             "resources": "cpus:4;mem:2048;disk:1024;ports:[31000-31099]",
             "registration_backoff_factor": "50ms",
             "runtime_dir": self.directory / name / "r",
@@ -294,7 +299,7 @@ class Cluster:
         self._marks.append(marks)
         marks.touch()
         marks.chmod(0o666)
-        ledger = Ledger(reactor, self.master.address, name, marks, **options)
+        ledger = Ledger(reactor, self.where, name, marks, **options)
         self._ledgers.append(ledger)
         return ledger
 
