@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from twisted.internet.defer import Deferred, succeed
 
+from mesoskit.agent import authorizing
 from mesoskit.agent.files import Sandboxes
 from mesoskit.messages import bulk_pb2
 from mesoskit.messages.agent_pb2 import Call, Response
 from mesoskit.messages.bulk_pb2 import Ask
 from mesoskit.model.authorization import Subject
 from mesoskit.web import files_api, files_http
+from mesoskit.web.authorizing import FORBIDDEN
 from mesoskit.web.files_http import Answer
 from mesoskit.web.routes import JSON, Reply, away_reply, text
 from mesoskit.web.streaming import FilePart
@@ -45,14 +47,16 @@ def found(service: AgentService, ask: Ask) -> Deferred[Given]:
 
 def _find(service: AgentService, ask: Ask, principal: str | None) -> Answer:
     asked = {one.name: one.value for one in ask.parameters}
-    door = Sandboxes(service.state, Subject(principal, service.authorizing.authorizer))
+    subject = Subject(principal, service.authorizing.authorizer)
+    door = Sandboxes(service.state, subject)
     reactor = service.reactor
     away = service.away("")
     if away is not None:
         return text(away.status, away.why)
     operation = ask.operation
     if operation == bulk_pb2.DEBUG:
-        return files_http.debug(door)
+        may = authorizing.ROUTES["files/debug"].met(subject)
+        return files_http.debug(door) if may else text(403, FORBIDDEN)
     if operation == bulk_pb2.LIST_FILES:
         return files_api.list_files(Response, door, reactor, asked.get("path", ""), PROTOBUF)
     if operation == bulk_pb2.READ_FILE:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
@@ -23,7 +25,7 @@ from mesoskit.master import bulk, files_http
 from mesoskit.messages.codec import to_json
 from mesoskit.messages.master_pb2 import Call, Response
 from mesoskit.messages.stream_pb2 import Purpose, Role
-from mesoskit.model.authorization import Subject
+from mesoskit.model.authorization import Action, Thing
 from mesoskit.testing.cluster import MASTER, TestAgent, TestCluster, _AnyUser, _ReadyFetcher
 from mesoskit.wire.link import Hello
 from mesoskit.wire.stream import DialFailed, dial
@@ -200,9 +202,9 @@ class SameAsTheAgentTests(Bench):
         self.assertEqual("text/javascript", answer.headers["content-type"])
 
     def test_parts_of_files(self) -> None:
-        for given in ("bytes=1-3", "bytes=-2", "bytes=0-", "bytes=99-", "nonsense"):
-            self.check(f"GET /files/download?path={self.sandbox}/stdout", Range=given)
-            self.check(f"HEAD /files/download?path={self.sandbox}/stdout", Range=given)
+        for part in ("bytes=1-3", "bytes=-2", "bytes=0-", "bytes=99-", "nonsense"):
+            self.check(f"GET /files/download?path={self.sandbox}/stdout", Range=part)
+            self.check(f"HEAD /files/download?path={self.sandbox}/stdout", Range=part)
 
     def test_nothing_else_of_the_machine_can_be_read(self) -> None:
         secret = Path(self.agent.state.options.work_dir, "secret")
@@ -341,6 +343,45 @@ class OperatorTests(Bench):
         ):
             wanted = {"path": str(path), "offset": 0}
             self.assertEqual(status, self.call(type=Call.READ_FILE, read_file=wanted).status, path)
+
+
+class NonsenseTests(Bench):
+    """Whatever is asked for, an answer in its place, and nothing that is not in a sandbox."""
+
+    def test_nonsense(self) -> None:
+        secret = Path(self.agent.state.options.work_dir, "secret")
+        secret.write_text("s3cret")
+        (self.sandbox / "out").symlink_to(secret)
+        inside = str(self.sandbox)
+        word = st.one_of(
+            st.sampled_from(
+                ("..", "%2e%2e", "%2F", "/", "//", ".", "stdout", "out", inside, "slaves", "%00")
+            ),
+            st.text(alphabet="/.%?&=+aä\0", max_size=5).map(quote),
+        )
+        names = st.sampled_from(("offset", "length", "agent_id", "slave_id", "jsonp", "path", "x"))
+        values = st.sampled_from(("0", "-1", "-7", "9" * 30, "x", "", self.agent.id, inside))
+
+        @given(
+            st.sampled_from(("browse", "read", "download", "debug")),
+            st.lists(word, max_size=8),
+            st.lists(st.tuples(names, values), max_size=3),
+            st.sampled_from(("GET", "HEAD", "POST")),
+            st.sampled_from(("", "bytes=1-", "bytes=-1", "bytes=9-1", "x" * 200)),
+        )
+        @settings(max_examples=150, deadline=None)
+        def ask_for(
+            what: str, words: list[str], more: list[tuple[str, str]], method: str, part: str
+        ) -> None:
+            query = "&".join(
+                ["path=" + "/".join(words), *(f"{one}={other}" for one, other in more)]
+            )
+            answer = self.ask(f"{method} /files/{what}?{query}", Range=part)
+            self.assertIn(answer.status, (200, 206, 400, 404, 416))
+            self.assertNotIn(b"s3cret", answer.body)
+
+        ask_for()
+        self.assertEqual((0, 0), (len(self.links), self.links.held))
 
 
 class LinkTests(Bench):
@@ -599,34 +640,57 @@ class LogTests(Bench):
         self.assertEqual(b"ed\n", Response.FromString(answer.body).read_file.data)
 
 
+class _Authorizer:
+    """Allows everything but what is named, and remembers what it was asked."""
+
+    def __init__(self, *denied: str) -> None:
+        self.denied = denied
+        self.asked: list[Any] = []
+
+    def prepare(self, principal: str | None) -> None:
+        """There is nothing to wait for."""
+
+    def allows(self, principal: str | None, action: Action, thing: Thing) -> bool:
+        self.asked.append((principal, action.name, thing.values))
+        return action.name not in self.denied
+
+
 class WhoMayTests(Bench):
     """Sandboxes are shown to who may see them, by whom their tasks run as."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.asked: list[Any] = []
         service: Any = self.cluster.master_service
-        test = self
-
-        class Authorizer:
-            def prepare(self, principal: str | None) -> None:
-                """Nothing to wait for."""
-
-            def allows(self, principal: str | None, action: Any, thing: Any) -> bool:
-                test.asked.append((action.name, thing.values))
-                return bool(action.name != "ACCESS_SANDBOX")
-
-        service.authorizing.subject = lambda who: Subject(None, Authorizer())
+        self.authorizer = _Authorizer("ACCESS_SANDBOX")
+        service.authorizing.authorizer = self.authorizer
 
     def test_who_may_not_is_refused(self) -> None:
         latest = f"/frameworks/{self.framework_id}/executors/t/runs/latest"
         for path in (self.sandbox, latest, f"{self.sandbox}/nosuch"):
             for what in ("browse", "read", "download"):
                 self.assertEqual(403, self.get(what, path).status)
-        self.assertEqual({("ACCESS_SANDBOX", ("alice",))}, set(self.asked))
+        self.assertEqual({(None, "ACCESS_SANDBOX", ("alice",))}, set(self.authorizer.asked))
         self.assertEqual(0, self.links.asked)
 
     def test_of_what_is_not_known_only_who_may_see_all_is_shown_anything(self) -> None:
         for path in (str(self.sandbox).replace("/t/", "/u/"), f"{self.sandbox.parents[4]}/x"):
             self.assertEqual(403, self.get("browse", path).status)
-        self.assertEqual({("ACCESS_SANDBOX", None)}, set(self.asked))
+        self.assertEqual({(None, "ACCESS_SANDBOX", None)}, set(self.authorizer.asked))
+
+    def test_the_agent_is_told_who_asks_and_decides_too(self) -> None:
+        self.authorizer.denied = ()
+        theirs = _Authorizer("ACCESS_SANDBOX", "GET_ENDPOINT_WITH_PATH")
+        assert self.agent.service is not None
+        self.agent.service.authorizing.authorizer = theirs
+        for what in ("browse", "read", "download"):
+            answer = self.get(what, self.sandbox)
+            self.assertEqual((403, b"403 Forbidden."), (answer.status, answer.body), what)
+        answer = self.ask(f"GET /files/debug?agent_id={self.agent.id}")
+        self.assertEqual(403, answer.status)
+        expected = {
+            (None, "ACCESS_SANDBOX", ("alice",)),
+            (None, "GET_ENDPOINT_WITH_PATH", ("/files/debug",)),
+        }
+        self.assertEqual(expected, set(theirs.asked))
+        theirs.denied = ()
+        self.assertEqual(200, self.get("browse", self.sandbox).status)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 
 @dataclass
@@ -45,6 +47,9 @@ def ask(port: Any, request: str, turn: Callable[[], None], body: str = "", **mor
     headers = {"Host": "x", "Content-Length": str(len(body)), **more}
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
     protocol.dataReceived(f"{request} HTTP/1.1\r\n{lines}\r\n{body}".encode())
+    turn()
+    # Whoever has an answer leaves.
+    protocol.connectionLost(Failure(ConnectionDone()))
     turn()
     if not transport.value():
         return Answer(0, {}, b"")
