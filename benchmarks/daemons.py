@@ -57,7 +57,9 @@ class Daemon:
         self.home.chmod(0o755)
         self.port = free_port()
         self.log = self.home / "log"
-        command = [
+        # What a measurement has left running ends with its agent.
+        policy = ["--recover=cleanup"] if plugin == "mesos-agent" else []
+        self._command = [
             str(Path(sys.executable).parent / "twistd"),
             "--nodaemon",
             "--pidfile=",
@@ -68,10 +70,16 @@ class Daemon:
             f"--runtime_dir={self.home}/run",
             "--ip=127.0.0.1",
             f"--port={self.port}",
+            *policy,
             *flags,
         ]
+        self._plugin = plugin
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, again where it has ended, and wait until it answers."""
         begun = time.perf_counter()
-        self.process = subprocess.Popen(command, cwd=self.home)
+        self.process = subprocess.Popen(self._command, cwd=self.home)
         self._measured = psutil.Process(self.process.pid)
         while True:
             try:
@@ -79,7 +87,7 @@ class Daemon:
                 break
             except OSError:
                 if self.process.poll() is not None or time.perf_counter() - begun > 20:
-                    raise RuntimeError(f"{plugin} did not start; see {self.log}") from None
+                    raise RuntimeError(f"{self._plugin} did not start; see {self.log}") from None
                 time.sleep(0.005)
         self.started = time.perf_counter() - begun
 

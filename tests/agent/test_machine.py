@@ -6,6 +6,7 @@ store and clock, and the state is held to its invariants and promises throughout
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -21,10 +22,11 @@ from mesoskit.agent.container import (
     Launch,
     RecoveredContainers,
 )
+from mesoskit.agent.options import RECONNECT
 from mesoskit.agent.state import AgentState
 from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.executor_pb2 import Call, Event
-from mesoskit.messages.mesos_pb2 import TaskStatus
+from mesoskit.messages.mesos_pb2 import FrameworkInfo, TaskStatus
 from mesoskit.model.events import (
     Connected,
     Drop,
@@ -60,10 +62,17 @@ RARE = ("master", "ping", "executor", "framework", "disk", "restart", "drain")
 class AgentMachine(RuleBasedStateMachine):
     """An agent, and all that surrounds it."""
 
+    options = OPTIONS
+    checkpoints = False
+
+    def framework(self, *capabilities: int) -> FrameworkInfo:
+        """Return the one framework that there is."""
+        return framework(*capabilities, checkpoint=self.checkpoints)
+
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
-        self.state = AgentState(OPTIONS, SEED[:-1] + b"\0")
+        self.state = AgentState(self.options, SEED[:-1] + b"\0")
         self.events: list[tuple[float, Any, str]] = []
         self.lives: list[list[tuple[float, Any, str]]] = []
         self.store: dict[str, bytes] = {}
@@ -182,7 +191,7 @@ class AgentMachine(RuleBasedStateMachine):
             info.command.uris.add(value="file:///x")
         if limit:
             info.max_completion_time.nanoseconds = limit * 1_000_000_000
-        who = framework(KILLING, AWARE) if capable else framework()
+        who = self.framework(*((KILLING, AWARE) if capable else ()))
         self.accept([info.task_id.value])
         self.give(Received(self.master, internal.RunTaskMessage(framework=who, task=info)))
 
@@ -191,7 +200,7 @@ class AgentMachine(RuleBasedStateMachine):
     def run_group(self, size: int, executor: str) -> None:
         assert self.master is not None
         infos = [task(self.name()) for _ in range(size)]
-        message = internal.RunTaskGroupMessage(framework=framework(), executor={"type": 1})
+        message = internal.RunTaskGroupMessage(framework=self.framework(), executor={"type": 1})
         message.executor.executor_id.value = executor
         message.task_group.tasks.extend(infos)
         self.accept([info.task_id.value for info in infos])
@@ -202,7 +211,7 @@ class AgentMachine(RuleBasedStateMachine):
     def run_custom(self, executor: str, launch: bool | None) -> None:
         assert self.master is not None
         info = task(self.name(), executor=custom_executor(executor))
-        message = internal.RunTaskMessage(framework=framework(), task=info)
+        message = internal.RunTaskMessage(framework=self.framework(), task=info)
         if launch is not None:
             message.launch_executor = launch
         self.accept([info.task_id.value])
@@ -362,7 +371,7 @@ class AgentMachine(RuleBasedStateMachine):
         elif what == "master":
             self.master_goes()
         elif what == "restart":
-            self.agent_restarts()
+            self.agent_restarts(data)
         elif what == "ping":
             self.ping(data.draw(st.booleans()))
         elif what == "executor":
@@ -379,18 +388,41 @@ class AgentMachine(RuleBasedStateMachine):
         else:
             self.disk(True)
 
-    def agent_restarts(self) -> None:
-        """The agent is killed and starts again; what was being started then never was."""
+    def agent_restarts(self, data: Any) -> None:
+        """
+        The agent is killed and starts again; of what was being started some never was, and some
+        of what runs has ended when it is back.
+        """
         if self.state.in_memory or self.state.unstored:
             return  # What it knew in memory alone is gone, and nobody promised anything else.
+        self.running += [one for one in self.starting if data.draw(st.booleans())]
+        exited = {
+            one: 9 if one in self.destroyed else data.draw(st.sampled_from((0, 256, None)))
+            for one in self.running
+            if data.draw(st.integers(0, 2)) == 0
+        }
+        self.running = [one for one in self.running if one not in exited]
         self.lives.append(self.events)
         self.events = []
-        self.state = AgentState(OPTIONS, self.seed())
+        self.state = AgentState(self.options, self.seed())
         self.master = None
         self.executors.clear()
         self.starting.clear()
         self.give(Recovered(self.store.copy()))
-        self.give(RecoveredContainers(dict.fromkeys(self.running, 7)))
+        before = {
+            key: (task.container, task.state)
+            for key, task in self.state.tasks.items()
+            if task.container in self.running
+            and not (task.killed or task.overdue)
+            and task.state == 1
+        }
+        self.give(RecoveredContainers(dict.fromkeys(self.running, 7), exited))
+        self.restarted(before)
+
+    def restarted(self, before: dict[Any, tuple[ContainerId | None, int]]) -> None:
+        """What is true of commands that ran, and run, when the agent has started again."""
+        for container, _ in before.values():
+            assert container in self.destroyed, f"{container} runs on"
 
     def seed(self) -> bytes:
         return SEED[:-1] + bytes([len(self.lives)])
@@ -483,7 +515,7 @@ class AgentMachine(RuleBasedStateMachine):
         """A recorded list of events gives the identical effects."""
         lives, self.lives = [*self.lives, self.events], []
         for events in lives:
-            again = AgentState(OPTIONS, self.seed())
+            again = AgentState(self.options, self.seed())
             self.lives.append(events)
             for now, event, effects in events:
                 assert repr(again.handle(now, event)) == effects
@@ -497,9 +529,36 @@ AgentMachine.TestCase.settings = settings(
 )
 
 
+class ReconnectingMachine(AgentMachine):
+    """The same where what runs outlives the agent."""
+
+    options = replace(OPTIONS, recover=RECONNECT)
+    checkpoints = True
+
+    @precondition(lambda self: self.state.tasks)
+    @rule(data=st.data())
+    def somebody_restarts_it(self, data: Any) -> None:
+        self.agent_restarts(data)
+
+    def restarted(self, before: dict[Any, tuple[ContainerId | None, int]]) -> None:
+        for key, (container, state) in before.items():
+            task = self.state.tasks[key]
+            group = task.group
+            if group is None or all(one.state == 1 for one in group.tasks):
+                assert task.state == state, f"{key} is said to be {task.state}"
+                assert container not in self.destroyed, f"{key} was ended"
+
+
+ReconnectingMachine.TestCase.settings = AgentMachine.TestCase.settings
+
+
 class MachineTests(SynchronousTestCase):
     """The machine, run."""
 
     def test_whatever_happens(self) -> None:
         case = AgentMachine.TestCase("runTest")
+        case.debug()
+
+    def test_whatever_happens_where_what_runs_outlives_the_agent(self) -> None:
+        case = ReconnectingMachine.TestCase("runTest")
         case.debug()
