@@ -78,6 +78,7 @@ class WiredReactor(Clock):
     It is a L{tests.wire.contract.Pair}.
 
     @ivar wires: all connections, oldest first.
+    @ivar far: whether connections that are begun never come about.
     @ivar piece: bytes travel in such pieces, where it is not 0.
     """
 
@@ -86,17 +87,24 @@ class WiredReactor(Clock):
         self.piece = piece
         self.ports: dict[int, Any] = {}
         self.wires: list[Wires] = []
+        self.far = False
         self._stalled = False
 
     def connectTCP(
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> Any:
         """Connect, in a moment."""
-        self.callLater(0, self._connect, host, port, factory)
+        factory.startedConnecting(self)
+        if not self.far:
+            self.callLater(0, self._connect, host, port, factory)
         return self
 
     def stopConnecting(self) -> None:
         """Leave it: whoever is connected too late closes."""
+
+    def getDestination(self) -> IPv4Address:
+        """Return where it leads, more or less."""
+        return IPv4Address("TCP", "127.0.0.1", 0)
 
     def _connect(self, host: str, port: int, factory: Any) -> None:
         there = self.ports.get(port)
