@@ -116,6 +116,12 @@ class Authorizing:
         self._clock = clock
         self._nameless = Subject(None, _Refusing())
 
+    async def begin(self) -> None:
+        """Get ready for whoever does not say who he is; links of his are not waited for."""
+        ready = self.prepare(None)
+        if ready is not None:
+            await ready
+
     def subject(self, who: Principal | None) -> Subject:
         """Return who asks over HTTP, with whoever decides for him."""
         if self.authorizer is None:
