@@ -50,7 +50,6 @@ def ask(port: Any, request: str, turn: Callable[[], None], body: str = "", **mor
     turn()
     # Whoever has an answer leaves.
     protocol.connectionLost(Failure(ConnectionDone()))
-    turn()
     if not transport.value():
         return Answer(0, {}, b"")
     head, _, answer = transport.value().partition(b"\r\n\r\n")
