@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
+from mesoskit.agent import authorizing as agent_authorizing
+from mesoskit.master import authorizing as master_authorizing
 from mesoskit.messages.mesos_pb2 import (
     CommandInfo,
     ExecutorInfo,
@@ -39,6 +42,7 @@ from mesoskit.model.authorization_acls import (
 )
 from mesoskit.model.authorization_text import AclError, parse_acls
 from mesoskit.model.resources import Resources
+from mesoskit.web.authorizing import SHARED_ROUTES
 from tests.base import SynchronousTestCase
 
 
@@ -438,3 +442,36 @@ class TextTests(SynchronousTestCase):
             parse_acls(text)
         except AclError as error:
             self.assertIn("line ", str(error))
+
+
+class DocsTests(SynchronousTestCase):
+    """C{docs/security.md} says what each list is asked at."""
+
+    def test_every_list_and_every_door_is_there(self) -> None:
+        text = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+        section = text.split("## Who may do what\n")[1].split("\n## ")[0]
+        for name, about in LISTS.items():
+            self.assertIn(f"`{name}`", section)
+            rows = [line for line in section.splitlines() if f"`{name}`" in line and "|" in line]
+            self.assertTrue(any(f"`{about.things}`" in row or about.nameless for row in rows), name)
+        doors = {
+            *master_authorizing.OPERATOR_CALLS,
+            *(f"`/{path}`" for path in master_authorizing.ROUTES if path not in _NO_DOORS),
+            *(f"`/{path}`" for path in agent_authorizing.ROUTES if path not in _NO_DOORS),
+            *(f"`/{path}`" for path in SHARED_ROUTES if path not in _NO_DOORS),
+        } - {"UNKNOWN"}
+        missing = sorted(
+            door for door in doors if door.strip("`") not in section.replace("PUT /", "/")
+        )
+        self.assertEqual(missing, [])
+
+
+#: Paths whose calls have rows of their own, or that do nothing.
+_NO_DOORS = (
+    "api/v1",
+    "api/v1/scheduler",
+    "api/v1/executor",
+    "containerizer/debug",
+    "profiler/start",
+    "profiler/stop",
+)
