@@ -48,6 +48,21 @@ def basic(principal: str, secret: str) -> str:
     return "Basic " + b64encode(f"{principal}:{secret}".encode()).decode()
 
 
+#: Where Mesos has its endpoints (C{src/master/master.cpp}, C{src/slave/slave.cpp},
+#: C{src/files/files.cpp}, libprocess); what is not here is ours.
+MESOS = {
+    Realm.OPEN: "health version help redirect system/stats.json __processes__",
+    Realm.READONLY: """flags frameworks maintenance/status metrics/snapshot registrar(1)/registry
+        roles slaves state state-summary tasks files/browse files/read files/download files/debug
+        containers containerizer/debug monitor/statistics""",
+    Realm.READWRITE: """api/v1 create-volumes destroy-volumes logging/toggle machine/down machine/up
+        maintenance/schedule profiler/start profiler/stop quota reserve teardown unreserve
+        weights""",
+    Realm.FRAMEWORKS: "api/v1/scheduler",
+    Realm.EXECUTORS: "api/v1/executor",
+}
+
+
 class Asking:
     """A request, as far as it counts here."""
 
@@ -94,6 +109,15 @@ class RealmTests(HttpTestCase):
                 self.assertIsNotNone(
                     route.realm, f"{room.__name__}: {route.path!r} says no realm (Realm.OPEN: none)"
                 )
+
+    def test_realms_are_those_of_mesos(self) -> None:
+        theirs = {path: realm for realm, paths in MESOS.items() for path in paths.split()}
+        for room in (master_http, agent_http):
+            for route in room.ROUTES:
+                if route.path in theirs:
+                    self.assertIs(theirs[route.path], route.realm, route.path)
+                else:
+                    self.assertIn(route.path, ("", "metrics", "offers/explain"))
 
     def test_nobody_is_asked_where_no_flag_says_so(self) -> None:
         for path in ("state", "flags", "metrics/snapshot", "logging/toggle"):
