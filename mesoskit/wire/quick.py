@@ -34,8 +34,9 @@ _LONGEST_HEAD: Final = 4096
 #: Bodies longer than this are left to twisted.web, in bytes: while one is incomplete it is
 #: copied with every piece that comes.
 _LONGEST_BODY: Final = 64 * 1024
-#: So many calls of one connection may wait for their answers; then no more is read.
-_WAITING: Final = 1000
+#: So many calls of one connection may wait for their answers; then no more is read. The answers
+#: come after a turn of the daemon, so that this is the share of one connection in a turn.
+_WAITING: Final = 64
 #: So many bytes of further requests are held meanwhile; then no more is read.
 _HELD: Final = 64 * 1024
 #: Heads are the same again and again; so many of all connections are remembered.

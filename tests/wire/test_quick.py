@@ -206,7 +206,7 @@ class PipelineTests(QuickCase):
 
     def test_no_more_is_read_than_can_wait(self) -> None:
         self.send(call() * 3000)
-        self.assertEqual((1000, "paused"), (len(self.root.waiting), self.transport.producerState))
+        self.assertEqual((64, "paused"), (len(self.root.waiting), self.transport.producerState))
         while self.root.waiting:
             self.root.answer()
         self.assertEqual((3000, "producing"), (len(self.bodies()), self.transport.producerState))
