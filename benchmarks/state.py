@@ -7,7 +7,7 @@ reactor was held is what a timer of a millisecond came too late by; what of that
 not other programs on the machine, is the CPU time of the reactor's thread meanwhile.
 
     .venv/bin/python benchmarks/state.py [--agents 1000] [--tasks 10000] [--changes 500]
-        [--frameworks 5] [--only GET_]
+        [--frameworks 5] [--only GET_] [--acls]
 """
 
 import argparse
@@ -27,6 +27,7 @@ from mesoskit.master.options import MasterOptions
 from mesoskit.master.service import MasterService
 from mesoskit.messages.internal_pb2 import ReregisterSlaveMessage, StatusUpdateMessage
 from mesoskit.messages.mesos_pb2 import TASK_RUNNING, Value
+from mesoskit.model.authorization_acls import Acls, LocalAuthorizer
 from mesoskit.model.events import Connected, PeerKind, Received
 from mesoskit.model.ids import PeerId
 
@@ -102,15 +103,22 @@ def add_task(message: ReregisterSlaveMessage, number: int, index: int, owner: in
     address.ip_address = f"10.0.{number // 250}.{number % 250 + 1}"
 
 
-def serve(port: int, agents: int, tasks: int, changes: int, frameworks: int) -> None:
-    """Be the master; a request for /metrics changes some tasks and tells of the time before."""
+def serve(
+    port: int, agents: int, tasks: int, changes: int, frameworks: int, acls: bool = False
+) -> None:
+    """
+    Be the master; a request for /metrics changes some tasks and tells of the time before.
+
+    @param acls: whether it is asked of each thing whether it may be seen (it may).
+    """
     from twisted.internet import reactor as installed
 
     from mesoskit.app import garbage
 
     reactor: Any = installed
     garbage.hold_off()
-    options = MasterOptions(hostname="127.0.0.1", ip="127.0.0.1", port=port)
+    authorizer = LocalAuthorizer(Acls()) if acls else None
+    options = MasterOptions(hostname="127.0.0.1", ip="127.0.0.1", port=port, authorizer=authorizer)
     service = MasterService(reactor, options, MemoryStore(), [f"tcp:{port}:interface=127.0.0.1"])
     held: list[float] = []
     worked: list[float] = []
@@ -206,13 +214,14 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=500, help="between two requests")
     parser.add_argument("--requests", type=int, default=30)
     parser.add_argument("--frameworks", type=int, default=5)
+    parser.add_argument("--acls", action="store_true", help="ask who may see what")
     parser.add_argument("--only", default="", help="only what has this in its name")
     chosen = parser.parse_args()
     port = free_port()
     child = os.fork()
     if child == 0:
         try:
-            serve(port, chosen.agents, chosen.tasks, chosen.changes, chosen.frameworks)
+            serve(port, chosen.agents, chosen.tasks, chosen.changes, chosen.frameworks, chosen.acls)
         finally:
             sys.stdout.flush()
             os._exit(0)
