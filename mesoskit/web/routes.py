@@ -37,6 +37,7 @@ from mesoskit.wire.exchange import REASONS, Away, Identified
 from mesoskit.wire.quick import Post
 
 TEXT: Final = "text/plain; charset=utf-8"
+OTHER_SITE: Final = "A page of another site may change nothing here."
 JSON: Final = "application/json"
 
 _METHODS: Final = frozenset(
@@ -44,6 +45,7 @@ _METHODS: Final = frozenset(
     PROPPATCH SEARCH UNLOCK REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE
     UNSUBSCRIBE PURGE""".split()
 )
+_HARMLESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 #: What may stand before the bracket of jsonp: nothing that a browser could be tricked by.
 _CALLBACK: Final = re.compile(rb"[A-Za-z0-9_.$]{1,128}")
@@ -177,6 +179,15 @@ class _Asked:
         return None if values is None else b", ".join(values).decode("latin-1")
 
 
+def _is_of_another_site(request: Any) -> bool:
+    """
+    Tell whether a browser asks for a change because a page of somebody else's has it do so. It
+    would show what its user has once told it to prove who he is.
+    """
+    sites = request.requestHeaders.getRawHeaders(b"sec-fetch-site", ())
+    return b"cross-site" in sites and request.method not in _HARMLESS
+
+
 class RoutesResource(Resource):
     """
     The root of a daemon's HTTP: gives each request to its route.
@@ -270,6 +281,8 @@ class RoutesResource(Resource):
         realm = Realm.READWRITE if route.realm is None else route.realm
         if realm in OF_CARRIERS:
             return self._handle(request, route, path)
+        if realm is Realm.READWRITE and _is_of_another_site(request):
+            return self._answer(request, text(403, OTHER_SITE))
         who = self._guard.identify(realm, _Asked(request))
         if isinstance(who, Deferred):
             who.addCallback(lambda known: self._identified(request, route, path, known))
