@@ -169,6 +169,21 @@ class RealmTests(HttpTestCase):
         self.ask("GET /tell", Authorization=basic("ops", "s3:cret"))
         self.assertEqual([None, "ops"], told)
 
+    def test_pages_of_other_sites_change_nothing(self) -> None:
+        """A browser that knows a secret shows it for whatever page it is on."""
+        self.service.guard.ask(Realm.READWRITE, BasicAuthenticator("r", of_mapping(SECRETS)))
+        shown = basic("ops", "s3:cret")
+        for path in ("teardown", "master/teardown", "api/v1", "weights"):
+            statuses = [
+                self.ask(f"POST /{path}", Authorization=shown, Sec_Fetch_Site=site).status
+                for site in ("cross-site", "same-origin", "same-site", "none")
+            ]
+            self.assertEqual(403, statuses[0], path)
+            self.assertNotIn(403, statuses[1:], path)
+        # To look is no harm.
+        self.assertEqual(200, self.ask("GET /state", Sec_Fetch_Site="cross-site").status)
+        self.assertEqual(200, self.ask("POST /state", Sec_Fetch_Site="cross-site").status)
+
     def test_metrics_count_what_became_of_it(self) -> None:
         self.service.guard.ask(Realm.READONLY, BasicAuthenticator("r", of_mapping(SECRETS)))
         self.ask("GET /state")
