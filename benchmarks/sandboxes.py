@@ -3,7 +3,8 @@
     python benchmarks/sandboxes.py [--megabytes 1000] [--runs 3]
 
 Prints megabytes a second of a download, the CPU time of master and agent for it, what waited in
-the master at most, by how much its resident memory grew, and how long a small read takes.
+the master at most, by how much its resident memory grew, how long C{/health} of the master took
+meanwhile, and how long a small read takes when nothing else goes on.
 """
 
 import argparse
@@ -49,25 +50,31 @@ class Download(Protocol):
 
 
 async def measure(reactor: Any, cluster: Cluster, port: int, path: str, size: int) -> list[float]:
-    """Return megabytes a second, CPU seconds of master and agent, bytes that waited, growth."""
+    """
+    Return megabytes a second, CPU seconds of master and agent, KiB that waited, growth in
+    megabytes, and milliseconds of C{/health}.
+    """
     daemons = [Process(one.pid) for one in (cluster.master, cluster.agent)]
     before = [sum(one.cpu_times()[:2]) for one in daemons]
     memory = daemons[0].memory_info().rss
     began = perf_counter()
     endpoint = HostnameEndpoint(reactor, "127.0.0.1", port)
     download = await connectProtocol(endpoint, Download(path))
-    waited = 0.0
+    waited, pings = 0.0, []
     while not download.over.called:
-        await pause(0.1)
-        if not download.over.called:
-            metrics = await asking.metrics(cluster.master.port)
-            waited = max(waited, metrics["mesoskit/bulk_bytes_waiting"])
+        metrics = await asking.metrics(cluster.master.port)
+        waited = max(waited, metrics["mesoskit/bulk_bytes_waiting"])
+        asked = perf_counter()
+        await asking.get(cluster.master.port, "/health")
+        pings.append(perf_counter() - asked)
+        await pause(0.05)
     seconds = perf_counter() - began
     if download.count < size:
         raise RuntimeError(f"{download.count} of {size} bytes came")
     cpu = [sum(one.cpu_times()[:2]) - past for one, past in zip(daemons, before, strict=True)]
     growth = daemons[0].memory_info().rss - memory
-    return [size / 1e6 / seconds, *cpu, waited / 1024, growth / 1e6]
+    ping = 1000 * statistics.median(pings)
+    return [size / 1e6 / seconds, *cpu, waited / 1024, growth / 1e6, ping]
 
 
 async def small(port: int, path: str) -> float:
@@ -103,7 +110,8 @@ async def run(reactor: Any, megabytes: int, runs: int) -> None:
             ]
             figures = [statistics.median(column) for column in zip(*found, strict=True)]
             rows.append([name, *(f"{one:.1f}" for one in figures), f"{reads:.2f}"])
-        columns = ["from", "MB/s", "master s", "agent s", "waited KiB", "grew MB", "read ms"]
+        columns = ["from", "MB/s", "master s", "agent s", "waited KiB", "grew MB", "health ms"]
+        columns.append("read ms")
         table(f"A file of {megabytes} MB", columns, rows)
         await cluster.stop_frameworks()
     finally:
