@@ -125,7 +125,13 @@ def only(*values: str) -> Callable[[str], str]:
 FLAGS: Final = Flags(
     "mesoskit execute",
     [
-        Flag("master", text, None, "Mesos master, as host:port.", required=True),
+        Flag(
+            "master",
+            text,
+            None,
+            "Mesos master, as host:port, or http://host:port for the v1 HTTP API.",
+            required=True,
+        ),
         Flag("name", text, None, "Name for the command; it is the task's id as well."),
         Flag("command", text, None, "Command to launch."),
         Flag(

@@ -294,12 +294,17 @@ class Cluster:
         await until_async(f"{wanted} agents registered", active, seen=self.logs)
 
     def framework(self, name: str = "test", **options: Any) -> Ledger:
-        """Return a framework that keeps a ledger; it is stopped at the end."""
+        """
+        Return a framework that keeps a ledger; it is stopped at the end.
+
+        @param options: C{master}, where it is not reached as usual; the rest is the driver's.
+        """
+        master = options.pop("master", self.where)
         marks = self.directory / f"marks-{len(self._marks)}"
         self._marks.append(marks)
         marks.touch()
         marks.chmod(0o666)
-        ledger = Ledger(reactor, self.where, name, marks, **options)
+        ledger = Ledger(reactor, master, name, marks, **options)
         self._ledgers.append(ledger)
         return ledger
 

@@ -81,14 +81,14 @@ class LocalTests(TestCase):
         await command.said(f"Master at {self.address}")
         return command
 
-    def execute(self, *flags: str) -> Command:
+    def execute(self, *flags: str, scheme: str = "") -> Command:
         """Begin a run on it."""
-        return Command(self.directory, "execute", f"--master={self.address}", *flags)
+        return Command(self.directory, "execute", f"--master={scheme}{self.address}", *flags)
 
     async def test_commands_run_and_tell_their_ends(self) -> None:
         local = await self.local("--agents=2", "--resources=cpus:2;mem:512")
         good = self.execute("--name=good", "--command=test $A = b", '--env={"A": "b"}')
-        bad = self.execute("--name=bad", "--command=exit 7")
+        bad = self.execute("--name=bad", "--command=exit 7", scheme="http://")
         group = self.execute(
             '--task_group={"tasks": [{"name": "g", "task_id": {"value": "g"}, "resources":'
             ' [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}}, {"name": "mem",'
