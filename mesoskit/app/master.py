@@ -53,6 +53,17 @@ def weights(value: str) -> dict[str, float]:
     return result
 
 
+def interval_of_rate(value: str) -> float:
+    """Read C{1/10mins}, so many in such a time, as the seconds between two."""
+    count, slash, span = value.partition("/")
+    if not slash:
+        raise ValueError("expected a rate such as 1/10mins")
+    number_of, seconds = integer(count), duration(span)
+    if number_of < 1 or seconds <= 0:
+        raise ValueError("expected at least one in a time that is not 0, such as 1/10mins")
+    return seconds / number_of
+
+
 def percentage(value: str) -> float:
     """Read C{50%} as 0.5."""
     if not value.endswith("%"):
@@ -131,6 +142,14 @@ FLAGS = Flags(
             "Stop rather than give up more than this part of the agents after a start.",
             written="100%",
             aliases=("recovery_slave_removal_limit",),
+        ),
+        Flag(
+            "agent_removal_rate_limit",
+            interval_of_rate,
+            None,
+            "How fast silent agents are given up, such as 1/10mins or 2/3hrs; as fast as they fall"
+            " silent where it is not given.",
+            aliases=("slave_removal_rate_limit",),
         ),
         Flag(
             "allocation_interval",
@@ -242,6 +261,7 @@ def make_master(
         max_agent_ping_timeouts=values.max_agent_ping_timeouts,
         agent_reregister_timeout=values.agent_reregister_timeout,
         recovery_agent_removal_limit=values.recovery_agent_removal_limit,
+        agent_removal_interval=values.agent_removal_rate_limit or 0.0,
         http_heartbeat_interval=values.http_heartbeat_interval,
         max_operator_event_stream_subscribers=values.max_operator_event_stream_subscribers,
         offer_timeout=values.offer_timeout,

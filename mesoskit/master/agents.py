@@ -289,6 +289,7 @@ def remove(
     """
     state.counters.slave_removals += 1
     state.deadlines.drop(("ping", agent.id))
+    state.removals.cancel(state, agent.id)
     del state.agents[agent.id]
     state.disconnected.pop(agent.id, None)
     state.allocator.remove_agent(state.now, agent.id)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _PING = PingSlaveMessage(connected=True)
 _NANOSECONDS = 1_000_000_000
 _GONE = "Agent has been marked gone"
+_SILENT = "health check timed out"
 
 
 def watch(state: "MasterState", agent: Agent) -> None:
@@ -42,6 +43,7 @@ def pong(state: "MasterState", peer: Peer, message: PongSlaveMessage) -> None:
     if agent is not None:
         agent.pinged = False
         agent.missed = 0
+        state.removals.cancel(state, agent.id)
 
 
 def ping_due(state: "MasterState", agent_id: AgentId) -> None:
@@ -52,8 +54,11 @@ def ping_due(state: "MasterState", agent_id: AgentId) -> None:
     if agent.pinged:
         agent.missed += 1
         if agent.missed >= state.options.max_agent_ping_timeouts:
-            mark_unreachable(state, agent, "health check timed out")
-            return
+            if state.removals.may(state, agent_id):
+                mark_unreachable(state, agent, _SILENT)
+                return
+            if agent.missed == state.options.max_agent_ping_timeouts:
+                state.note("warn", f"Agent {agent_id} is silent, and given up when it is its turn")
     _ping(state, agent)
 
 
@@ -64,7 +69,6 @@ def mark_unreachable(state: "MasterState", agent: Agent, message: str) -> None:
     """
     nanoseconds = int(state.now * _NANOSECONDS)
     counters = state.counters
-    counters.slave_unreachable_scheduled += 1
     counters.slave_unreachable_completed += 1
     counters.slave_removals_reason_unhealthy += 1
     state.effects.append(registry.mark_unreachable(agent.id, nanoseconds))
@@ -104,24 +108,42 @@ def recovered_timeout(state: "MasterState") -> None:
             )
         )
         return
-    nanoseconds = int(state.now * _NANOSECONDS)
-    counters = state.counters
     for agent_id in missing:
-        state.effects.append(registry.mark_unreachable(agent_id, nanoseconds))
-        state.unreachable[agent_id] = nanoseconds
-        counters.slave_unreachable_scheduled += 1
-        counters.slave_unreachable_completed += 1
-        counters.slave_removals += 1
-        counters.slave_removals_reason_unhealthy += 1
-        counters.recovery_slave_removals += 1
-        state.past.add((state.now, "agent unreachable", agent_id))
-        agents.tell_lost(state, agent_id)
-    state.recovered = {}
+        if state.removals.may(state, agent_id):
+            _give_up_recovered(state, agent_id)
+    waiting = f", or will be: {len(state.removals)} wait for their turn" if state.recovered else ""
     state.note(
         "warn",
         f"{len(missing)} agents did not reregister within {timeout:g} seconds after the"
-        " master failover and are unreachable",
+        f" master failover and are unreachable{waiting}",
     )
+
+
+def _give_up_recovered(state: "MasterState", agent_id: AgentId) -> None:
+    """Take an agent that was in the registry and has not come back for cut off."""
+    nanoseconds = int(state.now * _NANOSECONDS)
+    counters = state.counters
+    state.effects.append(registry.mark_unreachable(agent_id, nanoseconds))
+    state.unreachable[agent_id] = nanoseconds
+    counters.slave_unreachable_completed += 1
+    counters.slave_removals += 1
+    counters.slave_removals_reason_unhealthy += 1
+    counters.recovery_slave_removals += 1
+    state.past.add((state.now, "agent unreachable", agent_id))
+    del state.recovered[agent_id]
+    agents.tell_lost(state, agent_id)
+
+
+def removal_due(state: "MasterState") -> None:
+    """Give up the agent whose turn it is."""
+    agent_id = state.removals.next(state)
+    if agent_id is None:
+        return
+    agent = state.agents.get(agent_id)
+    if agent is not None:
+        mark_unreachable(state, agent, _SILENT)
+    elif agent_id in state.recovered:
+        _give_up_recovered(state, agent_id)
 
 
 def mark_gone(state: "MasterState", agent_id: AgentId) -> bool:
@@ -145,6 +167,7 @@ def mark_gone(state: "MasterState", agent_id: AgentId) -> bool:
         agents.remove(state, agent, after, reason, _GONE)
         return True
     state.recovered.pop(agent_id, None)
+    state.removals.cancel(state, agent_id)
     state.unreachable.pop(agent_id, None)
     state.past.add((state.now, "agent gone", agent_id))
     for task in list(state.unreachable_tasks.get(agent_id, ())):

@@ -134,7 +134,7 @@ def _gone(state: "MasterState") -> None:
     for agent_id in state.recovered:
         assert agent_id not in state.unreachable, agent_id
         assert agent_id not in state.gone, agent_id
-        assert ("recovered",) in state.deadlines, agent_id
+        assert ("recovered",) in state.deadlines or agent_id in state.removals, agent_id
     for agent_id in state.deactivated:
         known = agent_id in state.agents or agent_id in state.recovered
         assert known or agent_id in state.unreachable, agent_id

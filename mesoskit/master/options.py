@@ -32,6 +32,8 @@ class MasterOptions:
         new master was elected.
     @ivar recovery_agent_removal_limit: the part (0 to 1) of the known agents that may be
         given up after that time; if more are missing the master stops instead.
+    @ivar agent_removal_interval: seconds between two agents that are given up, as
+        C{--agent_removal_rate_limit} has it; 0 where there is no limit.
     @ivar offer_timeout: after which an offer is rescinded, or L{None} for never.
     @ivar roles: the only roles allowed, or L{None} for any.
     @ivar weights: by role, where not 1.
@@ -63,6 +65,7 @@ class MasterOptions:
     max_agent_ping_timeouts: int = 5
     agent_reregister_timeout: float = 600.0
     recovery_agent_removal_limit: float = 1.0
+    agent_removal_interval: float = 0.0
     offer_timeout: float | None = None
     roles: frozenset[str] | None = None
     weights: Mapping[str, float] = field(default_factory=dict)

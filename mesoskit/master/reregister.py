@@ -275,6 +275,7 @@ def _returned(
         state.effects.append(registry.admit(info))
     was_unreachable = state.unreachable.pop(agent_id, None) is not None
     state.recovered.pop(agent_id, None)
+    state.removals.cancel(state, agent_id)
     if not state.recovered:
         state.deadlines.drop(("recovered",))
     state.counters.slave_reregistrations += 1

@@ -36,6 +36,7 @@ from mesoskit.master.counters import Counters
 from mesoskit.master.history import Completed
 from mesoskit.master.options import MasterOptions, master_info
 from mesoskit.master.records import Agent, Deactivation, Framework, Offer, Peer, Task
+from mesoskit.master.removals import Removals
 from mesoskit.master.story import Entry, Past
 from mesoskit.messages.mesos_pb2 import AgentInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event
@@ -75,6 +76,7 @@ class MasterState:
     @ivar agents: the registered ones, connected or not.
     @ivar disconnected: those of them whose link is broken.
     @ivar recovered: agents read from the registry that have not come back yet.
+    @ivar removals: agents that are given up when it is their turn.
     @ivar unreachable: when (nanoseconds since 1970) each became unreachable.
     @ivar gone: when each was marked gone.
     @ivar deactivated: why each of these is not offered, registered or not.
@@ -111,6 +113,7 @@ class MasterState:
         "ready",
         "recovered",
         "recovered_count",
+        "removals",
         "started",
         "unreachable",
         "unreachable_tasks",
@@ -139,6 +142,7 @@ class MasterState:
         self.disconnected: dict[AgentId, Agent] = {}
         self.recovered: dict[AgentId, AgentInfo] = {}
         self.recovered_count = 0
+        self.removals = Removals(options.agent_removal_interval)
         self.unreachable: dict[AgentId, int] = {}
         self.unreachable_tasks: dict[AgentId, dict[Task, None]] = {}
         self.gone: dict[AgentId, int] = {}
@@ -328,5 +332,6 @@ _DUE: dict[str, Callable[[MasterState, tuple[Any, ...]], None]] = {
     "failover": lambda state, key: frameworks.failover_timeout(state, key[1]),
     "offer": lambda state, key: offers.timeout(state, key[1]),
     "recovered": lambda state, key: health.recovered_timeout(state),
+    "removal": lambda state, key: health.removal_due(state),
     "gc": lambda state, key: health.forget_old(state),
 }

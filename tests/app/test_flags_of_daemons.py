@@ -37,6 +37,10 @@ class MasterFlagsTests(SynchronousTestCase):
             ("--role_sorter=fair", "expected one of drf, random"),
             ("--recovery_agent_removal_limit=120%", "from 0% to 100%"),
             ("--min_allocatable_resources=cpus", "--min_allocatable_resources"),
+            ("--agent_removal_rate_limit=10mins", "expected a rate such as 1/10mins"),
+            ("--agent_removal_rate_limit=0/10mins", "expected at least one"),
+            ("--zk=zk://bob:hush@h:1/", "'zk://bob:***@h:1/' is not the URL of a ZooKeeper"),
+            ("--registry=paper", "expected one of sqlite, in_memory, replicated_log, zookeeper"),
         ):
             self.assertIn(part, self.refused(argument))
 
@@ -49,6 +53,27 @@ class MasterFlagsTests(SynchronousTestCase):
         made = master.make_master(Clock(), self.parse("--port=5999", "--ip=127.0.0.1"))
         self.assertEqual(made.state.options.port, 5999)
         self.assertEqual(made.state.options.ip, "127.0.0.1")
+
+    def test_master_with_zookeeper_stands_for_election_and_shows_no_password(self):
+        made = master.make_master(Clock(), self.parse("--zk=zk://bob:hush@h:1,i:2/m", "--quorum=2"))
+        self.assertEqual(made.flags["zk"], "zk://bob:***@h:1,i:2/m")
+        self.assertNotIn("hush", repr(made.flags))
+        self.assertIsNone(made.leader)
+        away = made.away("/state")
+        assert away is not None
+        self.assertEqual((away.status, away.why), (503, "No leader elected"))
+
+    def test_registry_in_a_zookeeper_that_is_not_named_is_refused(self):
+        error = self.assertRaises(
+            daemon.StartError, master.make_master, Clock(), self.parse("--registry=zookeeper")
+        )
+        self.assertIn("--zk is missing", str(error))
+
+    def test_removal_rate_is_a_time_between_two(self):
+        for rate, seconds in (("1/10mins", 600.0), ("2/3hrs", 5400.0)):
+            values = self.parse(f"--slave_removal_rate_limit={rate}")
+            made = master.make_master(Clock(), values)
+            self.assertEqual(made.state.options.agent_removal_interval, seconds)
 
     def test_allocator_is_as_its_flags_say(self):
         for flag in ("--role_sorter=random", "--framework_sorter=random"):
@@ -67,6 +92,10 @@ class MasterFlagsTests(SynchronousTestCase):
             ("recovery_agent_removal_limit", "100%"),
             ("min_allocatable_resources", "cpus:0.01|mem:32"),
             ("registry_max_agent_age", "2weeks"),
+            ("registry", "replicated_log"),
+            ("registry_fetch_timeout", "1mins"),
+            ("registry_store_timeout", "20secs"),
+            ("zk_session_timeout", "10secs"),
             ("root_submissions", "true"),
         ):
             self.assertEqual(made.flags[name], shown)

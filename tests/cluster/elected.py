@@ -10,19 +10,22 @@ from tests.cluster.waiting import until_async
 from tests.cluster.zookeepers import Servers
 
 SESSION = 2.0
-"""Seconds of the session time-out of masters, agents and frameworks."""
+"""Seconds of the session time-out, where nothing else is said."""
 
 
 class ElectedCluster(Cluster):
     """
     Several masters, of which C{master} is the one that was found to lead last.
 
+    @param session: seconds of the session time-out of masters and agents.
+
     @ivar masters: all of them.
     @ivar url: where they meet.
     """
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: Servers, session: float = SESSION) -> None:
         super().__init__()
+        self.session = session
         self.servers = servers
         self.url = servers.url()
         self.masters: list[MasterDaemon] = []
@@ -38,7 +41,7 @@ class ElectedCluster(Cluster):
             self.add_master(number).start()
         for number in range(agents):
             self.make_agent(
-                f"a{number}", {"zk_session_timeout": f"{SESSION:g}secs", **agent}
+                f"a{number}", {"zk_session_timeout": f"{self.session:g}secs", **agent}
             ).start()
         await self.leads()
         await self.registered()
@@ -47,7 +50,7 @@ class ElectedCluster(Cluster):
         """Prepare a master; times are short ones."""
         flags: dict[str, object] = {
             "zk": self.url,
-            "zk_session_timeout": f"{SESSION:g}secs",
+            "zk_session_timeout": f"{self.session:g}secs",
             "allocation_interval": "200ms",
         }
         directory = Path(self.directory, f"m{number}")

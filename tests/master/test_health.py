@@ -199,6 +199,82 @@ class AfterAFailover(SynchronousTestCase):
         self.assertTrue(message.slave_id.value.startswith(bench.state.info.id))
 
 
+class AtARate(SynchronousTestCase):
+    """C{--agent_removal_rate_limit}: one in so many seconds."""
+
+    def setUp(self) -> None:
+        self.bench = Bench(agent_removal_interval=100.0)
+        self.state = self.bench.state
+
+    def counted(self) -> tuple[int, int, int]:
+        counters = self.state.counters
+        return (
+            counters.slave_unreachable_scheduled,
+            counters.slave_unreachable_completed,
+            counters.slave_unreachable_canceled,
+        )
+
+    def test_silent_agents_are_given_up_one_after_the_other(self) -> None:
+        known = [self.bench.register() for _ in range(3)]
+        for agent, _ in known:
+            self.bench.pong(agent)
+        self.bench.run_until(91)
+        self.assertEqual(len(self.state.agents), 2)
+        self.assertEqual(self.counted(), (3, 1, 0))
+        self.bench.run_until(189)
+        self.assertEqual(len(self.state.agents), 2)
+        self.bench.run_until(191)
+        self.assertEqual(len(self.state.agents), 1)
+        self.bench.run_until(291)
+        self.assertEqual(len(self.state.agents), 0)
+        self.assertEqual(self.counted(), (3, 3, 0))
+        self.state.validate_state()
+        # The next one is not kept waiting for nothing.
+        self.bench.register()
+        self.bench.run_until(500)
+        self.assertEqual(len(self.state.agents), 0)
+
+    def test_who_answers_while_he_waits_is_not_given_up(self) -> None:
+        known = [self.bench.register() for _ in range(3)]
+        self.bench.run_until(91)
+        left = [(agent, agent_id) for agent, agent_id in known if agent_id in self.state.agents]
+        self.bench.pong(left[0][0])
+        self.assertEqual(self.counted(), (3, 1, 1))
+        self.bench.run_until(150)
+        self.bench.pong(left[0][0])
+        self.bench.run_until(191)
+        self.assertEqual(list(self.state.agents), [left[0][1]])
+        self.state.validate_state()
+
+    def test_who_goes_while_he_waits_is_not_waited_for(self) -> None:
+        known = [self.bench.register() for _ in range(3)]
+        self.bench.run_until(91)
+        (agent_id, other) = self.state.agents
+        self.bench.give(Requested(1, MarkAgentGone(agent_id)))
+        self.assertEqual(self.counted(), (3, 1, 1))
+        self.bench.run_until(191)
+        self.assertNotIn(other, self.state.agents)
+        self.assertEqual(self.counted(), (3, 2, 1))
+        self.assertEqual(len(known), 3)
+
+    def test_agents_that_a_new_master_misses_are_given_up_at_that_rate_too(self) -> None:
+        snapshot = {
+            f"agents/S{n}": agent_info(
+                f"host{n}", "cpus:4;mem:2048", agent_id=f"S{n}"
+            ).SerializeToString()
+            for n in range(3)
+        }
+        bench = Bench(snapshot, agent_removal_interval=70.0)
+        bench.run_until(601)
+        self.assertEqual(set(bench.state.recovered), {"S1", "S2"})
+        peer = bench.connect(PeerKind.AGENT)
+        bench.receive(peer, reregistration("S1", "host1"))
+        self.assertEqual(bench.state.counters.slave_unreachable_canceled, 1)
+        bench.run_until(671)
+        self.assertEqual((bench.state.recovered, list(bench.state.agents)), ({}, ["S1"]))
+        self.assertEqual(set(bench.state.unreachable), {"S0", "S2"})
+
+
 class Forgetting(SynchronousTestCase):
     """The registry does not grow for ever."""
 
