@@ -27,6 +27,24 @@ MASTER = Hello(1, "test")
 AGENT = Hello(2, "test", purpose=1)
 
 
+def _ask(number: int, path: str, credit: int = 40) -> Ask:
+    ask = Ask(transfer=number, operation=READ, credit=credit)
+    ask.parameters.add(name="path", value=path)
+    return ask
+
+
+_small = st.integers(0, 4)
+_messages = st.one_of(
+    st.builds(lambda n, s: Head(transfer=n, status=200, length=s), _small, st.integers(0, 60)),
+    st.builds(lambda n, s: Chunk(transfer=n, data=b"x" * s), _small, st.integers(0, 45)),
+    st.builds(lambda n: Failure(transfer=n, why="no"), _small),
+    st.builds(lambda n, s: Credit(transfer=n, bytes=s), _small, st.integers(0, 2**63)),
+    st.builds(lambda n: Cancel(transfer=n), _small),
+    st.builds(_ask, _small, st.sampled_from("gh"), st.integers(0, 99)),
+)
+"""What a peer might say at any time."""
+
+
 class File:
     """A body that counts what was read of it; C{late} reads wait for L{go_on}."""
 
@@ -423,6 +441,27 @@ class EndTests(Bench):
         self.from_master(Credit(transfer=1, bytes=5), Cancel(transfer=1), Cancel(transfer=77))
         self.assertEqual([], self.ends)
 
+    @given(st.booleans(), st.lists(_messages, max_size=12))
+    @limits(max_examples=200, deadline=None)
+    def test_whatever_is_said_the_link_ends_or_all_is_in_order(
+        self, to_master: bool, messages: list[Message]
+    ) -> None:
+        self.setUp()
+        files = [File(b"x" * 100), File(b"y" * 5), File(b"")]
+        self.given = {"f": Given(200, {}, files[0]), "g": Given(404, {}, files[1])}
+        self.given["h"] = Given(200, {}, files[2])
+        reader = self.ask("f", limit=1)
+        for message in messages:
+            (self.pipe.b if to_master else self.pipe.a).send(message)
+            self.pipe.pump()
+        for _ in range(3):
+            self.clock.advance(300)
+            self.pipe.pump()
+        self.assertTrue(reader.over)
+        self.assertEqual((0, 0), (len(self.asks), len(self.answers)))
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.assertEqual(1, files[0].closed)
+
 
 class SettingsTests(SynchronousTestCase):
     """Limits that cannot work are refused."""
@@ -439,9 +478,3 @@ class SettingsTests(SynchronousTestCase):
         ):
             with self.assertRaises(ValueError):
                 BulkSettings(**wrong)
-
-
-def _ask(number: int, path: str, credit: int = 40) -> Ask:
-    ask = Ask(transfer=number, operation=READ, credit=credit)
-    ask.parameters.add(name="path", value=path)
-    return ask
