@@ -38,6 +38,9 @@ Answer = Reply | Deferred[Reply]
 LOG: Final = "/master/log"
 """Where the master's own log is to be seen."""
 
+AGENTS_LOG: Final = "/slave/log"
+"""Where an agent's is."""
+
 LONGEST: Final = 16 * 1024 * 1024
 """Bytes that an answer may have that is not sent on as it comes."""
 
@@ -201,7 +204,9 @@ def _find(service: MasterService, request: Any, path: str | None) -> Place | Rep
         place = sandboxes.find(service.state, path, _agent_id(request))
     except NoPlace as nowhere:
         return text(nowhere.status, nowhere.why) if nowhere.why else files_http.nothing()
-    if not request.subject.may(Action.ACCESS_SANDBOX, place.thing):
+    log = log_at(AGENTS_LOG, AGENTS_LOG, path) is not None
+    action = Action.ACCESS_MESOS_LOG if log else Action.ACCESS_SANDBOX
+    if not request.subject.may(action, place.thing):
         return text(403, FORBIDDEN)
     return place
 

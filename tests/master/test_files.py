@@ -677,6 +677,16 @@ class WhoMayTests(Bench):
             self.assertEqual(403, self.get("browse", path).status)
         self.assertEqual({(None, "ACCESS_SANDBOX", None)}, set(self.authorizer.asked))
 
+    def test_logs_are_another_matter(self) -> None:
+        state: Any = self.cluster.master
+        state.options = replace(state.options, external_log_file=__file__)
+        self.assertEqual(200, self.get("read", "/master/log").status)
+        self.assertEqual(404, self.get("read", "/slave/log", f"&agent_id={self.agent.id}").status)
+        self.authorizer.denied = ("ACCESS_MESOS_LOG",)
+        self.assertEqual(403, self.get("read", "/master/log").status)
+        self.assertEqual(403, self.get("read", "/slave/log", f"&agent_id={self.agent.id}").status)
+        self.assertEqual(200, self.get("browse", self.sandbox).status)
+
     def test_the_agent_is_told_who_asks_and_decides_too(self) -> None:
         self.authorizer.denied = ()
         theirs = _Authorizer("ACCESS_SANDBOX", "GET_ENDPOINT_WITH_PATH")
