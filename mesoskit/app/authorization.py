@@ -15,7 +15,7 @@ LOCAL: Final = "local"
 
 _EXPECTED: Final = "--acls: expected JSON that begins with {, or the path of a file"
 
-_LONGEST_FILE: Final = 16 * 1024 * 1024
+_LONGEST_FILE: Final = 4 * 1024 * 1024
 
 _ACLS: Final = Flag(
     "acls",

@@ -24,7 +24,7 @@ from mesoskit.model.authorization_acls import (
     Rule,
 )
 
-LONGEST: Final = 16 * 1024 * 1024
+LONGEST: Final = 4 * 1024 * 1024
 """So long may the text be, in characters."""
 
 _DEEPEST: Final = 20
