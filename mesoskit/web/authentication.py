@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface
 
-from mesoskit.web.authentication_failures import Failures
+from mesoskit.wire.auth.failures import Failures
 from mesoskit.wire.exchange import Asked, Away, Identified, Identify, Principal
 
 PATIENCE: Final = 10.0
@@ -92,9 +92,10 @@ class Guard:
     What a daemon asks of those who come over HTTP.
 
     @ivar daemon: C{master} or C{agent}, the middle of the realms' names.
-    @ivar failures: who failed lately, and how often anybody did.
+    @ivar failures: who failed lately; may be shared with whoever else finds out who comes.
     @ivar believed: how many requests came with a credential that was believed.
     @ivar missing: how many came without one where one is needed.
+    @ivar failed: how many came with one that was not believed.
     """
 
     log = Logger()
@@ -116,7 +117,7 @@ class Guard:
         """
         self.daemon = daemon
         self.failures = Failures(clock)
-        self.believed = self.missing = 0
+        self.believed = self.missing = self.failed = 0
         self._clock = clock
         self._nameless = nameless
         self._of = {realm: tuple(some) for realm, some in (authenticators or {}).items()}
@@ -171,6 +172,7 @@ class Guard:
         elif shown is None:
             self.missing += 1
         elif outcome.status in (401, 403):
+            self.failed += 1
             self.failures.failed(asked.peer)
             self.log.info(
                 "{peer} is not believed at {path}", peer=asked.peer, path=asked.path[:200]
@@ -183,7 +185,7 @@ class Guard:
         return {
             f"{prefix}/believed": float(self.believed),
             f"{prefix}/missing": float(self.missing),
-            f"{prefix}/failed": float(self.failures.count),
+            f"{prefix}/failed": float(self.failed),
             f"{prefix}/limited": float(self.failures.limited),
         }
 

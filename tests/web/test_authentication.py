@@ -27,12 +27,12 @@ from mesoskit.master import http as master_http
 from mesoskit.messages.scheduler_pb2 import Call
 from mesoskit.web.authentication import PATIENCE, Guard, Realm, combined
 from mesoskit.web.authentication_basic import BasicAuthenticator, IPrincipal, PortalChecker
-from mesoskit.web.authentication_failures import EVERY, FREE, Failures, address_of
 from mesoskit.web.authentication_jwt import JwtAuthenticator
 from mesoskit.web.routes import Reply, Route
 from mesoskit.wire.auth import jwt
 from mesoskit.wire.auth.checkers import of_file, of_mapping
 from mesoskit.wire.auth.credentials import credentials_file
+from mesoskit.wire.auth.failures import EVERY, FREE, Failures, address_of
 from mesoskit.wire.exchange import Away, Principal
 from mesoskit.wire.port import PortFactory
 from tests.base import SynchronousTestCase

@@ -29,6 +29,7 @@ from mesoskit.wire.auth.authenticatee import Authenticatee
 from mesoskit.wire.auth.authenticator import Authenticator
 from mesoskit.wire.auth.checkers import of_mapping
 from mesoskit.wire.auth.credentials import Credential
+from mesoskit.wire.auth.failures import Failures
 from mesoskit.wire.auth.identity import AuthenticationRefused, Identity, Patience
 from mesoskit.wire.auth.mechanisms import CRAM_MD5, SCRAM_SHA_256
 from mesoskit.wire.exchange import Away
@@ -217,6 +218,46 @@ class ListeningTests(StrangerCase):
             told.append([f.SerializeToString() for f in self.stranger.frames[-2:]])
         self.assertEqual(told[0], told[1])
         self.assertEqual(told[0], told[2])
+
+    def guess(self) -> None:
+        """Come as far as a claim that is not true."""
+        self.begin()
+        self.tell(AuthenticationStepMessage(data=b"ops " + b"0" * 32))
+
+    def test_whoever_guesses_too_often_waits_for_the_bad_news(self) -> None:
+        self.settle.failures = Failures(self.clock, free=2, every=2.0)
+        for _ in range(2):
+            self.guess()
+            self.check_refused("authentication", "authentication failed")
+            self.another()
+        self.guess()
+        # What one says meanwhile does not make them come sooner.
+        self.tell(AuthenticateMessage(pid="x"), AuthenticationStepMessage(data=b"x"), text("x"))
+        self.assertEqual(self.kinds()[-1], "AuthenticationStepMessage")
+        self.assertEqual(self.stranger.errors, [])
+        self.clock.advance(2.0)
+        self.wires.spin()
+        self.assertEqual(self.kinds()[-1], "AuthenticationFailedMessage")
+        self.check_refused("authentication", "authentication failed")
+
+    def test_whoever_is_right_does_not_wait(self) -> None:
+        self.settle.failures = Failures(self.clock, free=0, every=5.0)
+        for _ in range(9):
+            self.guess()
+            self.another()
+        self.tell_the_truth()
+        self.assertEqual(self.ear.link.principal, "ops")
+
+    def tell_the_truth(self) -> None:
+        self.tell(self.response(self.begin()))
+
+    def test_whoever_leaves_while_he_waits_is_forgotten(self) -> None:
+        self.settle.failures = Failures(self.clock, free=0, every=2.0)
+        self.guess()
+        self.wires.cut()
+        self.clock.advance(30.0)
+        self.assertEqual(self.ear.heard, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_broken_exchange_is_told(self) -> None:
         self.begin()

@@ -10,7 +10,9 @@ from twisted.logger import Logger
 from mesoskit.messages.authentication_pb2 import (
     AuthenticateMessage,
     AuthenticationCompletedMessage,
+    AuthenticationFailedMessage,
 )
+from mesoskit.wire.auth.failures import Failures
 from mesoskit.wire.auth.sessions import Broken, Completed, Outcome
 from mesoskit.wire.exchange import Away
 from mesoskit.wire.hellos import HelloRefused, role_name
@@ -19,6 +21,9 @@ from mesoskit.wire.session import Session
 
 UNAUTHENTICATED: Final = 401
 """The status of all refusals here, as in HTTP."""
+
+LONGEST_WAIT: Final = 10.0
+"""Seconds that somebody who has failed too often waits for that, at most."""
 
 Prepare = Callable[[str | None], "Deferred[Away | None] | None"]
 """
@@ -40,6 +45,7 @@ class Admission:
     other one is nobody in particular where that will do, and refused at its hello where not.
 
     @ivar required: the roles that must, numbers of C{mesoskit.stream.Role}.
+    @ivar failures: who failed lately; may be replaced. L{None}: nobody remembers.
     @ivar prepare: is waited for before a peer that has proved who it is is let in; may be
         replaced. For nobody in particular whoever listens waits once, before.
     """
@@ -55,13 +61,14 @@ class Admission:
         """
         self._authenticator = authenticator
         self.required = frozenset(required)
+        self.failures: Failures | None = None
         self.prepare: Prepare = _at_once
 
     def __call__(self, session: Session) -> Settling:
         """Return what settles who this peer is; raises L{HelloRefused}."""
         hello = session.hello
         if hello.authenticates:
-            return _Asked(session, self._authenticator, self.prepare)
+            return _Asked(session, self._authenticator, self.prepare, self.failures)
         if hello.role in self.required:
             raise HelloRefused(
                 "unauthenticated",
@@ -89,19 +96,29 @@ class _Asked:
 
     log = Logger()
 
-    def __init__(self, session: Session, authenticator: Any, prepare: Prepare) -> None:
+    def __init__(
+        self,
+        session: Session,
+        authenticator: Any,
+        prepare: Prepare,
+        failures: Failures | None,
+    ) -> None:
         self._session = session
+        self._failures = failures
         self._authenticator = authenticator
         self._prepare = prepare
         self._exchange: Any = None
-        # Whoever is told that he is authenticated may go on at once, so he is told last.
-        self._completed: Message | None = None
+        # Whoever is told that he is authenticated may go on at once, so he is told last; and
+        # whoever guesses waits for the bad news.
+        self._verdict: Message | None = None
 
     def start(self) -> None:
         """The peer begins."""
 
     def received(self, message: Message) -> None:
         """Give it to the exchange; C{AuthenticateMessage} begins one, or begins it anew."""
+        if isinstance(self._verdict, AuthenticationFailedMessage):
+            return  # What it sends now must not tell it sooner that it has failed.
         if isinstance(message, AuthenticateMessage):
             if self._exchange is not None:
                 self._exchange.cancel()
@@ -124,7 +141,19 @@ class _Asked:
         elif isinstance(outcome, Broken):
             self._refuse("authentication", f"authentication went wrong: {outcome.why}")
         else:
-            self._refuse("authentication", "authentication failed")
+            failures = self._failures
+            wait = 0.0 if failures is None else failures.failed(self._session.peer)
+            if failures is None or not wait:
+                self._not_believed(exchange)
+            else:
+                failures.later(min(wait, LONGEST_WAIT), lambda: self._not_believed(exchange))
+
+    def _not_believed(self, exchange: object) -> None:
+        if exchange is not self._exchange:
+            return
+        if self._verdict is not None:
+            self._session.send(self._verdict)
+        self._refuse("authentication", "authentication failed")
 
     def _prepared(self, exchange: object, principal: str) -> None:
         ready = self._prepare(principal)
@@ -144,16 +173,16 @@ class _Asked:
     def _settle(self, principal: str) -> None:
         session = self._session
         self.log.info("{peer} is {principal!r}", peer=session.peer, principal=principal)
-        if self._completed is not None:
-            session.send(self._completed)
+        if self._verdict is not None:
+            session.send(self._verdict)
         session.settled(principal)
 
     def say(self, exchange: object, message: Message) -> None:
         """Send what belongs to the exchange that runs."""
         if exchange is not self._exchange:
             return
-        if isinstance(message, AuthenticationCompletedMessage):
-            self._completed = message
+        if isinstance(message, AuthenticationCompletedMessage | AuthenticationFailedMessage):
+            self._verdict = message
         else:
             self._session.send(message)
 

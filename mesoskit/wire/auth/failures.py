@@ -1,15 +1,17 @@
 """Who failed to prove who he is, and for how long he is not listened to then.
 
 Each address has a few failures free, which come back one after the other. When they are used
-up, what comes from there with a credential is refused unseen, so that nobody guesses faster
-than that. A credential that was believed from there lately is let through to be looked at: who
-shares an address with a guesser works on.
+up, nobody there guesses faster than that. Over HTTP what comes from there with a credential is
+refused unseen, except a credential that was believed from there lately: who shares an address with
+a guesser works on. On native links, where an exchange is begun before anybody is named, only the
+bad news are late: whoever is believed hears so at once.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from hashlib import blake2b
 from ipaddress import IPv6Address
 from math import ceil
@@ -72,8 +74,11 @@ class Failures:
             {"Retry-After": str(ceil(wait))},
         )
 
-    def failed(self, peer: str) -> None:
-        """A credential from there was not believed."""
+    def failed(self, peer: str) -> float:
+        """
+        A credential from there was not believed; return for how many seconds that should not be
+        told where it was looked at all the same.
+        """
         self.count += 1
         address, now = address_of(peer), self._clock.seconds()
         until = max(now, self._until.pop(address, now)) + self._every
@@ -82,6 +87,11 @@ class Failures:
             self.log.warn("{address} fails to authenticate too often", address=address)
         if len(self._until) > _MOST:
             self._until.popitem(last=False)
+        return max(0.0, until - now - self._free * self._every)
+
+    def later(self, delay: float, function: Callable[[], object]) -> None:
+        """Call a function when bad news may be told."""
+        self._clock.callLater(delay, function)
 
     def believed(self, peer: str, shown: str | None) -> None:
         """A credential from there was believed."""
