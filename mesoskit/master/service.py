@@ -155,6 +155,7 @@ class MasterService(Service):
         self._admission = admission = admission or Admission(Authenticator(nobody()))
         if isinstance(admission, Admission):
             admission.prepare = self.authorizing.prepare
+            admission.failures = self.guard.failures
         self.factory = StreamFactory(
             self.intake,
             Hello(PeerKind.MASTER, f"mesoskit/{__version__}", instance=token_bytes(8).hex()),
