@@ -18,11 +18,12 @@ SYSTEM := $(VENV)/.system
 # Where clients that others wrote are installed, for tests.interop.
 INTEROP := .venv-interop
 
-.PHONY: interop help demo certs test lint types trial soak bench deps setup format clean
+.PHONY: interop help demo ha-demo certs test lint types trial soak bench deps setup format clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo     run the example framework on a cluster of its own'
+	@echo 'make ha-demo  kill the leading master of three, and see tasks run through it'
 	@echo 'make test     everything a change must pass: lint, types, tests'
 	@echo 'make trial    the tests alone; TESTS=tests.messages for some of them'
 	@echo 'make lint     ruff; make format lets it rewrite'
@@ -59,6 +60,9 @@ demo: $(COMPILED)
 # HOSTS: further names and addresses of the server.
 certs: $(COMPILED)
 	@$(BIN)/python -m mesoskit.testing.certificates certs $(HOSTS)
+
+ha-demo: $(COMPILED)
+	$(BIN)/python examples/high_availability/demo.py
 
 test: lint types interop trial
 

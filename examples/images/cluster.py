@@ -100,6 +100,12 @@ class Daemon:
             while process.poll() is None and self._reactor.seconds() < deadline:
                 await deferLater(self._reactor, 0.03)
 
+    def kill(self) -> None:
+        """End it at once, as a loss of power would."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+
     def _last_words(self, what: str) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-12:]
         return "\n    ".join([f"{self.name} {what}; the end of its log:", *lines])

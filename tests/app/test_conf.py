@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mesoskit.app import agent, master
+from mesoskit.cluster.zk_url import ZooKeeperURL
 from tests.base import SynchronousTestCase
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -19,12 +20,20 @@ class ConfTests(SynchronousTestCase):
     """Every file below conf/."""
 
     def test_every_sample_is_understood_to_the_last_variable(self):
-        self.assertEqual(len(FILES), 6)
+        self.assertEqual(len(FILES), 10)
         for path in FILES:
             flags = master.FLAGS if "master" in path.stem else agent.FLAGS
             given = flags.parse([], variables(path)).given
             said = {name.removeprefix("MESOS_").lower() for name in variables(path)}
             self.assertEqual(set(given), said, path.name)
+
+    def test_three_masters_and_their_agents_meet_at_one_place(self):
+        files = sorted((CONF / "high-availability").glob("*.env"))
+        said = [variables(path) for path in files]
+        places = {one.get("MESOS_ZK") or one["MESOS_MASTER"] for one in said}
+        self.assertEqual(len(places), 1)
+        self.assertEqual(len(ZooKeeperURL.parse(places.pop()).hosts), 3)
+        self.assertEqual(len({one["MESOS_ZK_SESSION_TIMEOUT"] for one in said}), 1)
 
     def test_units_name_the_plugins_and_the_files_that_exist(self):
         for unit in (CONF / "systemd").glob("*.service"):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
+
+from twisted.trial.unittest import SkipTest
 
 from mesoskit.driver import DriverSettings, TaskState
 from tests.cluster import asking, zookeepers
 from tests.cluster.elected import SESSION, ElectedCluster
-from tests.cluster.harness import BIN, ClusterTestCase, environment
+from tests.cluster.harness import BIN, CHECKOUT, ClusterTestCase, environment
 from tests.cluster.ledger import Ledger
 from tests.cluster.waiting import pause, until, until_async
 
@@ -130,6 +133,29 @@ class MasterDeathTests(FailoverTestCase):
         said = process.stdout.read().decode()
         process.stdout.close()
         self.assertEqual((process.returncode, "TASK_FINISHED" in said), (0, True), said)
+
+
+class DemonstrationTests(FailoverTestCase):
+    """C{make ha-demo}."""
+
+    async def test_it_kills_two_leaders_and_loses_nothing(self) -> None:
+        if not zookeepers.installed():
+            raise SkipTest("needs Debian's package zookeeper: make deps")
+        script = CHECKOUT / "examples" / "high_availability" / "demo.py"
+        process = subprocess.Popen(
+            [sys.executable, str(script)],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.addCleanup(process.kill)
+        await until("it is over", lambda: process.poll() is not None, 60)
+        assert process.stdout is not None
+        said = process.stdout.read().decode()
+        process.stdout.close()
+        self.assertEqual(process.returncode, 0, said)
+        self.assertIn("all 5 tasks run", said)
+        self.assertEqual(said.count("which leads, is killed"), 2)
 
 
 class ZooKeeperDeathTests(FailoverTestCase):
