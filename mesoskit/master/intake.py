@@ -3,7 +3,8 @@
 A link may put so many messages into one turn and has to wait for the next one then, so that a
 peer that sends without end costs the others a known delay and no more. Calls of frameworks pass
 their principal's rate limit besides (L{mesoskit.master.rate_limits}). Whoever has to wait is not
-read from; nothing is thrown away but what exceeds a capacity that the operator has set.
+read from; nothing is thrown away but what exceeds a capacity that the operator has set, and what
+still waits when its sender is gone.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Counted:
 class _Subscriber:
     """A framework's link, as far as limits are concerned."""
 
-    __slots__ = ("counted", "limiter", "principal", "queued", "waiting")
+    __slots__ = ("counted", "gone", "limiter", "principal", "queued", "teardown", "waiting")
 
     def __init__(self, principal: str | None, limiter: Limiter | None, counted: Counted) -> None:
         self.principal = principal
@@ -68,17 +69,18 @@ class _Subscriber:
         self.counted = counted
         # How many of its calls wait, and their bytes.
         self.waiting = self.queued = 0
+        # The call that ends it, where that is among them; and whether its link has ended.
+        self.teardown: Message | None = None
+        self.gone = False
 
 
 class _Queue:
-    """Who waits for a limiter, in order; a message that is L{None} stands for the link's end."""
+    """What waits for a limiter, in order; the last of each is its bytes."""
 
     __slots__ = ("calls", "complained", "timer")
 
     def __init__(self) -> None:
-        self.calls: deque[tuple[Link, _Subscriber, Message | None, CallID | None, int | str]] = (
-            deque()
-        )
+        self.calls: deque[tuple[Link, _Subscriber, Message, CallID | None, int]] = deque()
         self.timer: IDelayedCall | None = None
         # Whether its frameworks know that they have exceeded the capacity.
         self.complained = False
@@ -142,16 +144,20 @@ class Intake:
         self._receiver.congestion(link, congested)
 
     def lost(self, link: Link, why: str) -> None:
-        """A link is gone: what it has said before is heard before that."""
+        """
+        A link is gone, and what it still had to say with it: its offers are for others at once.
+        A framework that has asked to be torn down is.
+        """
         self._taken.pop(link, None)
         self._resting.pop(link, None)
         self._held.pop(link, None)
         subscriber = self._subscribers.pop(link, None)
-        if subscriber is not None and subscriber.limiter is not None and subscriber.waiting:
-            queue = self._queues[subscriber.limiter]
-            queue.calls.append((link, subscriber, None, None, why))
-        else:
-            self._receiver.lost(link, why)
+        if subscriber is not None and subscriber.limiter is not None:
+            subscriber.gone = True
+            subscriber.limiter.waiting -= subscriber.waiting
+            if subscriber.teardown is not None:
+                self._receiver.received(link, subscriber.teardown, None)
+        self._receiver.lost(link, why)
 
     # A turn.
 
@@ -222,6 +228,8 @@ class Intake:
             self._exceeded(link, subscriber, limiter, queue, call)
             return
         size = message.ByteSize()
+        if isinstance(message, Call) and message.type == Call.TEARDOWN:
+            subscriber.teardown = message
         queue.calls.append((link, subscriber, message, call, size))
         limiter.waiting += 1
         subscriber.waiting += 1
@@ -270,14 +278,13 @@ class Intake:
         now = self._clock.seconds()
         calls = queue.calls
         while calls and not limiter.delay(now):
-            link, subscriber, message, call, more = calls.popleft()
-            if message is None:
-                self._receiver.lost(link, str(more))
+            link, subscriber, message, call, size = calls.popleft()
+            if subscriber.gone:
                 continue
             limiter.pass_one(now)
             limiter.waiting -= 1
             subscriber.waiting -= 1
-            subscriber.queued -= int(more)
+            subscriber.queued -= size
             subscriber.counted.processed += 1
             self._pass(link, message, call)
             if 2 * subscriber.waiting <= WAITING and 2 * subscriber.queued <= WAITING_BYTES:

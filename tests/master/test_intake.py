@@ -242,16 +242,25 @@ class LimitTests(IntakeCase):
         self.say(small, 1, call)
         self.assertTrue(small.held)
 
-    def test_what_was_said_before_the_end_is_heard_before_it(self) -> None:
-        """As in Mesos, where the end of a link waits for its turn, too."""
+    def test_who_is_gone_has_nothing_more_to_say(self) -> None:
+        """Or its offers would be lost to others until all of it was heard."""
+        slow, other = self.framework("slow"), self.framework("slow")
+        self.say(slow, 300)
+        self.say(other, 1)
+        self.intake.lost(slow, "gone")
+        self.assertEqual(self.state.heard[-1], (slow, "lost gone", None))
+        self.assertEqual(self.intake.waiting, 1)
+        self.clock.advance(0.1)
+        self.assertEqual((self.heard(slow), self.heard(other)), (1, 1))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_who_has_asked_to_be_torn_down_is(self) -> None:
         slow = self.framework("slow")
         self.say(slow, 3)
+        self.say(slow, 1, Call(type=Call.TEARDOWN))
         self.intake.lost(slow, "gone")
-        self.assertEqual(self.heard(slow), 1)
-        self.clock.pump([0.1] * 4)
-        self.assertEqual(self.heard(slow), 3)
-        self.assertEqual(self.state.heard[-1], (slow, "lost gone", None))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual([each[1] for each in self.state.heard][-1], "lost gone")
+        self.assertEqual(self.state.heard[-2][1].type, Call.TEARDOWN)
 
     def test_what_is_counted(self) -> None:
         slow, small = self.framework("slow"), self.framework("small")

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from typing import Any
 
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 
 from mesoskit.wire import framing
-from mesoskit.wire.port import PortFactory, PortSettings
+from mesoskit.wire.port import PortFactory, PortProtocol, PortSettings
+from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.stream import StreamFactory
 from tests.base import SynchronousTestCase
 from tests.wire.ears import AGENT, MASTER, Ear, text
@@ -268,3 +270,59 @@ class BodyTests(PortCase):
         self.assertTrue(client.heard.startswith(b"HTTP/1.1 500 "))
         self.assertNotIn(b"ZeroDivisionError", client.heard)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class CapTests(PortCase):
+    """Nobody takes all of the connections."""
+
+    settings = PortSettings(per_address=2)
+
+    def build(self, host: str) -> Any:
+        return self.port.buildProtocol(IPv4Address("TCP", host, 1))
+
+    def test_an_address_has_so_many_and_no_more(self) -> None:
+        one, two = self.build("10.0.0.1"), self.build("10.0.0.1")
+        self.assertIsNone(self.build("10.0.0.1"))
+        self.assertIsNotNone(self.build("10.0.0.2"))
+        self.assertEqual(self.port.counters.errors, {"too-many-of-address": 1})
+        Wires(self.clock, one, Client()).cut()
+        self.assertIsNotNone(self.build("10.0.0.1"))
+        self.assertIsNone(self.build("10.0.0.1"))
+        Wires(self.clock, two, Client()).cut()
+        self.assertIsNotNone(self.build("10.0.0.1"))
+
+    def test_those_inside_tls_count_once(self) -> None:
+        self.assertIsNotNone(self.build("10.0.0.1"))
+        inside = PortProtocol(self.port, True)
+        wires = Wires(self.clock, inside, Client())
+        wires.cut()
+        self.assertIsNotNone(self.build("10.0.0.1"))
+
+    def test_sockets_without_addresses_are_not_counted(self) -> None:
+        for _ in range(9):
+            self.assertIsNotNone(self.port.buildProtocol(UNIXAddress(None)))
+
+
+class UnsettledTests(SynchronousTestCase):
+    """Links of which nobody knows yet who they are."""
+
+    def test_one_more_takes_the_place_of_the_oldest(self) -> None:
+        clock, ear = Clock(), Ear()
+        settings = StreamSettings(maximum_unsettled=2)
+        native = StreamFactory(ear, MASTER, clock=clock, settings=settings)
+
+        def come() -> tuple[Client, Wires]:
+            client = Client()
+            wires = Wires(clock, native.buildProtocol(None), client)
+            wires.spin()
+            return client, wires
+
+        dialling = Dialling(Ear(), AGENT, clock=clock)
+        Wires(clock, native.buildProtocol(None), dialling.buildProtocol(None)).spin()
+        self.assertEqual(ear.heard, ["connected"])
+        clients = [come() for _ in range(3)]
+        for _, wires in clients:
+            wires.spin()
+        self.assertIn(b"too many others come", clients[0][0].heard)
+        self.assertEqual([client.heard for client, _ in clients[1:]], [b"", b""])
+        self.assertEqual(native.counters.errors, {"crowded-out": 1})
