@@ -19,6 +19,7 @@ from mesoskit.web.authentication import Realm
 from mesoskit.web.routes import Reply, Route, RoutesResource, parameter
 from mesoskit.web.sending import Document
 from mesoskit.wire.http import WebExchange
+from mesoskit.wire.quick import CallRoute
 
 if TYPE_CHECKING:
     from mesoskit.agent.service import AgentService
@@ -134,6 +135,8 @@ class AgentResource(RoutesResource):
 
     @param service: whose state is shown.
     @param routes: rows of the table.
+
+    @ivar calls: the routes that take the short way (L{mesoskit.wire.quick}).
     """
 
     def __init__(self, service: "AgentService", routes: tuple[Route, ...] = ROUTES) -> None:
@@ -147,3 +150,5 @@ class AgentResource(RoutesResource):
             needs=authorizing.ROUTES,
             firewall=service.state.options.firewall_rules,
         )
+        route = CallRoute(service.executors.post, service.executors.usual)
+        self.calls = self.unless_disabled("api/v1/executor", route)

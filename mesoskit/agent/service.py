@@ -307,7 +307,7 @@ class AgentService(Service):
     def _close(self) -> Deferred[None]:
         self.turns.stop()
         detecting = self._dialer.stop()
-        self.executors.lose_all("The agent is shutting down")
+        streams = self.executors.lose_all("The agent is shutting down")
         for poll in self._polls.values():
             poll.cancel()
         self._polls.clear()
@@ -320,7 +320,8 @@ class AgentService(Service):
         self.peers.lose_all(why)
         self.bulk.close(why)
         self.port.close_undecided()
-        closing += [self._parted(), self.door.close(why), self.hands.stop()]
+        closing += [streams, self.port.close_http(), self._parted()]
+        closing += [self.door.close(why), self.hands.stop()]
         closing.append(self._store.close())
         return gatherResults(closing, consumeErrors=True).addCallback(lambda _: None)
 

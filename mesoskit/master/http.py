@@ -31,6 +31,7 @@ from mesoskit.web.routes import (
 )
 from mesoskit.web.sending import Document
 from mesoskit.wire.http import WebExchange
+from mesoskit.wire.quick import CallRoute
 
 if TYPE_CHECKING:
     from mesoskit.master.service import MasterService
@@ -242,7 +243,7 @@ class MasterResource(RoutesResource):
             authorizing.ROUTES,
             service.state.options.firewall_rules,
         )
-        self.calls = self.unless_disabled("api/v1/scheduler", service.schedulers.post)
+        self.calls = self.unless_disabled("api/v1/scheduler", CallRoute(service.schedulers.post))
 
     def _start(self, service: "MasterService", request: Any) -> Reply:
         """Lead to all endpoints: where a browser comes first."""

@@ -315,13 +315,13 @@ class MasterService(Service):
             self._forgetting.cancel()
         self.bulk.stop("The master is shutting down")
         heard = self.factory.lose_all("The master is shutting down")
-        self.schedulers.lose_all("The master is shutting down")
+        streams = self.schedulers.lose_all("The master is shutting down")
         self.operators.lose_all()
         self.port.close_undecided()
         waiting, self._requests = self._requests, {}
         for deferred in waiting.values():
             deferred.errback(NotRunning("The master is shutting down"))
-        closing: list[Deferred[Any]] = [heard]
+        closing: list[Deferred[Any]] = [heard, streams, self.port.close_http()]
         for port in self.ports:
             stopping = port.stopListening()
             closing.append(stopping if isinstance(stopping, Deferred) else succeed(None))

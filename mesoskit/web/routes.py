@@ -34,7 +34,7 @@ from mesoskit.web.sending import GZIP_FROM, Document, Documents, Sender, accepts
 from mesoskit.web.streaming import Streamed
 from mesoskit.wire.endpoints import address_text
 from mesoskit.wire.exchange import REASONS, Away, Identified
-from mesoskit.wire.quick import Post
+from mesoskit.wire.quick import CallRoute
 
 TEXT: Final = "text/plain; charset=utf-8"
 OTHER_SITE: Final = "A page of another site may change nothing here."
@@ -150,6 +150,15 @@ def away_reply(away: Away) -> Reply:
     return reply
 
 
+def _elsewhere(request: Any, away: Away) -> Reply:
+    """Return the answer for whoever is sent to the leader, with what stood behind the path."""
+    reply = away_reply(away)
+    _, mark, query = request.uri.partition(b"?")
+    if mark and "Location" in reply.headers:
+        reply.headers["Location"] += "?" + query.decode("latin-1")
+    return reply
+
+
 class _Asked:
     """A request of C{twisted.web} as an L{mesoskit.wire.exchange.Asked}."""
 
@@ -246,11 +255,11 @@ class RoutesResource(Resource):
         for path in self._firewall.disabled - {route.path for route in self.table}:
             self.log.warn("--firewall_rules: there is no endpoint /{path} here", path=path)
 
-    def unless_disabled(self, path: str, post: Post) -> dict[bytes, Post]:
+    def unless_disabled(self, path: str, route: CallRoute) -> dict[bytes, CallRoute]:
         """Return a call route by its paths, for the short way; nothing where it is disabled."""
         if path in self._firewall.disabled:
             return {}
-        return {f"/{path}".encode(): post, f"/{self._name}/{path}".encode(): post}
+        return {f"/{path}".encode(): route, f"/{self._name}/{path}".encode(): route}
 
     def _find(self, path: str) -> Route | None:
         """Return the route that C{path} is, or the longest that it is under."""
@@ -301,7 +310,7 @@ class RoutesResource(Resource):
         if route.led:
             away = self._gate(path)
             if away is not None:
-                return self._answer(request, away_reply(away))
+                return self._answer(request, _elsewhere(request, away))
         ready = self._authorizing.prepare(request.subject.principal)
         if ready is not None:
             ready.addCallback(lambda away: self._prepared(request, route, path, away))

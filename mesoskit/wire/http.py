@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from mesoskit.wire.endpoints import address_text
 from mesoskit.wire.exchange import REASONS, Streaming
-from mesoskit.wire.quick import Heads, Post, QuickChannel
+from mesoskit.wire.quick import CallRoute, Heads, QuickChannel
 
 # One that has been told nothing yet may go on sending so many times the limit before it
 # is cut off: many clients do not listen before they have sent everything.
@@ -133,7 +133,7 @@ class LimitedSite(Site):
         )
         self.body_limit = body_limit
         self._patience = patience
-        calls: Mapping[bytes, Post] = getattr(resource, "calls", {})
+        calls: Mapping[bytes, CallRoute] = getattr(resource, "calls", {})
         self._heads = Heads(calls, clock)
 
     def buildProtocol(self, addr: Any) -> Any:

@@ -8,6 +8,7 @@ belongs. Whoever says nothing is closed after a while.
 from dataclasses import dataclass
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -42,6 +43,7 @@ class PortSettings:
     @ivar body_limit: the longest body of an HTTP request, in bytes.
     @ivar http_idle: seconds after which an HTTP connection that asks nothing is closed.
     @ivar http_patience: seconds within which an HTTP request must be whole.
+    @ivar parting: seconds that HTTP answers may take to leave when the daemon ends.
     @ivar plain: whether connections without TLS are taken where there is TLS.
     """
 
@@ -52,6 +54,7 @@ class PortSettings:
     body_limit: int = 16 * 1024 * 1024
     http_idle: float = 60.0
     http_patience: float = 30.0
+    parting: float = 2.0
     plain: bool = True
 
 
@@ -140,6 +143,9 @@ class PortFactory:
         self._site: IProtocolFactory | None = None
         self._inside: IProtocolFactory | None = None
         self._http_count = 0
+        self._web: dict[PortProtocol, None] = {}
+        self._closed: list[Deferred[None]] = []
+        self._parting: IDelayedCall | None = None
         self._by_address: dict[str, int] = {}
         # In the order in which their time runs out.
         self._undecided: dict[PortProtocol, float] = {}
@@ -181,6 +187,38 @@ class PortFactory:
             protocol.transport.abortConnection()
         self._set_timer()
 
+    def close_http(self) -> Deferred[None]:
+        """
+        Close the HTTP connections, for the end of a daemon: at once those on which nothing is
+        asked, others when their answers have left, and all after C{parting} seconds. Fires when
+        none is left.
+        """
+        closed: Deferred[None] = Deferred()
+        if not self._web:
+            closed.callback(None)
+            return closed
+        self._closed.append(closed)
+        if self._parting is None:
+            self._parting = self._clock.callLater(self.settings.parting, self._cut_http)
+        for protocol in list(self._web):
+            protocol.chosen.end()
+        return closed
+
+    def _cut_http(self) -> None:
+        for protocol in list(self._web):
+            protocol.transport.abortConnection()
+        self._web.clear()
+        self._http_closed()
+
+    def _http_closed(self) -> None:
+        """No HTTP connection is left."""
+        parting, self._parting = self._parting, None
+        if parting is not None and parting.active():
+            parting.cancel()
+        closed, self._closed = self._closed, []
+        for one in closed:
+            one.callback(None)
+
     # What protocols ask
 
     def wait_for(self, protocol: PortProtocol) -> None:
@@ -211,6 +249,8 @@ class PortFactory:
         protocol.chosen = chosen
         if protocol.inside:
             self._name_peer(protocol)
+        if protocol.http:
+            self._web[protocol] = None
         chosen.makeConnection(protocol.transport)
         return True
 
@@ -229,6 +269,9 @@ class PortFactory:
             self._set_timer()
         if protocol.http:
             self._http_count -= 1
+            self._web.pop(protocol, None)
+            if self._closed and not self._web:
+                self._http_closed()
         host, protocol.host = protocol.host, None
         if host is not None:
             count = self._by_address[host] - 1

@@ -1,14 +1,15 @@
 """A short way for the calls of subscribed peers, inside C{twisted.web}'s own channel.
 
 A POST through C{twisted.web} costs more than everything that a master then does with it. So
-where a request comes whole, is a POST with a stream id to one of the call routes and has
+where a request comes whole, is a POST to one of the call routes that asks for no stream and has
 nothing unusual about it, it is cut out of the bytes here, and several in a row need not
 wait for each other's answers. Whatever else comes is left to C{twisted.web}, byte for byte,
 when what came before it has been answered; nothing can be asked here that could not be asked
 there.
 
 What receives too slowly to be honest is cut off here as well: a request has a time within
-which it must be there, however many bytes trickle in.
+which it must be there, however many bytes trickle in. And whoever sends many requests at once
+without waiting for answers gets some of them at a time, between which others have their turn.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, ITCPTransport
@@ -29,6 +31,9 @@ from mesoskit.wire.exchange import REASONS, Exchange, Streaming
 Post = Callable[[Exchange], None]
 """What takes the requests of a call route."""
 
+Usual = Callable[[str, bytes], bool]
+"""Says of a request's C{Content-Type} and body that its answer will be no stream."""
+
 #: Heads longer than this are left to twisted.web, in bytes.
 _LONGEST_HEAD: Final = 4096
 #: Bodies longer than this are left to twisted.web, in bytes: while one is incomplete it is
@@ -39,6 +44,8 @@ _LONGEST_BODY: Final = 64 * 1024
 _WAITING: Final = 64
 #: So many bytes of further requests are held meanwhile; then no more is read.
 _HELD: Final = 64 * 1024
+#: So many requests of one connection are answered the long way at a time.
+_AT_A_TIME: Final = 16
 #: Heads are the same again and again; so many of all connections are remembered.
 _HEADS: Final = 512
 
@@ -51,21 +58,39 @@ _PROOF: Final = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]*)(?=\r\n|\Z)", re
 _MORE_PROOF: Final = re.compile(rb"authorization|cookie", re.IGNORECASE)
 
 
+@dataclass(slots=True, frozen=True)
+class CallRoute:
+    """
+    Where calls go.
+
+    @ivar post: takes them.
+    @ivar usual: tells calls from what opens a stream, by the body; L{None} where all calls name
+        the stream that they belong to, and what opens one names none.
+    """
+
+    post: Post
+    usual: Usual | None = None
+
+
 class Head:
     """
     The head of a usual call, parsed.
 
     @ivar length: of the body, in bytes.
+    @ivar media: its C{Content-Type}.
     @ivar post: who takes it.
+    @ivar usual: who knows by the body whether it is a call; L{None} where the head tells.
     """
 
-    __slots__ = ("headers", "length", "path", "post")
+    __slots__ = ("headers", "length", "media", "path", "post", "usual")
 
-    def __init__(self, path: str, headers: dict[str, str], length: int, post: Post) -> None:
+    def __init__(self, path: str, headers: dict[str, str], length: int, route: CallRoute) -> None:
         self.path = path
         self.headers = headers
         self.length = length
-        self.post = post
+        self.media = headers.get("content-type", "")
+        self.post = route.post
+        self.usual = route.usual
 
 
 class Heads:
@@ -75,7 +100,7 @@ class Heads:
     @ivar routes: by path, as it is asked for.
     """
 
-    def __init__(self, routes: Mapping[bytes, Post], clock: Any) -> None:
+    def __init__(self, routes: Mapping[bytes, CallRoute], clock: Any) -> None:
         self.routes = routes
         self._clock = clock
         self._known: dict[bytes, Head | None] = {}
@@ -111,7 +136,7 @@ class Heads:
         words = first.split(b" ")
         if len(words) != 3 or words[0] != b"POST" or words[2] != b"HTTP/1.1":
             return None
-        post = self.routes.get(words[1])
+        route = self.routes.get(words[1])
         headers: dict[str, str] = {}
         for line in lines:
             name, colon, value = line.partition(b":")
@@ -123,8 +148,8 @@ class Heads:
             headers[key] = value.strip(b" \t").decode("latin-1")
         length = headers.get("content-length", "")
         if (
-            post is None
-            or "mesos-stream-id" not in headers
+            route is None
+            or (route.usual is None and "mesos-stream-id" not in headers)
             or not _LEFT_TO_WEB.isdisjoint(headers)
             or headers.get("connection", "keep-alive").lower() != "keep-alive"
             or not length.isascii()
@@ -133,7 +158,7 @@ class Heads:
             or int(length) > _LONGEST_BODY
         ):
             return None
-        return Head(words[1].decode("latin-1"), headers, int(length), post)
+        return Head(words[1].decode("latin-1"), headers, int(length), route)
 
     def date(self) -> bytes:
         """Return the time as HTTP writes it."""
@@ -229,11 +254,19 @@ class QuickChannel(HTTPChannel):
         self._unfinished = False
         self._limit: IDelayedCall | None = None
         self._kept = False
+        # Whether the next request is no usual call, as its body shows.
+        self._unusual = False
+        self._served = 0
+        self._rest: IDelayedCall | None = None
+        self._again: IDelayedCall | None = None
+        self._ending = False
 
     def dataReceived(self, data: bytes) -> None:
         """Take the short way as far as it goes; the rest goes the long one."""
         if self.transport.disconnecting:
             return
+        if not self._busyReceiving:
+            self._served = 0
         if self.requests or not self.persistent:
             self._to_web(data)
         else:
@@ -260,7 +293,7 @@ class QuickChannel(HTTPChannel):
         self._unfinished = bool(rest)
         if not rest:
             return
-        if self._waiting or self._may_be_quick(rest):
+        if self._waiting or (not self._unusual and self._may_be_quick(rest)):
             self._held = rest
             if self._waiting and len(rest) > _HELD:
                 self._reading = False
@@ -271,6 +304,7 @@ class QuickChannel(HTTPChannel):
     def _take(self, data: bytes) -> int:
         """Give every usual call in these bytes to its route; return where the rest begins."""
         position = 0
+        self._unusual = False
         waiting, find = self._waiting, self.heads.find
         while len(waiting) < _WAITING:
             end = data.find(b"\r\n\r\n", position, position + _LONGEST_HEAD)
@@ -283,12 +317,24 @@ class QuickChannel(HTTPChannel):
             stop = begin + head.length
             if stop > len(data):
                 break
-            exchange = QuickExchange(self, head, data[begin:stop], proof)
+            body = data[begin:stop]
+            if head.usual is not None and not head.usual(head.media, body):
+                self._unusual = True
+                break
+            exchange = QuickExchange(self, head, body, proof)
             waiting.append(exchange)
             position = stop
             head.post(exchange)
+        full = len(waiting) >= _WAITING
         self._write_answers()
+        if full and not waiting and self._again is None:
+            # All have been answered already; the next ones when others have had their turn.
+            self._again = self._call_later(0, self._go_on)
         return position
+
+    def _go_on(self) -> None:
+        self._again = None
+        self.dataReceived(b"")
 
     def _may_be_quick(self, data: bytes) -> bool:
         """Say whether this is the beginning of what may become a usual call."""
@@ -308,6 +354,20 @@ class QuickChannel(HTTPChannel):
         self._stop_timer()
         super().allContentReceived()  # type: ignore[no-untyped-call]
 
+    def requestDone(self, request: Any) -> None:
+        """A request of the long way is answered: go on, but not with too many at a time."""
+        self._served += 1
+        if self._served < _AT_A_TIME:
+            self._done(request)
+        else:
+            self._rest = self._call_later(0, lambda: self._done(request))
+
+    def _done(self, request: Any) -> None:
+        self._rest = None
+        if self._ending:
+            self.persistent = False
+        super().requestDone(request)  # type: ignore[no-untyped-call]
+
     # Answers.
 
     def answered(self) -> None:
@@ -315,7 +375,9 @@ class QuickChannel(HTTPChannel):
         if self._busy:
             return
         self._write_answers()
-        if not self._waiting and (self._held or not self._reading):
+        if self._ending and not self._waiting:
+            self.loseConnection()
+        elif not self._waiting and (self._held or not self._reading):
             if not self._reading:
                 self._reading = True
                 if not self._waitingForTransport:
@@ -347,6 +409,17 @@ class QuickChannel(HTTPChannel):
                 # A client whose machine is gone says nothing any more.
                 self.transport.setTcpKeepAlive(True)
 
+    def loseConnection(self) -> None:
+        """Close the connection when what was written has left; once."""
+        if not self.transport.disconnecting:
+            super().loseConnection()  # type: ignore[no-untyped-call]
+
+    def end(self) -> None:
+        """Ask no more: close when what was asked is answered, at once where nothing was."""
+        self._ending = True
+        if not self.requests and not self._waiting:
+            self.loseConnection()
+
     def _call_later(self, delay: float, function: Callable[[], None]) -> IDelayedCall:
         call: IDelayedCall = self.callLater(delay, function)  # type: ignore[no-untyped-call]
         return call
@@ -367,6 +440,10 @@ class QuickChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Nobody wants the answers any more."""
         self._stop_timer()
+        for later in (self._rest, self._again):
+            if later is not None:
+                later.cancel()
+        self._rest = self._again = None
         self._held = b""
         self._waiting.clear()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]

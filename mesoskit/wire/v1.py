@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 from uuid import uuid4
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -129,6 +129,8 @@ class V1Carrier(ABC):
         self.identify = identify
         self._unknown: dict[str, deque[_Unknown]] = {}
         self._closed = False
+        self._leaving: dict[V1Stream, None] = {}
+        self._parting: list[Deferred[None]] = []
 
     # What an API says of itself.
 
@@ -159,6 +161,15 @@ class V1Carrier(ABC):
     def refusal(self, outcome: Refused, call: Any, stream_id: str | None) -> Refused:
         """Return how a refusal is told to whoever named this stream id with the call."""
         return outcome
+
+    def usual(self, content_type: str, body: bytes) -> bool:
+        """Say of a request whether it asks for no stream; where that is not sure, it may."""
+        if content_type == media.PROTOBUF:
+            try:
+                return not self.opens(self.call_class.FromString(body))
+            except DecodeError:
+                return False
+        return b"SUBSCRIBE" not in body and b"\\" not in body
 
     # Requests.
 
@@ -278,11 +289,35 @@ class V1Carrier(ABC):
 
     # The end.
 
-    def lose_all(self, why: str) -> None:
-        """End every stream, and begin no other."""
+    def lose_all(self, why: str) -> Deferred[None]:
+        """
+        End every stream, and begin no other; fires when all have been given what was sent to
+        them, or were cut because they did not take it.
+        """
         self._closed = True
         for stream in list(self.streams.values()):
             stream.lose(why)
+        parted: Deferred[None] = Deferred()
+        self._parting.append(parted)
+        self._look_round()
+        return parted
+
+    def leaves(self, stream: V1Stream) -> None:
+        """A stream takes no more; what was sent may still be on its way."""
+        self.streams.pop(stream.id, None)
+        self._leaving[stream] = None
+
+    def left(self, stream: V1Stream) -> None:
+        """A stream is over."""
+        self._leaving.pop(stream, None)
+        if self._parting:
+            self._look_round()
+
+    def _look_round(self) -> None:
+        if not self.streams and not self._leaving:
+            parting, self._parting = self._parting, []
+            for parted in parting:
+                parted.callback(None)
 
 
 def _not_allowed(method: str) -> str:

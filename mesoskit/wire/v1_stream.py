@@ -323,7 +323,7 @@ class V1Stream:
         carrier = self._carrier
         self._state = _CLOSING
         self._why = why
-        carrier.streams.pop(self.id, None)
+        carrier.leaves(self)
         carrier.heartbeats.leave(self)
         carrier.ended(self)
 
@@ -360,6 +360,7 @@ class V1Stream:
             carrier.log.failure("lost failed for {peer}", peer=self._peer)
         for exchange, call in self._unanswered():
             carrier.stray(exchange, call, self.who)
+        carrier.left(self)
 
     def _broken(self) -> None:
         """Our own side raised: the link cannot be trusted to be in step any more."""

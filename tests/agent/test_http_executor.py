@@ -5,6 +5,7 @@ The order of checks and the texts are those of Mesos' C{Http::executor} (C{src/s
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
@@ -15,6 +16,7 @@ from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.executor_pb2 import Call, Event
 from mesoskit.messages.mesos_pb2 import KillPolicy
 from mesoskit.messages.stream_pb2 import Role
+from mesoskit.wire.quick import QuickExchange
 from tests.agent.bench import AGENT_ID, FRAMEWORK_ID, custom_executor, framework, task
 from tests.agent.http_peers import ExecutorHttpTestCase, Stream, call, subscription, update
 from tests.master.http_peers import JSON, PROTOBUF
@@ -49,6 +51,29 @@ class _Refusals(_Base):
         self.assertEqual(str(len(answer[2])), answer[1]["content-length"])
         self.assertEqual("content-type" in answer[1], bool(text))
         self.assertIn("date", answer[1])
+
+    def test_calls_take_the_short_way_and_what_subscribes_the_long_one(self) -> None:
+        quick: list[str] = []
+        taken = self.service.executors.post
+
+        def post(exchange: Any) -> None:
+            if isinstance(exchange, QuickExchange):
+                quick.append(exchange.body.decode("latin-1"))
+            taken(exchange)
+
+        self.patch(self.service.executors, "post", post)
+        self.run_task()
+        stream = self.stream(subscription())
+        self.turn()
+        self.assertEqual("SUBSCRIBED", stream.types()[0])
+        self.assertEqual([], quick)
+        connection = self.connection()
+        calls = [update(RUNNING, uuid=uuid("a")), message(), subscription(), message()]
+        connection.send(b"".join(self.request(one) for one in calls))
+        self.turn()
+        self.assertEqual(2, len(quick))
+        statuses = re.findall(rb"HTTP/1.1 (\d+) ", connection.heard)
+        self.assertEqual([b"202", b"202", b"200"], statuses)
 
     def test_agent_that_does_not_know_yet_what_it_has(self) -> None:
         self.service.state.recovery.found = False

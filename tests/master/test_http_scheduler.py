@@ -452,9 +452,11 @@ class _Streams(_Base):
 
     def test_stopping_ends_streams_and_leaves_no_timer(self) -> None:
         stream = self.stream(subscription())
-        self.successResultOf(self.service.stopService())
+        stopped = self.service.stopService()
         self.turn()
         self.assertTrue(stream.ended)
+        self.clock.advance(2)
+        self.successResultOf(stopped)
         self.assertEqual(503, self.post(subscription())[0])
         stream.leave()
         self.assertEqual({}, self.service.schedulers.streams)

@@ -496,8 +496,10 @@ class Events(OperatorTestCase):
 
     def test_stopping_ends_streams(self) -> None:
         watcher = self.watch()
-        self.successResultOf(self.service.stopService())
+        stopped = self.service.stopService()
         self.assertTrue(watcher.ended)
+        self.clock.advance(2)
+        self.successResultOf(stopped)
         heard = watcher.heard
         self.clock.advance(100)
         self.assertEqual(heard, watcher.heard)

@@ -319,6 +319,18 @@ class Http(ServiceTestCase):
         status, headers, _ = self.ask("GET /master/redirect")
         self.assertEqual((307, "//master.example:5050"), (status, headers["location"]))
 
+    def test_who_is_sent_to_the_leader_takes_along_what_he_asked(self) -> None:
+        leader = type(self.service.state.info)(id="other", ip=1, port=5051, hostname="b.example")
+        self.service.leader = leader
+        for path, where in (
+            ("/tasks?limit=2&order=asc", "//b.example:5051/master/tasks?limit=2&order=asc"),
+            ("/master/state?jsonp=f", "//b.example:5051/master/state?jsonp=f"),
+            ("/state", "//b.example:5051/master/state"),
+            ("/redirect?x=y", "//b.example:5051"),
+        ):
+            status, headers, _ = self.ask(f"GET {path}")
+            self.assertEqual((307, where), (status, headers["location"]))
+
     def test_teardown(self) -> None:
         self.subscribe()
         (framework_id,) = self.service.state.frameworks

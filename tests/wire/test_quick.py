@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET
 from mesoskit.wire.exchange import Exchange
 from mesoskit.wire.http import WebExchange
 from mesoskit.wire.port import PortFactory, PortSettings
-from mesoskit.wire.quick import QuickExchange
+from mesoskit.wire.quick import CallRoute, QuickExchange
 from tests.base import SynchronousTestCase
 
 
@@ -36,7 +36,7 @@ class Root(Resource):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls = {b"/call": self.post}
+        self.calls = {b"/call": CallRoute(self.post)}
         self.waiting: list[Exchange] = []
         self.quick: list[bool] = []
         self.at_once = True
@@ -82,7 +82,9 @@ class QuickCase(SynchronousTestCase):
 
     def come(self) -> None:
         """Begin a new connection."""
-        self.protocol = self.port.buildProtocol(IPv4Address("TCP", "127.0.0.1", 4000))
+        protocol = self.port.buildProtocol(IPv4Address("TCP", "127.0.0.1", 4000))
+        assert protocol is not None
+        self.protocol = protocol
         self.transport: Any = StringTransport()
         self.protocol.makeConnection(self.transport)
 
@@ -220,6 +222,87 @@ class PipelineTests(QuickCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
 
+class ManyAtOnceTests(QuickCase):
+    """Pipelines: some at a time, so that others have their turn."""
+
+    def test_calls_that_are_answered_at_once_are_taken_some_at_a_time(self) -> None:
+        sizes = range(300)
+        self.send(b"".join(call(b"x" * size) for size in sizes))
+        self.assertEqual(64, len(self.statuses()))
+        for _ in range(5):
+            self.clock.advance(0)
+        self.assertEqual([f"POST /call {size}".encode() for size in sizes], self.bodies())
+        self.assertNotIn(False, self.root.quick)
+        self.assertEqual(1, len(self.clock.getDelayedCalls()))
+
+    def test_all_are_answered_in_order_and_not_at_once(self) -> None:
+        requests = [call(b"x" * size, path="/call?a=b") for size in range(100)]
+        self.send(b"".join(requests))
+        self.assertEqual(16, len(self.statuses()))
+        for _ in range(10):
+            self.clock.advance(0)
+        expected = [f"POST /call {size}".encode() for size in range(100)]
+        self.assertEqual(expected, self.bodies())
+        self.assertNotIn(True, self.root.quick)
+
+    def test_what_comes_meanwhile_waits_its_turn(self) -> None:
+        self.send(*[call(path="/call?a=b") for _ in range(30)])
+        self.send(b"".join(call(b"x" * 5, path="/call?a=b") for _ in range(30)), call(b"1234567"))
+        for _ in range(10):
+            self.clock.advance(0)
+        sizes = [int(body.split()[-1]) for body in self.bodies()]
+        self.assertEqual([*[1] * 30, *[5] * 30, 7], sizes)
+
+    def test_client_that_leaves_meanwhile(self) -> None:
+        self.send(b"".join(call(path="/call?a=b") for _ in range(30)))
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        for _ in range(3):
+            self.clock.advance(0)
+        self.assertEqual(16, len(self.statuses()))
+        self.assertEqual([], [one for one in self.clock.getDelayedCalls() if one.active()])
+
+
+class EndTests(QuickCase):
+    """The end of a daemon: who asks nothing is closed at once, others with their answer."""
+
+    def lose(self, transport: Any, protocol: Any) -> None:
+        self.assertTrue(transport.disconnecting)
+        protocol.connectionLost(Failure(ConnectionDone()))
+
+    def test_idle_connection_is_closed_at_once(self) -> None:
+        self.send(call())
+        closed = self.port.close_http()
+        self.lose(self.transport, self.protocol)
+        self.assertIsNone(self.successResultOf(closed))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_without_connections_there_is_nothing_to_wait_for(self) -> None:
+        self.assertIsNone(self.successResultOf(self.port.close_http()))
+
+    def test_what_was_asked_is_answered_first(self) -> None:
+        self.root.at_once = False
+        for path in ("/call", "/call?a=b"):
+            self.come()
+            self.send(call(path=path), call(path=path))
+            closed = self.port.close_http()
+            self.assertFalse(self.transport.disconnecting)
+            while self.root.waiting:
+                self.root.answer()
+            self.lose(self.transport, self.protocol)
+            self.assertEqual(200, self.statuses()[0])
+            self.successResultOf(closed)
+
+    def test_after_some_seconds_all_are_cut(self) -> None:
+        self.root.at_once = False
+        self.send(call())
+        closed = self.port.close_http()
+        self.clock.advance(1.9)
+        self.assertNoResult(closed)
+        self.clock.advance(0.1)
+        self.assertTrue(self.transport.disconnected)
+        self.successResultOf(closed)
+
+
 class SlowTests(QuickCase):
     """Whoever takes too long with a request is cut off, however busy it looks."""
 
@@ -325,7 +408,7 @@ class ProofTests(QuickCase):
             post(exchange)
 
         self.patch(self.root, "post", tell)
-        self.root.calls[b"/call"] = tell
+        self.root.calls[b"/call"] = CallRoute(tell)
         self.send(call())
         self.shown.clear()
         self.root.quick.clear()

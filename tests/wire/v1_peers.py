@@ -26,6 +26,7 @@ from mesoskit.wire.link import (
     TooManyCalls,
 )
 from mesoskit.wire.media import PROTOBUF
+from mesoskit.wire.quick import CallRoute
 from mesoskit.wire.v1 import V1Carrier
 from mesoskit.wire.v1_stream import V1Stream
 from tests.wire.ears import Ear
@@ -74,7 +75,8 @@ class Root(Resource):
     def __init__(self, carrier: V1Carrier, short: bool = True) -> None:
         super().__init__()
         self.carrier = carrier
-        self.calls = {PATH: carrier.post} if short else {}
+        usual = None if carrier.by_stream_id else carrier.usual
+        self.calls = {PATH: CallRoute(carrier.post, usual)} if short else {}
 
     def render(self, request: Request) -> int:
         self.carrier.post(WebExchange(request))
