@@ -7,7 +7,8 @@
     executors/<framework>/<executor>   head line, ExecutorInfo (not for command tasks)
     tasks/<framework>/<executor>/<task>  head line, TaskInfo
     notes/<framework>/<executor>       words: subscribed, proven, terminating
-    notes/<framework>/<executor>/<task>  words: killed=, grace=, started= (with a number), overdue
+    notes/<framework>/<executor>/<task>  words: killed=, grace=, started= (with a number),
+                                       overdue, abandoned (with its whole group)
     updates/<framework>/<task>/<n>     StatusUpdateRecord (L{mesoskit.model.updates})
 
 A head line is text of blank-separated words up to a newline; the message follows it. Notes are
@@ -135,6 +136,8 @@ def task_note(task: AgentTask) -> bytes:
         words.append(f"started={task.started_at!r}")
     if task.overdue:
         words.append("overdue")
+    if task.group is not None and task.group.abandoned:
+        words.append("abandoned")
     return " ".join(words).encode()
 
 
@@ -193,6 +196,7 @@ class StoredTask:
     grace: float | None = None
     started_at: float | None = None
     overdue: bool = False
+    abandoned: bool = False
 
 
 @dataclass(slots=True)
@@ -339,6 +343,7 @@ def _note(found: Snapshot, path: list[str], data: bytes) -> None:
     task.grace = words.get("grace")
     task.started_at = words.get("started")
     task.overdue = "overdue" in words
+    task.abandoned = "abandoned" in words
 
 
 def _word(word: str) -> tuple[str, float]:
@@ -422,5 +427,14 @@ _DEPTHS: Final[dict[str, tuple[int, ...]]] = {
 }
 
 _WORDS: Final = frozenset(
-    ("subscribed", "proven", "terminating", "killed", "grace", "started", "overdue")
+    (
+        "subscribed",
+        "proven",
+        "terminating",
+        "killed",
+        "grace",
+        "started",
+        "overdue",
+        "abandoned",
+    )
 )

@@ -275,15 +275,17 @@ class Group:
     @ivar launched: all of them run, or have run.
     @ivar abandoned: one of them could not be started or was killed before: those that came to
         run are being destroyed.
+    @ivar broken: it was abandoned in an earlier life of the agent.
     """
 
-    __slots__ = ("abandoned", "launched", "name", "tasks")
+    __slots__ = ("abandoned", "broken", "launched", "name", "tasks")
 
     def __init__(self, tasks: list[AgentTask], name: TaskId | None = None) -> None:
         self.tasks = tasks
         self.name = tasks[0].id if name is None else name
         self.launched = False
         self.abandoned = False
+        self.broken = False
 
 
 def kill_grace_of(info: TaskInfo) -> float:

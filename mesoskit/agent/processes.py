@@ -158,7 +158,7 @@ def started(state: AgentState, event: ContainerStarted) -> None:
         return  # It is being destroyed; what happens to it is told when that is done.
     if task.max_completion > 0:
         task.started_at = state.now
-        state.out.append(Store(checkpoint.note_task(task)))
+        note(state, task)
         limit(state, task)
     if task.group is None:
         task.executor.pid = event.pid
@@ -283,7 +283,7 @@ def kill(state: AgentState, task: AgentTask, grace: float) -> None:
         if current is not None and when < current:
             state.deadlines.set(key, max(when, state.now))
             task.kill_grace = grace
-            state.out.append(Store(checkpoint.note_task(task)))
+            note(state, task)
     else:
         note_kill(state, task, grace)
         state.deadlines.drop(("completion", task.container))
@@ -293,15 +293,17 @@ def kill(state: AgentState, task: AgentTask, grace: float) -> None:
 
 
 def note_kill(state: AgentState, task: AgentTask, grace: float) -> None:
-    """
-    Note that somebody wants a task's end, so that a restarted agent goes on with it. Nothing is
-    stored of frameworks that are being shut down.
-    """
+    """Note that somebody wants a task's end, so that a restarted agent goes on with it."""
     if task.killed:
         return
     task.killed = True
     task.killed_at = state.now
     task.kill_grace = grace
+    note(state, task)
+
+
+def note(state: AgentState, task: AgentTask) -> None:
+    """Store what has come true of a task, unless its framework is being shut down."""
     if not task.executor.framework.terminating:
         state.out.append(Store(checkpoint.note_task(task)))
 
@@ -333,7 +335,7 @@ def overdue(state: AgentState, container: ContainerId) -> None:
     if isinstance(task, AgentTask) and not task.killed:
         task.overdue = True
         task.killed_at = state.now
-        state.out.append(Store(checkpoint.note_task(task)))
+        note(state, task)
         state.out.append(Signal(container, SIGTERM))
         state.destroy(container)
 

@@ -49,6 +49,7 @@ def rebuild(state: AgentState, snapshot: checkpoint.Snapshot) -> None:
             key = framework_id, executor_id, row.first
             group = groups.setdefault(key, Group([], row.first))
             group.tasks.append(task)
+            group.broken |= row.abandoned
             task.group = group
     for task_key, stream in snapshot.streams.items():
         if not len(stream) and task_key not in state.tasks:

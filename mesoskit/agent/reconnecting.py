@@ -79,7 +79,8 @@ def _kill_on(state: AgentState, task: AgentTask) -> None:
 def _unlaunched(state: AgentState, group: Group, event: RecoveredContainers) -> None:
     """Take up a group of which it was not said yet that it runs."""
     here = [task for task in group.tasks if _is_known(task, event)]
-    broken = len(here) < len(group.tasks) or any(
+    broken = group.broken or len(here) < len(group.tasks)
+    broken = broken or any(
         task.ended or task.killed or cleaning.is_abandoned(task, event) for task in group.tasks
     )
     for task in here:

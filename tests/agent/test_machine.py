@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from mesoskit.agent import checkpoint
 from mesoskit.agent.container import (
     ContainerExited,
     ContainerFailed,
@@ -474,6 +475,7 @@ class AgentMachine(RuleBasedStateMachine):
         for name in self.store:
             if name.startswith("tasks/"):
                 assert name.rsplit("/", 2)[0] in known, name
+        assert checkpoint.read(self.store).unreadable == []
 
     def teardown(self) -> None:
         """Let all end well: then nothing may be left, and a replay gives the same effects."""

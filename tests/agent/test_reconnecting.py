@@ -7,7 +7,13 @@ from dataclasses import replace
 from signal import SIGTERM
 from typing import Any
 
-from mesoskit.agent.container import Destroy, Forget, RecoveredContainers, Signal
+from mesoskit.agent.container import (
+    ContainerFailed,
+    Destroy,
+    Forget,
+    RecoveredContainers,
+    Signal,
+)
 from mesoskit.agent.phase import Phase
 from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.executor_pb2 import Call, Event
@@ -352,6 +358,20 @@ class GroupTests(ReconnectTestCase):
         after.exit("two", 9)
         after.acknowledge()
         self.assertEqual(set(after.updates()), {("one", "TASK_KILLED"), ("two", "TASK_KILLED")})
+
+    def test_group_that_was_given_up_stays_so_when_the_cause_is_forgotten(self) -> None:
+        bench = self.group("one")
+        one, two = self.both(bench)
+        bench.give(ContainerFailed(two, "launch", "no such program"))
+        bench.acknowledge()
+        self.assertNotIn("two", [key[1] for key in bench.state.tasks])
+        after = self.again(bench, {one: 7})
+        self.assertEqual(after.hands, [Destroy(one)])
+        after.exit("one", 9)
+        self.accept(after)
+        self.assertEqual(after.updates(), [("one", "TASK_KILLED")])
+        after.acknowledge()
+        self.assertEqual(set(after.store), OWN_RECORDS)
 
     def test_group_stays_one_when_its_first_task_is_done(self) -> None:
         bench = self.before()

@@ -82,3 +82,28 @@ class PymesosExecutorTests(PymesosTestCase):
         self.assertEqual(["e", 7 << 8], client.values("executor lost")[0])
         await cluster.acknowledged()
         await self.stop(client)
+
+    async def test_executor_lives_on_while_its_agent_is_killed_and_comes_back(self) -> None:
+        cluster = self.cluster()
+        # pymesos waits for some seconds before it looks for its agent again.
+        await cluster.start(agent={"executor_reregistration_timeout": "15secs"})
+        client = await self.client(cluster, {"long": task("wait")}, checkpoint=True)
+        await client.until("it runs", lambda: "TASK_RUNNING" in client.states("long"))
+        await cluster.acknowledged()
+        agent_id = client.values("update")[0]["agent_id"]
+        hello = base64.b64encode(b"hello").decode()
+        client.do("sendFrameworkMessage", {"value": "e"}, agent_id, hello)
+        await client.until("an answer", lambda: client.values("message"))
+        pid = base64.b64decode(client.values("message")[0]).split()[0]
+        await cluster.agent.kill()
+        cluster.agent.start()
+        await cluster.agent.ready()
+        await cluster.registered()
+        client.do("sendFrameworkMessage", {"value": "e"}, agent_id, hello)
+        await client.until("another answer", lambda: len(client.values("message")) > 1)
+        self.assertEqual(pid, base64.b64decode(client.values("message")[1]).split()[0])
+        self.assertEqual(["TASK_RUNNING"], client.states("long"))
+        client.do("killTask", {"value": "long"})
+        await client.until("it was killed", lambda: client.states("long")[-1] == "TASK_KILLED")
+        await cluster.acknowledged()
+        await self.stop(client)
