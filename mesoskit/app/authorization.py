@@ -5,6 +5,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from twisted.logger import Logger
+
 from mesoskit.flags import Flag, Values, text
 
 if TYPE_CHECKING:
@@ -14,6 +16,15 @@ LOCAL: Final = "local"
 """Mesos' name for the authorizer that goes by ACLs."""
 
 _EXPECTED: Final = "--acls: expected JSON that begins with {, or the path of a file"
+
+_PROOFS: Final = (
+    "authenticate_frameworks",
+    "authenticate_agents",
+    "authenticate_http_frameworks",
+    "authenticate_http_readonly",
+    "authenticate_http_readwrite",
+)
+"""Flags that have people prove who they are."""
 
 _LONGEST_FILE: Final = 4 * 1024 * 1024
 
@@ -42,6 +53,9 @@ MASTER_FLAGS: Final = (_ACLS, _authorizer_flag("authorizers", "authorizer"))
 AGENT_FLAGS: Final = (_ACLS, _authorizer_flag("authorizer", "authorizers"))
 
 
+log = Logger()
+
+
 class AuthorizationError(ValueError):
     """The flags about authorisation cannot be used."""
 
@@ -60,6 +74,7 @@ def authorizer(values: Values, flag: str) -> "IAuthorizer | None":
         return None
     if not given.strip():
         raise AuthorizationError(_EXPECTED)
+    _warn(values)
     from mesoskit.model.authorization_acls import LocalAuthorizer
     from mesoskit.model.authorization_text import AclError, parse_acls
 
@@ -72,6 +87,16 @@ def authorizer(values: Values, flag: str) -> "IAuthorizer | None":
     except AclError as error:
         raise AuthorizationError(f"--acls: {error}") from None
     return LocalAuthorizer(acls)
+
+
+def _warn(values: Values) -> None:
+    """Say where ACLs are asked about people who may call themselves what they like."""
+    missing = [f"--{name}" for name in _PROOFS if getattr(values, name, None) is False]
+    if missing:
+        log.warn(
+            "There are ACLs, but not everybody must prove who he is: that takes {flags}",
+            flags=", ".join(missing),
+        )
 
 
 def _read(path: str) -> str:

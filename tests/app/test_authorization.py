@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from zope.interface import implementer
 
 from mesoskit.app import agent, master
@@ -95,6 +96,30 @@ class FlagTests(SynchronousTestCase):
                 made = make(f"--acls={given}")
                 self.assertIsInstance(made, LocalAuthorizer)
                 self.assertFalse(made.allows("p", Action.VIEW_FLAGS, Thing()))
+
+    def test_acls_for_people_who_need_prove_nothing_are_a_warning(self) -> None:
+        with capturedLogs() as seen:
+            self.master(f"--acls={INLINE}")
+            self.agent(f"--acls={INLINE}")
+            self.master()
+        said = [formatEvent(one) for one in seen if one["log_level"] is LogLevel.warn]
+        self.assertEqual(
+            said,
+            [
+                "There are ACLs, but not everybody must prove who he is: that takes"
+                f" {', '.join(flags)}"
+                for flags in (
+                    (
+                        "--authenticate_frameworks",
+                        "--authenticate_agents",
+                        "--authenticate_http_frameworks",
+                        "--authenticate_http_readonly",
+                        "--authenticate_http_readwrite",
+                    ),
+                    ("--authenticate_http_readonly", "--authenticate_http_readwrite"),
+                )
+            ],
+        )
 
     def test_what_is_wrong_is_named_with_its_line(self) -> None:
         path = self.file('{\n"run_tasks": [],\n"view_task": []\n}')
