@@ -135,6 +135,7 @@ class MasterService(Service):
         self._store = TimedStore(store, perf_counter)
         self._endpoints = tuple(endpoints)
         self._election = election
+        self._over = False
         self._fetch_timeout = registry_fetch_timeout
         self._store_timeout = registry_store_timeout
         self._allocator = timed_allocator(
@@ -224,6 +225,7 @@ class MasterService(Service):
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
+        await self.authorizing.begin()
         for text in self._endpoints:
             self.ports.append(await server_endpoint(self._reactor, text).listen(self.port))
         if self._options.port == 0 and self.ports:
@@ -334,7 +336,10 @@ class MasterService(Service):
         return gatherResults(closing, consumeErrors=True).addCallback(lambda _: None)
 
     def _ended(self, stop: Stop) -> None:
-        """The state asked to end."""
+        """The state asked to end, or nothing may go on."""
+        if self._over:
+            return
+        self._over = True
         self.bulk.stop(stop.why)
         self.factory.lose_all(stop.why)
         self.schedulers.lose_all(stop.why)
