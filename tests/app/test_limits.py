@@ -136,6 +136,20 @@ class TLSFlagTests(FlagsCase):
         off = {**variables, "LIBPROCESS_SSL_ENABLED": "false"}
         self.assertEqual(self.tls(environment=off), NONE)
 
+    def test_the_samples_are_read_as_they_stand(self) -> None:
+        for name, flags in (("master", master.FLAGS), ("agent", agent.FLAGS)):
+            lines = (CONF.parent / "tls" / f"mesos-{name}.env.more").read_text().splitlines()
+            told = [line for line in lines if not line.startswith("#")]
+            said = dict(
+                line.replace("/etc/mesoskit", str(self.home)).split("=", 1) for line in told
+            )
+            needed = [f"--work_dir={self.home / 'w'}", "--master=127.0.0.1:5050"]
+            values = flags.parse(needed[: 1 if name == "master" else 2], said)
+            made = daemon_tls(values, {})
+            assert made.ours is not None
+            self.assertEqual((made.plain, made.ours.min_version), (False, "1.3"))
+            self.assertEqual(made.ours.require_client_cert, name == "master")
+
     def test_what_does_not_go_together(self) -> None:
         self.refused("--tls: the certificate", "cert")
         self.refused("certificates cannot be verified", "cert", "key", verify_client="true")

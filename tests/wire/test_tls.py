@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import TLSVersion
+from twisted.internet.task import Clock
 
 from mesoskit.testing.certificates import Authority, make, write
 from mesoskit.wire.endpoints import EndpointError, client_endpoint
@@ -17,7 +18,9 @@ from mesoskit.wire.stream import DialFailed, StreamFactory, dial
 from mesoskit.wire.tls import TLS, TLSClientEndpoint, TLSError, settings_of
 from tests.base import SynchronousTestCase
 from tests.wire.ears import AGENT, MASTER, Ear, text
+from tests.wire.test_port import Client
 from tests.wire.test_sockets import SocketContract, Sockets
+from tests.wire.transports import Wires
 
 AUTHORITY = Authority()
 
@@ -304,6 +307,49 @@ class HandshakeTests(SynchronousTestCase):
         write(self.files.home / "server.pem", b"half a certif")
         server.dial(self.trusting).send(text("still here"))
         server.sockets.spin(lambda: server.ear.words == ["still here"])
+
+
+class SlowTests(SynchronousTestCase):
+    """Who begins a handshake and does not end it has no more time than who says nothing."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        files = Files(self)
+        self.port = PortFactory(
+            StreamFactory(Ear(), MASTER, clock=self.clock),
+            clock=self.clock,
+            tls=TLS(**files.pair("server", "127.0.0.1")).server(),
+            settings=PortSettings(plain=False, undecided=2),
+        )
+
+    def come(self, said: bytes) -> tuple[Client, Wires]:
+        client = Client()
+        wires = Wires(self.clock, self.port.buildProtocol(None), client)
+        client.transport.write(said)
+        wires.spin()
+        return client, wires
+
+    def test_half_a_handshake(self) -> None:
+        client, wires = self.come(b"\x16\x03\x01\x02\x00\x01")
+        self.clock.advance(4.9)
+        self.assertEqual(client.lost, 0)
+        self.clock.advance(0.2)
+        wires.spin()
+        self.assertEqual(client.lost, 1)
+        self.assertEqual(self.port.counters.errors, {"undecided": 1})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_many_halves_of_handshakes(self) -> None:
+        clients = [self.come(b"\x16\x03\x01\x02\x00\x01") for _ in range(4)]
+        for _, wires in clients:
+            wires.spin()
+        self.assertEqual([client.lost for client, _ in clients], [1, 1, 0, 0])
+
+    def test_what_is_no_handshake(self) -> None:
+        client, wires = self.come(b"\x16" + bytes(200))
+        wires.spin()
+        self.assertEqual(client.lost, 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class DialledContractTests(SocketContract, SynchronousTestCase):
