@@ -4,12 +4,18 @@ As C{lives.py}, but the framework subscribes with C{POST /api/v1/scheduler} and 
 on a second connection, pipelined; in protobuf and in JSON. The agents are native ones.
 
     python benchmarks/http_lives.py [--agents 100] [--lives 20000] [--runs 3]
+
+The first two rows have a client that does next to nothing, so that the master's is the most of
+what is measured. C{driver} is the client that C{Framework("http://...")} has. C{Agent} sends its
+calls with C{twisted.web.client.Agent}, one after the other, for it cannot do otherwise.
 """
 
 import argparse
 import statistics
+from collections import deque
 from collections.abc import Callable
 from functools import partial
+from io import BytesIO
 from itertools import product
 from time import perf_counter
 from typing import Any
@@ -25,6 +31,7 @@ from twisted.internet.protocol import Protocol
 from mesoskit.messages.codec import to_json
 from mesoskit.messages.scheduler_pb2 import Event
 from mesoskit.wire.recordio import Decoder
+from mesoskit.wire.v1_client import dial
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 IN_FLIGHT = 4_000
@@ -185,6 +192,66 @@ class JsonFramework(Framework):
         self.count()
 
 
+class AgentLink(HttpLink):
+    """The same, but that calls wait for each other's answers."""
+
+    def connect(self, clock: Any) -> Deferred[Any]:
+        """Connect, and subscribe."""
+        from twisted.web.client import Agent, HTTPConnectionPool
+
+        self._queue: deque[bytes] = deque()
+        self._busy = False
+        self._agent = Agent(clock, pool=HTTPConnectionPool(clock))
+        return super().connect(clock)
+
+    def post(self, body: bytes) -> None:
+        """POST a body as soon as the one before is answered."""
+        if not self.stream_id:
+            super().post(body)
+            return
+        self._queue.append(body)
+        if not self._busy:
+            self._next()
+
+    def _next(self) -> None:
+        from twisted.web.client import FileBodyProducer, readBody
+        from twisted.web.http_headers import Headers
+
+        self._busy = bool(self._queue)
+        if self._busy:
+            headers = {"Content-Type": [PROTOBUF], "Mesos-Stream-Id": [self.stream_id]}
+            self._agent.request(
+                b"POST",
+                f"http://{self._address}/api/v1/scheduler".encode(),
+                Headers(headers),
+                FileBodyProducer(BytesIO(self._queue.popleft())),
+            ).addCallback(readBody).addCallback(lambda _: self._next())
+
+
+class DriverFramework(Framework):
+    """The same scheduler on the driver's link, which wants to know when it is subscribed."""
+
+    def connected(self, link: Any) -> None:
+        """Subscribe."""
+        subscribing: Any = _Subscribing(link)
+        super().connected(subscribing)
+
+
+class _Subscribing:
+    def __init__(self, link: Any) -> None:
+        self.send = link.call
+
+
+def join_by_agent(clock: Any, address: str, framework: Framework) -> Deferred[Any]:
+    """Connect a framework whose calls wait for each other."""
+    return AgentLink(framework, PROTOBUF, address).connect(clock)
+
+
+def join_by_driver(media: str, clock: Any, address: str, framework: Framework) -> Deferred[Any]:
+    """Connect a framework with the driver's client."""
+    return dial(f"http://{address}", framework, reactor=clock, media=media)
+
+
 def join(media: str, clock: Any, address: str, framework: Framework) -> Deferred[Any]:
     """Connect a framework over HTTP."""
     return HttpLink(framework, media, address).connect(clock)
@@ -193,6 +260,11 @@ def join(media: str, clock: Any, address: str, framework: Framework) -> Deferred
 KINDS = {
     "protobuf": partial(measure, join=partial(join, PROTOBUF)),
     "JSON": partial(measure, make=JsonFramework, join=partial(join, JSON)),
+    "protobuf, driver": partial(
+        measure, make=DriverFramework, join=partial(join_by_driver, PROTOBUF)
+    ),
+    "JSON, driver": partial(measure, make=DriverFramework, join=partial(join_by_driver, JSON)),
+    "protobuf, Agent": partial(measure, join=join_by_agent),
 }
 
 
@@ -202,9 +274,10 @@ def main() -> None:
     parser.add_argument("--agents", type=int, nargs="+", default=[100])
     parser.add_argument("--lives", type=int, default=20_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     chosen = parser.parse_args()
     rows = []
-    for agents, kind in product(chosen.agents, KINDS):
+    for agents, kind in product(chosen.agents, chosen.kinds):
         measured = partial(KINDS[kind], agents, chosen.lives, IN_FLIGHT)
         results = [in_child(measured) for _ in range(chosen.runs)]
         median = {key: statistics.median(r[key] for r in results) for key in results[0]}

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from mesoskit.driver.executor_service import ExecutorService
     from mesoskit.driver.framework import Framework
     from mesoskit.driver.handles import TaskHandle
+    from mesoskit.driver.identity import IdStore
     from mesoskit.driver.offers import Offer, OfferStream
     from mesoskit.driver.running import run_executor
     from mesoskit.driver.scheduler import IScheduler, Scheduler
@@ -85,6 +86,7 @@ _HOMES = {
     "mesoskit.driver.framework": "Framework",
     "mesoskit.driver.running": "run_executor",
     "mesoskit.driver.handles": "TaskHandle",
+    "mesoskit.driver.identity": "IdStore",
     "mesoskit.driver.offers": "Offer OfferStream",
     "mesoskit.driver.scheduler": "IScheduler Scheduler",
     "mesoskit.driver.settings": "DriverSettings",
@@ -122,6 +124,7 @@ __all__ = [
     "HealthCheck",
     "IExecutor",
     "IScheduler",
+    "IdStore",
     "LinkLost",
     "NoAgent",
     "NotEnough",

@@ -103,7 +103,8 @@ class Framework(Verbs, Hearing, Service):
             has ended. Its tasks then outlive C{stopService}, for C{failover_timeout}, a week
             where C{info} says nothing. By default: where C{info} has an id or a
             C{failover_timeout}, or C{id_file} is given.
-        @param id_file: where the id is kept from run to run: the path of a file, or an
+        @param id_file: where the id is kept from run to run: the path of a file, the address of a
+            node in ZooKeeper (C{zk://host:port/path}), or an
             L{IdStore<mesoskit.driver.identity.IdStore>}.
         @param credential: what proves to the master who the framework is, or the path of a file of
             it, which is read again when it has changed.
@@ -116,7 +117,7 @@ class Framework(Verbs, Hearing, Service):
         """
         self.reactor = reactor
         self._settings = settings
-        kept_in = identity.FileIds(id_file) if isinstance(id_file, str | Path) else id_file
+        kept_in = identity.id_store(reactor, id_file, settings)
         self.keeps_id = identity.keeps_id(info, kept_in, failover)
         self._capabilities = capabilities
         secret = credential_of(credential)
@@ -230,10 +231,10 @@ class Framework(Verbs, Hearing, Service):
         if self.running:
             super().stopService()  # type: ignore[no-untyped-call]
         gone = self._subscription.stop()
-        if not self.keeps_id:
-            self._subscription.forget_id()
+        forgotten = succeed(None) if self.keeps_id else self._subscription.forget_id()
         self._alarms.clear()
         self._end(lambda: FrameworkStopped("the framework was stopped"), StopAsyncIteration)
+        gone.addCallback(lambda _: forgotten)
         return gone.addCallback(lambda _: self._over.fire(None))
 
     def _end(self, why: Callable[[], Exception], loops: Callable[[], Exception]) -> None:

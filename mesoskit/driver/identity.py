@@ -6,7 +6,7 @@ import getpass
 import os
 import socket
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -73,6 +73,21 @@ class FileIds:
     def forget(self) -> None:
         """Remove the file."""
         self._path.unlink(missing_ok=True)
+
+
+def id_store(
+    reactor: Any, given: str | Path | IdStore | None, settings: DriverSettings
+) -> IdStore | None:
+    """
+    Return what a framework's author means by where its id is kept.
+
+    Raises L{EndpointError<mesoskit.wire.endpoints.EndpointError>} for a wrong C{zk://} address.
+    """
+    if isinstance(given, str) and given.startswith("zk://"):
+        from mesoskit.driver.zookeeper_ids import zookeeper_ids
+
+        return zookeeper_ids(reactor, given, settings)
+    return FileIds(given) if isinstance(given, str | Path) else given
 
 
 def keeps_id(info: FrameworkInfo, ids: IdStore | None, failover: bool | None) -> bool:

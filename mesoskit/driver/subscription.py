@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from google.protobuf.message import Message
-from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -142,14 +142,37 @@ class Subscription:
             self.info.id.value = kept
         self._connection.start()
 
-    def forget_id(self) -> None:
-        """Be another framework the next time: this one is no more."""
-        self.info.ClearField("id")
-        if self._ids is not None:
-            maybeDeferred(self._ids.forget).addErrback(self._not_kept)
+    def _keep(self) -> None:
+        """Keep the id; until that has worked, try again."""
+        if self._ids is None:
+            return
+        write: Callable[[str], Any] = self._ids.write
+        written: Deferred[None] = maybeDeferred(write, self.id)
+        written.addTimeout(self._settings.subscribe_timeout, self._alarms.clock)
+        written.addErrback(self._not_kept)
 
     def _not_kept(self, reason: Failure) -> None:
         self.log.error("the framework's id cannot be kept: {why}", why=reason.getErrorMessage())
+        self._alarms.set("id", self._settings.backoff.longest, self._keep)
+
+    def forget_id(self) -> Deferred[None]:
+        """Be another framework the next time: this one is no more. Fires when it is forgotten."""
+        known = bool(self.id)
+        self._alarms.drop("id")
+        self.info.ClearField("id")
+        if self._ids is None or not known:
+            return succeed(None)
+        forget: Callable[[], Any] = self._ids.forget
+        forgotten: Deferred[None] = maybeDeferred(forget)
+        forgotten.addTimeout(self._settings.teardown_timeout, self._alarms.clock)
+        return forgotten.addErrback(self._not_forgotten)
+
+    def _not_forgotten(self, reason: Failure) -> None:
+        self.log.error(
+            "the framework's id stays in {ids}: {why}",
+            ids=str(self._ids),
+            why=reason.getErrorMessage(),
+        )
 
     def stop(self) -> Deferred[None]:
         """Leave the master; fires when the link is closed."""
@@ -296,8 +319,8 @@ class Subscription:
         self._interval = subscribed.heartbeat_interval_seconds or 15.0
         self._unheard = ""
         self._alarms.drop("subscribe")
-        if self._ids is not None and known != self.id:
-            maybeDeferred(self._ids.write, self.id).addErrback(self._not_kept)
+        if known != self.id:
+            self._keep()
         self.log.info("framework {id} is subscribed", id=self.id)
         if getattr(self.link, "event_heartbeats", False):
             self._heartbeat()
