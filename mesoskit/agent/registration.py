@@ -70,7 +70,8 @@ def agent_info(state: AgentState) -> AgentInfo:
 
 def connected(state: AgentState, event: Connected) -> None:
     """A master is there: register with it, at once the first time, else after a random wait."""
-    if event.epoch < state.epoch:
+    # A master that was not elected by others has epoch 0.
+    if 0 < event.epoch < state.epoch:
         why = f"epoch {event.epoch} is older than {state.epoch}: another master leads"
         state.out.append(Drop(event.peer, why))
         return
@@ -78,7 +79,7 @@ def connected(state: AgentState, event: Connected) -> None:
         state.out.append(Drop(state.master, "another master leads"))
         _disconnected(state)
     state.master = event.peer
-    state.epoch = event.epoch
+    state.epoch = max(state.epoch, event.epoch)
     state.note("info", f"Connected to the master at {event.address}")
     begin(state)
 

@@ -280,7 +280,9 @@ def make_master(
         external_log_file=values.external_log_file,
         authorizer=authorization.authorizer(values, "authorizers"),
     )
-    election, store = (None, None) if values.zk is None else zookeeper.election(reactor, values)
+    election = store = None
+    if values.zk is not None:
+        election, store = zookeeper.election(reactor, values, f"{options.ip}:{options.port}")
     if store is None or values.registry in ("sqlite", "in_memory"):
         store = registry(values, work_dir)
     return MasterService(

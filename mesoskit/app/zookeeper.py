@@ -91,12 +91,16 @@ def detector(
     )
 
 
-def election(reactor: Any, values: Values) -> "tuple[Election, IStore]":
-    """Return a master's part in the election, and the registry in the same ZooKeeper."""
+def election(reactor: Any, values: Values, name: str) -> "tuple[Election, IStore]":
+    """
+    Return a master's part in the election, and the registry in the same ZooKeeper.
+
+    @param name: of this master, for people who look who wrote the registry.
+    """
     from mesoskit.cluster.election import Election
     from mesoskit.cluster.registry import ZooKeeperStore
 
     ensemble = client(reactor, values.zk, values)
     path = values.zk.path
     elected = Election(ensemble, reactor, path)
-    return elected, ZooKeeperStore(ensemble, reactor, path, lambda: elected.epoch)
+    return elected, ZooKeeperStore(ensemble, reactor, path, lambda: elected.epoch, name)

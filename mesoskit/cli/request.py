@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
 
+from mesoskit.cluster.zk_url import hidden
 from mesoskit.flags import Flag, FlagError, Flags, Values, boolean, duration, text
 from mesoskit.messages.codec import Malformed, from_dict
 from mesoskit.messages.mesos_pb2 import (
@@ -129,8 +130,10 @@ FLAGS: Final = Flags(
             "master",
             text,
             None,
-            "Mesos master, as host:port, or http://host:port for the v1 HTTP API.",
+            "Mesos master, as host:port, or http://host:port for the v1 HTTP API; or where masters"
+            " elect one, as zk://host1:port1,host2:port2/path.",
             required=True,
+            show=hidden,
         ),
         Flag("name", text, None, "Name for the command; it is the task's id as well."),
         Flag("command", text, None, "Command to launch."),

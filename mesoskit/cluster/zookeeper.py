@@ -21,6 +21,7 @@ from kazoo.retry import KazooRetry
 from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE, READ_ACL_UNSAFE
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as TookTooLong
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -53,6 +54,9 @@ MOST: Final = 10_000
 
 LARGEST: Final = 1_000_000
 """Bytes of one operation; servers cut off who sends more than 1,048,575 (C{jute.maxbuffer})."""
+
+COMPLAINT: Final = 15.0
+"""Seconds without a connection after which that is said, again and again."""
 
 _CLOSING: Final = 1.0
 """Seconds after which L{ZooKeeper.close} waits for kazoo no longer."""
@@ -126,6 +130,7 @@ class ZooKeeper:
         self._connecting: Deferred[None] | None = None
         self._closing: Deferred[None] | None = None
         self._waiting: set[Deferred[Any]] = set()
+        self._complaint: IDelayedCall | None = None
 
     # What is known.
 
@@ -178,8 +183,18 @@ class ZooKeeper:
         client.add_listener(self._state_changed)
         self._learn_timeout(client)
         self._connecting = Deferred()
+        self._complain_later()
         client.start_async()
         return self._connecting
+
+    def _complain_later(self) -> None:
+        """Say so where there are no servers: kazoo goes on trying, and somebody waits."""
+        self._complaint = self._reactor.callLater(COMPLAINT, self._complain)
+
+    def _complain(self) -> None:
+        if self._client is not None and not self._connected:
+            self.log.warn("No ZooKeeper at {url} yet; still trying", url=self.url)
+            self._complain_later()
 
     def close(self) -> "Deferred[None]":
         """End the session and begin no other."""
@@ -198,6 +213,7 @@ class ZooKeeper:
         if connecting is not None:
             connecting.errback(Closed("the client was closed"))
         self._listeners.clear()
+        self._complain_no_more()
         if client is None:
             closing.callback(None)
             return succeed(None)
@@ -411,21 +427,38 @@ class ZooKeeper:
             self._connected = True
             self._session = session
             self._agreed_timeout = timeout
+            self._complain_no_more()
+            self.log.info(
+                "Connected to ZooKeeper at {url}, session {session:#x} of {timeout:g} s",
+                url=self.url,
+                session=session,
+                timeout=timeout,
+            )
             self._tell(Session.CONNECTED)
             connecting, self._connecting = self._connecting, None
             if connecting is not None:
                 connecting.callback(None)
         elif state == KazooState.SUSPENDED:
             self._connected = False
+            self.log.warn("The connection to ZooKeeper at {url} is lost", url=self.url)
+            self._complain_no_more()
+            self._complain_later()
             self._tell(Session.SUSPENDED)
         else:
             self._connected = False
             self._session = None
+            what = "does not believe us" if refused else "has ended our session"
+            self.log.warn("ZooKeeper at {url} {what}", url=self.url, what=what)
             connecting = self._connecting
             if refused and connecting is not None:
                 self._connecting = None
                 connecting.errback(NotAllowed(f"{self.url}: the servers do not believe us"))
             self._tell(Session.REFUSED if refused else Session.EXPIRED)
+
+    def _complain_no_more(self) -> None:
+        complaint, self._complaint = self._complaint, None
+        if complaint is not None and complaint.active():
+            complaint.cancel()
 
     def _tell(self, event: Session) -> None:
         for listener in list(self._listeners):

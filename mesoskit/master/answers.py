@@ -297,7 +297,7 @@ def master(state: "MasterState", viewer: Viewer = EVERYTHING) -> Response:
     response = Response(type=Response.GET_MASTER)
     answer = response.get_master
     answer.master_info.CopyFrom(state.info)
-    answer.start_time = answer.elected_time = state.started
+    answer.start_time, answer.elected_time = state.made, state.started
     return response
 
 

@@ -68,9 +68,10 @@ class MasterState:
     @param options: the flags.
     @param ids: where the master's own id comes from.
     @param allocator: decides who is offered what; the state is its only caller.
-    @param elected_time: when (seconds since 1970) this master began to lead.
+    @param elected_time: now, in seconds since 1970.
 
     @ivar info: what the master says of itself.
+    @ivar made: when the process began; C{started}: when it began to lead.
     @ivar peers: every link that stands and was not dropped.
     @ivar frameworks: all that are not completed.
     @ivar agents: the registered ones, connected or not.
@@ -102,6 +103,7 @@ class MasterState:
         "frameworks",
         "gone",
         "info",
+        "made",
         "next_agent",
         "next_framework",
         "next_offer",
@@ -131,7 +133,7 @@ class MasterState:
         self.options = options
         self.allocator = allocator
         self.info = master_info(options, ids.text())
-        self.now = self.started = elected_time
+        self.now = self.started = self.made = elected_time
         self.ready = False
         self.effects: list[Any] = []
         self._drops: list[Drop] = []

@@ -59,7 +59,7 @@ def head_view(state: "MasterState", flags: dict[str, str] | None) -> Json:
         "build_date": "",
         "build_time": 0.0,
         "build_user": "",
-        "start_time": state.started,
+        "start_time": state.made,
         "elected_time": state.started,
         "id": info.id,
         "pid": info.pid,
