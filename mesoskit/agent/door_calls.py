@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
-from mesoskit.agent import checkpoint, executors, recovery, updates
+from mesoskit.agent import checkpoint, executors, failures, recovery, updates
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind, kill_grace_of
 from mesoskit.agent.registration import agent_info
 from mesoskit.messages.executor_pb2 import Call, Event
@@ -218,10 +218,8 @@ def _note(state: AgentState, executor: Executor) -> None:
         executor.subscribed = True
         state.out.append(Store(checkpoint.note_executor(executor)))
     elif executor.proven and not executor.proof_noted:
-        state.unstored.add(checkpoint.executor_note_key(executor))
         executor.noted = True
-        if ("unstored",) not in state.deadlines:
-            state.deadlines.set(("unstored",), state.now)
+        failures.store_later(state, checkpoint.executor_note_key(executor))
     executor.proof_noted = executor.proven
 
 

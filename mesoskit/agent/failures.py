@@ -62,6 +62,12 @@ def store_failed(state: AgentState, event: StoreFailed) -> None:
         state.deadlines.set(("unstored",), state.now + AGAIN)
 
 
+def store_later(state: AgentState, key: str) -> None:
+    """Store what belongs under a key in an event of its own, at once."""
+    state.unstored.add(key)
+    state.deadlines.set(("unstored",), state.now)
+
+
 def store_again(state: AgentState) -> None:
     """Try again to store what the store refused before, as it is by now."""
     changes = []

@@ -89,7 +89,7 @@ def abandon(state: AgentState, group: Group, why: str) -> None:
     for task in group.tasks:
         if not task.ended:
             reason = Reason.REASON_TASK_KILLED_DURING_LAUNCH
-            processes.note(state, task)
+            processes.note_later(state, task)
             processes.destroy(state, task, TaskState.TASK_KILLED, reason, why)
         elif not task.terminal:
             processes.report_end(state, task, task.held)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from signal import SIGTERM, strsignal
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, completion, executors, gc, groups, updates
+from mesoskit.agent import checkpoint, completion, executors, failures, gc, groups, updates
 from mesoskit.agent.container import (
     ContainerExited,
     ContainerFailed,
@@ -306,6 +306,13 @@ def note(state: AgentState, task: AgentTask) -> None:
     """Store what has come true of a task, unless its framework is being shut down."""
     if not task.executor.framework.terminating:
         state.out.append(Store(checkpoint.note_task(task)))
+
+
+def note_later(state: AgentState, task: AgentTask) -> None:
+    """Do as L{note} does, in an event of its own: where that fails nothing else is dropped."""
+    if not task.executor.framework.terminating:
+        task.noted = True
+        failures.store_later(state, checkpoint.task_note_key(task))
 
 
 def report_killing(state: AgentState, task: AgentTask) -> None:

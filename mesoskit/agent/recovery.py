@@ -25,6 +25,7 @@ from mesoskit.agent import (
     cleaning,
     completion,
     draining,
+    failures,
     rebuilding,
     reconnecting,
     registration,
@@ -219,9 +220,7 @@ def _finish_if_all_are_known(state: AgentState) -> None:
     if state.agent_id:
         state.note("info", f"Finished recovery of agent {state.agent_id}: {_count(state)}")
     if recovery.stale:
-        # In an event of its own: on a full disk nothing else is dropped with it.
-        state.unstored.add(checkpoint.LIFE)
-        state.deadlines.set(("unstored",), state.now)
+        failures.store_later(state, checkpoint.LIFE)
     if state.phase is Phase.RECOVERING:
         state.phase = Phase.DISCONNECTED
     draining.go_on(state)

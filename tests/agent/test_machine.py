@@ -420,7 +420,7 @@ class AgentMachine(RuleBasedStateMachine):
         self.give(RecoveredContainers(dict.fromkeys(self.running, 7), exited))
         self.restarted(before)
 
-    def restarted(self, before: dict[Any, tuple[ContainerId | None, int]]) -> None:
+    def restarted(self, before: dict[Any, tuple[Any, int]]) -> None:
         """What is true of commands that ran, and run, when the agent has started again."""
         for container, _ in before.values():
             assert container in self.destroyed, f"{container} runs on"
@@ -542,7 +542,7 @@ class ReconnectingMachine(AgentMachine):
     def somebody_restarts_it(self, data: Any) -> None:
         self.agent_restarts(data)
 
-    def restarted(self, before: dict[Any, tuple[ContainerId | None, int]]) -> None:
+    def restarted(self, before: dict[Any, tuple[Any, int]]) -> None:
         for key, (container, state) in before.items():
             task = self.state.tasks[key]
             group = task.group

@@ -364,6 +364,7 @@ class GroupTests(ReconnectTestCase):
         one, two = self.both(bench)
         bench.give(ContainerFailed(two, "launch", "no such program"))
         bench.acknowledge()
+        bench.wait(0.1)
         self.assertNotIn("two", [key[1] for key in bench.state.tasks])
         after = self.again(bench, {one: 7})
         self.assertEqual(after.hands, [Destroy(one)])
