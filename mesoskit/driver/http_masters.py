@@ -12,8 +12,8 @@ from mesoskit.wire.auth.credentials import Credential, CredentialError
 from mesoskit.wire.link import Link, Receiver
 from mesoskit.wire.media import JSON, PROTOBUF
 from mesoskit.wire.v1_client import basic, dial
-from mesoskit.wire.v1_client_link import V1ClientSettings
 from mesoskit.wire.v1_client_place import HttpPlace, Secure
+from mesoskit.wire.v1_client_plan import V1ClientSettings
 
 _IN_THE_CLEAR = "CRAM-MD5"
 

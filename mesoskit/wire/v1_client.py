@@ -20,8 +20,9 @@ from mesoskit.wire.link import Hello, Link, Receiver
 from mesoskit.wire.media import PROTOBUF
 from mesoskit.wire.stream import DialFailed
 from mesoskit.wire.v1_client_connection import Connecting, HttpConnection
-from mesoskit.wire.v1_client_link import Api, ClientPlan, V1ClientLink, V1ClientSettings
+from mesoskit.wire.v1_client_link import V1ClientLink
 from mesoskit.wire.v1_client_place import HttpPlace, Secure
+from mesoskit.wire.v1_client_plan import Api, ClientPlan, V1ClientSettings
 
 SCHEDULER: Final = Api("/api/v1/scheduler", Call, Event, lambda call: call.type == Call.SUBSCRIBE)
 """The API that a master has for frameworks."""

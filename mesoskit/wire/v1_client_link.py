@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from google.protobuf.message import Message
 from twisted.internet.defer import Deferred, fail
@@ -21,7 +20,6 @@ from twisted.python.failure import Failure
 
 from mesoskit.messages.codec import Malformed, decode_as, from_json
 from mesoskit.wire import recordio
-from mesoskit.wire.counters import Counters
 from mesoskit.wire.endpoints import EndpointError
 from mesoskit.wire.exchange import REASONS
 from mesoskit.wire.link import (
@@ -31,7 +29,6 @@ from mesoskit.wire.link import (
     LinkLost,
     NotAsked,
     NotSendable,
-    Receiver,
     Refused,
     Taken,
     TooManyCalls,
@@ -40,6 +37,7 @@ from mesoskit.wire.media import JSON, WRITERS
 from mesoskit.wire.v1_client_answers import Head
 from mesoskit.wire.v1_client_connection import HttpConnection
 from mesoskit.wire.v1_client_place import HttpPlace
+from mesoskit.wire.v1_client_plan import ClientPlan
 
 # The states of a link, in the only order they come in, but that a refused SUBSCRIBE may be tried
 # again: nothing was asked; SUBSCRIBE is under way; the stream is there; it has ended, and calls
@@ -54,71 +52,6 @@ _UNANSWERED: Final = 100_000
 _LONGEST_STREAM_ID: Final = 256
 
 _STREAM_ENDED: Final = "the stream ended"
-
-
-@dataclass(slots=True, frozen=True)
-class V1ClientSettings:
-    """
-    Limits and times of a v1 client; all times are seconds.
-
-    @ivar record_limit: the longest event taken, in bytes.
-    @ivar body_limit: the longest call sent, in bytes.
-    @ivar high_water: from so many bytes that the server does not take on, the link is congested.
-    @ivar low_water: below so many it is not any more.
-    @ivar outbound_cap: beyond so many the link is given up.
-    @ivar maximum_calls: calls that may wait for their answers.
-    @ivar dial_timeout: how long a connection may take to come about, TLS included.
-    @ivar answer_timeout: a server that answers nothing for so long, though it owes answers, is
-        given up.
-    @ivar linger: how long answers are waited for when the link ends.
-    """
-
-    record_limit: int = 64 * 1024 * 1024
-    body_limit: int = 16 * 1024 * 1024
-    high_water: int = 1024 * 1024
-    low_water: int = 256 * 1024
-    outbound_cap: int = 32 * 1024 * 1024
-    maximum_calls: int = 10_000
-    dial_timeout: float = 15.0
-    answer_timeout: float = 60.0
-    linger: float = 5.0
-
-
-@dataclass(slots=True, frozen=True)
-class Api:
-    """
-    Which v1 API a client speaks.
-
-    @ivar path: where it is, if the server's address names no path.
-    @ivar opens: says whether a call asks for the stream.
-    """
-
-    path: str
-    call_class: type[Message]
-    event_class: type[Message]
-    opens: Callable[[Any], bool]
-
-
-@dataclass(slots=True, frozen=True)
-class ClientPlan:
-    """
-    What a link needs from around it.
-
-    @ivar connect: opens one more connection to a place.
-    @ivar media: what calls and events are written in.
-    @ivar authorization: the C{Authorization} header, L{None} where none is sent.
-    """
-
-    api: Api
-    receiver: Receiver
-    hello: Hello
-    clock: Any
-    connect: Callable[[HttpPlace], Deferred[HttpConnection]]
-    media: str
-    software: str
-    settings: V1ClientSettings
-    counters: Counters
-    authorization: str | None = field(default=None, repr=False)
 
 
 class V1ClientLink:
@@ -387,7 +320,7 @@ class V1ClientLink:
             if self._state != _OPEN:
                 return
         if self._records.error is not None:
-            counters.error("framing")
+            counters.error("malformed")
             self._end(str(self._records.error))
 
     def _heard(self, record: bytes) -> None:
@@ -475,7 +408,6 @@ class V1ClientLink:
             self._close()
 
     def _refused(self, answer: Deferred[None] | None, refusal: CallRefused) -> None:
-        self._plan.counters.error("refused")
         if answer is None:
             if self._complaint is None:
                 self.log.warn("{peer} refused a message: {why}", peer=self.peer, why=str(refusal))

@@ -19,8 +19,8 @@ from mesoskit.wire.media import JSON, PROTOBUF
 from mesoskit.wire.stream import DialFailed
 from mesoskit.wire.v1_client import basic
 from mesoskit.wire.v1_client_answers import Decoder, Head, parse_head
-from mesoskit.wire.v1_client_link import V1ClientSettings
 from mesoskit.wire.v1_client_place import HttpPlace
+from mesoskit.wire.v1_client_plan import V1ClientSettings
 from tests.base import SynchronousTestCase
 from tests.wire.ears import MASTER, Ear, text
 from tests.wire.v1_wires import Subscriber, WiredReactor, join

@@ -7,7 +7,7 @@ from typing import Any
 
 from mesoskit.wire.link import Hello, LinkLost, NotSendable, Refused, Taken, TooManyCalls
 from mesoskit.wire.settings import StreamSettings
-from mesoskit.wire.v1_client_link import V1ClientSettings
+from mesoskit.wire.v1_client_plan import V1ClientSettings
 from tests.base import SynchronousTestCase
 from tests.wire.contract import LinkContract, Pair
 from tests.wire.ears import Ear, text

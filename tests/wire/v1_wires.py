@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from mesoskit.messages.authentication_pb2 import AuthenticationStepMessage
 from mesoskit.wire.link import Hello, Link
 from mesoskit.wire.v1_client import dial
-from mesoskit.wire.v1_client_link import Api, V1ClientSettings
+from mesoskit.wire.v1_client_plan import Api, V1ClientSettings
 from tests.wire.ears import Ear
 from tests.wire.transports import Wires
 from tests.wire.v1_peers import PATH, SUBSCRIBE, Host
