@@ -69,6 +69,7 @@ def _executors(state: AgentState) -> None:
         assert framework.id not in state.completed_frameworks, f"{framework.id} is live and gone"
         for executor in framework.executors.values():
             _executor(state, executor)
+    assert state.proofs.keys() <= state.peers.keys(), "a proof is kept of a peer that has left"
     for peer, linked in state.peers.items():
         dead = linked is not None and linked.state is ExecutorState.TERMINATED
         assert not dead, f"link {peer} leads nowhere"
