@@ -390,6 +390,9 @@ class Doors(Cluster):
         for route in resource.table:
             needed = resource.needs.get(route.path)
             self.assertIsNotNone(needed, f"{route.path} does not say what it needs")
+            if route.realm is Realm.OPEN:
+                # Nobody is asked who he is there, so nobody could be told from others.
+                self.assertTrue(needed is not None and needed.why, route.path)
         known = {route.path for route in resource.table}
         self.assertEqual(set(authorizing.ROUTES) - known, set(), "routes that are not there")
 
