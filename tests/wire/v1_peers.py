@@ -14,6 +14,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from mesoskit.messages.authentication_pb2 import AuthenticationStepMessage
 from mesoskit.wire import recordio
+from mesoskit.wire.exchange import Principal
 from mesoskit.wire.http import WebExchange
 from mesoskit.wire.link import (
     CallRefused,
@@ -54,7 +55,7 @@ class PlainCarrier(V1Carrier):
 
     def ended(self, stream: V1Stream) -> None: ...
 
-    def stray(self, exchange: Any, call: Message, principal: str | None) -> None:
+    def stray(self, exchange: Any, call: Message, principal: Principal | None) -> None:
         exchange.reply(400, "no such stream")
 
 
