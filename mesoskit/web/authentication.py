@@ -151,8 +151,10 @@ class Guard:
             away = self.failures.gate(asked.peer, shown)
             if away is not None:
                 return away
-        round_ = _Round(asked, authenticators)
-        outcome = round_.go()
+        try:
+            outcome = _Round(asked, authenticators).go()
+        except Exception:
+            return self._failed(Failure())
         if not isinstance(outcome, Deferred):
             return self._concluded(outcome, asked, shown)
         outcome.addTimeout(PATIENCE, self._clock)

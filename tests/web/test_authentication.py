@@ -33,7 +33,7 @@ from mesoskit.wire.auth import jwt
 from mesoskit.wire.auth.checkers import of_file, of_mapping
 from mesoskit.wire.auth.credentials import credentials_file
 from mesoskit.wire.auth.failures import EVERY, FREE, Failures, address_of
-from mesoskit.wire.exchange import Away, Principal
+from mesoskit.wire.exchange import Asked, Away, Principal
 from mesoskit.wire.port import PortFactory
 from tests.base import SynchronousTestCase
 from tests.master.bench import scheduler_call, subscription
@@ -331,6 +331,25 @@ class CombinedTests(SynchronousTestCase):
         both = combined([("A", never), ("B", no)])
         self.assertEqual((401, '"B" authenticator returned:\nno'), (both.status, both.why))
         self.assertEqual(403, combined([("A", never), ("B", never)]).status)
+
+
+class BrokenTests(HttpTestCase):
+    """An authenticator of somebody else's that does not work."""
+
+    def test_nobody_comes_in_and_nothing_breaks(self) -> None:
+        class Broken:
+            scheme = "Broken"
+
+            def authenticate(self, asked: Asked) -> Principal:
+                raise ZeroDivisionError("database password is x")
+
+        self.service.guard.ask(Realm.READONLY, Broken())
+        self.service.guard.ask(Realm.FRAMEWORKS, Broken())
+        answer = ask(self.service.port, "GET /state", self.turn)
+        self.assertEqual(503, answer.status)
+        self.assertNotIn(b"password", answer.body)
+        self.assertEqual(503, self.post(subscription())[0])
+        self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
 
 
 class FailureTests(SynchronousTestCase):
