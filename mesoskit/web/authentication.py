@@ -154,7 +154,7 @@ class Guard:
         try:
             outcome = _Round(asked, authenticators).go()
         except Exception:
-            return self._failed(Failure())
+            return self._failed(Failure())  # type: ignore[no-untyped-call]
         if not isinstance(outcome, Deferred):
             return self._concluded(outcome, asked, shown)
         outcome.addTimeout(PATIENCE, self._clock)
