@@ -25,6 +25,7 @@ from mesoskit.model.authorization import (
     needs,
     needs_nothing,
 )
+from mesoskit.model.authorization_acls import LIST_OF
 from mesoskit.wire.exchange import Asked, Away, Identified, Identify, Principal
 
 PATIENCE: Final = 10.0
@@ -52,6 +53,16 @@ SHARED_ROUTES: Final[Mapping[str, Needs]] = {
 """What the routes need that master and agent have alike, by path."""
 
 _UNKNOWN: Final = "It cannot be found out at the moment what is allowed."
+
+
+def needs_text(needed: Needs | None) -> str:
+    """Return a sentence for people about what one must be allowed; nothing for nothing."""
+    if needed is None or not needed.actions:
+        return ""
+    lists = ", ".join(dict.fromkeys(LIST_OF[action] for action in needed.actions))
+    if needed.first:
+        return f"Where there are ACLs, who may not is refused ({lists})."
+    return f"Where there are ACLs, what may not be seen or done is left out or refused ({lists})."
 
 
 @implementer(IAuthorizer)

@@ -24,16 +24,19 @@ class Help:
         self._name = name
         self._pages: dict[str, dict[str, str]] = {}
 
-    def add(self, path: str, prefixed: bool, docstring: str, asks: str = "") -> None:
+    def add(
+        self, path: str, prefixed: bool, docstring: str, asks: str = "", needs: str = ""
+    ) -> None:
         """
         Add the page of a route.
 
         @param asks: when who asks must prove who he is, a sentence; empty: never.
+        @param needs: what he must be allowed where there are ACLs; empty: nothing.
         """
         process, _, rest = (f"{self._name}/{path}" if prefixed else path).partition("/")
         endpoint = f"/{rest}"
         usage = f"/{process}{endpoint if rest else ''}"
-        self._pages.setdefault(process, {})[endpoint] = _markdown(usage, docstring, asks)
+        self._pages.setdefault(process, {})[endpoint] = _markdown(usage, docstring, asks, needs)
 
     def as_json(self) -> Any:
         """Return all pages, sorted."""
@@ -83,13 +86,16 @@ class Help:
         return _html(f"/{'/'.join(path)}", body)
 
 
-def _markdown(usage: str, docstring: str, asks: str) -> str:
+def _markdown(usage: str, docstring: str, asks: str, needs: str) -> str:
     """Return a page as Mesos lays one out."""
     summary, _, rest = cleandoc(_MARKUP.sub(r"\1", docstring)).partition("\n\n")
     page = f"### USAGE ###\n>        {usage}\n\n### TL;DR; ###\n{summary}\n"
     if rest:
         page += f"\n### DESCRIPTION ###\n{rest}\n"
-    return f"{page}\n### AUTHENTICATION ###\n{asks}\n" if asks else page
+    for heading, sentence in (("AUTHENTICATION", asks), ("AUTHORIZATION", needs)):
+        if sentence:
+            page += f"\n### {heading} ###\n{sentence}\n"
+    return page
 
 
 def _links(links: list[tuple[str, str]]) -> str:

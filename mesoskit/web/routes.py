@@ -28,7 +28,7 @@ from twisted.web.server import NOT_DONE_YET
 from mesoskit.model.authorization import Needs
 from mesoskit.web import help as pages
 from mesoskit.web.authentication import ASKS, OF_CARRIERS, Guard, Realm
-from mesoskit.web.authorizing import FORBIDDEN, SHARED_ROUTES, Authorizing
+from mesoskit.web.authorizing import FORBIDDEN, SHARED_ROUTES, Authorizing, needs_text
 from mesoskit.web.firewall import Firewall
 from mesoskit.web.sending import GZIP_FROM, Document, Documents, Sender, accepts_gzip
 from mesoskit.web.streaming import Streamed
@@ -251,7 +251,8 @@ class RoutesResource(Resource):
             if route.prefixed:
                 self._routes[f"{name}/{route.path}".rstrip("/")] = route
             asks = ASKS[Realm.READWRITE if route.realm is None else route.realm]
-            self.help.add(route.path, route.prefixed, route.handler.__doc__ or "", asks)
+            what = needs_text(self.needs.get(route.path))
+            self.help.add(route.path, route.prefixed, route.handler.__doc__ or "", asks, what)
         for path in self._firewall.disabled - {route.path for route in self.table}:
             self.log.warn("--firewall_rules: there is no endpoint /{path} here", path=path)
 

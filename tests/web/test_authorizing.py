@@ -9,9 +9,17 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from mesoskit.model.authorization import Action, IAuthorizer, Subject, Thing, needs
+from mesoskit.model.authorization import (
+    Action,
+    IAuthorizer,
+    Subject,
+    Thing,
+    needs,
+    needs_inside,
+    needs_nothing,
+)
 from mesoskit.web.authentication import Guard, IHttpAuthenticator, Realm
-from mesoskit.web.authorizing import PATIENCE, Authorizing, Careful
+from mesoskit.web.authorizing import PATIENCE, Authorizing, Careful, needs_text
 from mesoskit.web.routes import Reply, Route, RoutesResource
 from mesoskit.wire.exchange import Asked, Away, Principal
 from mesoskit.wire.port import PortFactory
@@ -195,3 +203,23 @@ class CarefulTests(SynchronousTestCase):
         ready = Authorizing(Careful(Failing()), Clock()).prepare("p")
         self.assertEqual(self.successResultOf(ready).status, 503)
         self.flushLoggedErrors(RuntimeError)
+
+
+class HelpTests(SynchronousTestCase):
+    """Help pages say what one must be allowed."""
+
+    def test_sentences(self) -> None:
+        self.assertIn("is refused (view_flags)", needs_text(needs(Action.VIEW_FLAGS)))
+        both = needs_inside(Action.VIEW_TASK, Action.VIEW_FRAMEWORK, Action.VIEW_TASK)
+        self.assertIn("(view_tasks, view_frameworks)", needs_text(both))
+        for nothing in (None, needs_nothing("because")):
+            self.assertEqual(needs_text(nothing), "")
+
+    def test_they_are_on_the_pages(self) -> None:
+        routes = [Route("secret", secret), Route("open", secret)]
+        table = {"secret": needs(Action.VIEW_FLAGS), "open": needs_nothing("because")}
+        resource = RoutesResource(None, routes, "master", Clock(), needs=table)
+        pages = {path: resource.help.page(["master", path]) or "" for path in table}
+        self.assertIn("### AUTHORIZATION ###", pages["secret"])
+        self.assertIn("view_flags", pages["secret"])
+        self.assertNotIn("AUTHORIZATION", pages["open"])
