@@ -21,8 +21,14 @@ from mesoskit.master.rate_limits import Limiter, Limiters, RateLimits
 from mesoskit.messages.scheduler_pb2 import Call, Event
 from mesoskit.wire.link import CallID, Holding, Link, Receiver, Refused
 
-A_TURN: Final = 256
-"""Messages of one link in one turn. A turn takes about as many of all that wait."""
+A_TURN: Final = 512
+"""Messages in one turn of all links together that have more to say than their share."""
+
+MOST: Final = 256
+"""A link's share of that where few have."""
+
+LEAST: Final = 16
+"""And where many have."""
 
 WAITING: Final = 1000
 """Calls of one link that wait for its rate limit, where that has no capacity."""
@@ -94,7 +100,7 @@ class Intake:
     @param clock: gives the time, for limiters.
     @param progress: says how far the state has got.
     @param limits: of frameworks.
-    @param a_turn: messages of one link in one turn.
+    @param a_turn: messages in one turn of all who have more to say than their share.
     """
 
     log = Logger()
@@ -112,6 +118,7 @@ class Intake:
         self._progress = progress
         self._limiters = Limiters(limits or RateLimits())
         self._a_turn = a_turn
+        self._share = min(MOST, a_turn)
         self._taken: dict[Link, int] = {}
         # Links that have had their turn, and how much the state must have handled before the next.
         self._resting: dict[Link, int] = {}
@@ -165,7 +172,7 @@ class Intake:
         self._receiver.received(link, message, call)
         taken = self._taken.get(link, 0) + 1
         self._taken[link] = taken
-        if taken >= self._a_turn and link not in self._resting:
+        if taken >= self._share and link not in self._resting:
             progress = self._progress()
             self._resting[link] = progress.events + progress.queued
             self._hold(link, _HAS_HAD_ITS_TURN)
@@ -173,6 +180,8 @@ class Intake:
     def turn_is_over(self) -> None:
         """The state has handled some of what it was given: whose turn is next may speak again."""
         self._taken.clear()
+        # However many flood, it is about the same that all others wait for.
+        self._share = max(LEAST, min(MOST, self._a_turn // (len(self._resting) + 1)))
         if not self._resting:
             return
         handled = self._progress().events

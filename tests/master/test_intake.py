@@ -85,7 +85,7 @@ class IntakeCase(SynchronousTestCase):
         self.clock = Clock()
         self.state = State()
         state: Any = self.state
-        self.intake = Intake(state, self.clock, lambda: state, self.limits, a_turn=10)
+        self.intake = Intake(state, self.clock, lambda: state, self.limits, a_turn=40)
 
     def come(self, principal: str | None = None) -> Any:
         peer: Any = Peer(principal)
@@ -119,29 +119,48 @@ class TurnTests(IntakeCase):
 
     def test_who_says_too_much_waits_until_that_was_handled(self) -> None:
         loud, quiet = self.come(), self.come()
-        self.say(loud, 9, PONG)
+        self.say(loud, 39, PONG)
         self.assertFalse(loud.held)
         self.say(loud, 1, PONG)
         self.assertTrue(loud.held)
         self.say(quiet, 3, PONG)
         self.assertFalse(quiet.held)
-        self.turn(11)
+        self.turn(41)
         self.assertTrue(loud.held)
         self.turn(1)
         self.assertFalse(loud.held)
-        self.say(loud, 10, PONG)
+        self.turn()
+        self.say(loud, 40, PONG)
         self.assertTrue(loud.held)
         self.turn()
         self.assertEqual((loud.held, loud.holds, quiet.holds), (False, 2, 0))
 
+    def test_where_many_say_too_much_each_has_less_of_a_turn(self) -> None:
+        crowd = [self.come() for _ in range(9)]
+        for peer in crowd:
+            self.say(peer, 40, PONG)
+        self.turn()
+        for peer in crowd:
+            self.assertFalse(peer.held)
+            self.say(peer, 15, PONG)
+            self.assertFalse(peer.held)
+            self.say(peer, 1, PONG)
+            self.assertTrue(peer.held)
+        self.turn()
+        for peer in crowd[1:]:
+            self.intake.lost(peer, "gone")
+        self.turn()
+        self.say(crowd[0], 39, PONG)
+        self.assertFalse(crowd[0].held)
+
     def test_what_was_under_way_when_it_was_held_passes_all_the_same(self) -> None:
         loud = self.come()
-        self.say(loud, 25, PONG)
-        self.assertEqual((loud.holds, self.heard(loud)), (1, 25))
+        self.say(loud, 55, PONG)
+        self.assertEqual((loud.holds, self.heard(loud)), (1, 55))
 
     def test_a_held_link_may_go(self) -> None:
         loud = self.come()
-        self.say(loud, 10, PONG)
+        self.say(loud, 40, PONG)
         self.intake.lost(loud, "gone")
         self.turn()
         self.assertTrue(loud.held)
