@@ -92,7 +92,7 @@ class PymesosTestCase(ClusterTestCase):
         except Unreachable as error:
             raise SkipTest(f"pymesos cannot be had: {error}") from None
         client = Client()
-        arguments = [str(python), str(SCRIPT), cluster.master.address]
+        arguments = [str(python), str(SCRIPT), cluster.where]
         arguments += [json.dumps({**FRAMEWORK, **info}), json.dumps(tasks), *(credential or ())]
         # Below the cluster's directory, so that nothing of it outlives the test.
         process = reactor.spawnProcess(
