@@ -40,7 +40,7 @@ class V1ClientSettings:
     maximum_calls: int = 10_000
     dial_timeout: float = 15.0
     answer_timeout: float = 60.0
-    linger: float = 5.0
+    linger: float = 2.0
 
 
 @dataclass(slots=True, frozen=True)

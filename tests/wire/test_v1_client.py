@@ -498,6 +498,29 @@ class StreamTests(LinkCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
 
+class NoiseTests(LinkCase):
+    """Servers that have gone mad."""
+
+    @given(st.lists(st.binary(max_size=60), max_size=6), st.integers(0, 2), st.booleans())
+    def test_nothing_that_a_server_says_raises_or_leaves_anything(
+        self, noise: list[bytes], connection: int, framed: bool
+    ) -> None:
+        self.setUp()
+        try:
+            self.dial()
+            if connection:
+                self.says(OK_STREAM)
+                self.post("a", "b")
+            for piece in noise:
+                talk = self.server.talks[min(connection, len(self.server.talks)) - 1]
+                if not talk.gone:
+                    talk.transport.write(chunk(recordio.encode(piece)) if framed else piece)
+                self.reactor.spin()
+        finally:
+            self.check_nothing_is_left()
+        self.assertEqual(1, len(self.ear.reasons))
+
+
 class CallTests(LinkCase):
     """Calls, on a connection of their own."""
 
@@ -593,7 +616,7 @@ class CallTests(LinkCase):
         link.lose("enough")
         self.reactor.spin()
         self.assertEqual([], self.ear.reasons)
-        self.reactor.advance(5)
+        self.reactor.advance(2)
         self.reactor.spin()
         self.assertEqual(["enough"], self.ear.reasons)
         self.failureResultOf(call, LinkLost)
