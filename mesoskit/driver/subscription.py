@@ -93,6 +93,8 @@ class Subscription:
         self._alarms = alarms
         self._chance = chance
         self._recalling: Deferred[str] | None = None
+        self._writing: Deferred[None] = succeed(None)
+        self._wanted = False
         self._connection = Connection(self, dial, alarms, settings.backoff, chance)
         self._unheard = ""
         self._silent = 0
@@ -112,6 +114,7 @@ class Subscription:
 
     def start(self) -> None:
         """Find out who the framework is, and dial the master."""
+        self._wanted = True
         if self._ids is None or self.id:
             self._connection.start()
         else:
@@ -149,11 +152,12 @@ class Subscription:
         write: Callable[[str], Any] = self._ids.write
         written: Deferred[None] = maybeDeferred(write, self.id)
         written.addTimeout(self._settings.subscribe_timeout, self._alarms.clock)
-        written.addErrback(self._not_kept)
+        self._writing = written.addErrback(self._not_kept)
 
     def _not_kept(self, reason: Failure) -> None:
         self.log.error("the framework's id cannot be kept: {why}", why=reason.getErrorMessage())
-        self._alarms.set("id", self._settings.backoff.longest, self._keep)
+        if self._wanted:
+            self._alarms.set("id", self._settings.backoff.longest, self._keep)
 
     def forget_id(self) -> Deferred[None]:
         """Be another framework the next time: this one is no more. Fires when it is forgotten."""
@@ -175,14 +179,16 @@ class Subscription:
         )
 
     def stop(self) -> Deferred[None]:
-        """Leave the master; fires when the link is closed."""
+        """Leave the master; fires when the link is closed, and the id is kept where it is."""
+        self._wanted = False
         self._alarms.drop("id")
         recalling, self._recalling = self._recalling, None
         if recalling is not None:
             recalling.cancel()
         gone = self._connection.stop()
         self.unlinked("the framework was stopped")
-        return gone
+        writing = self._writing
+        return gone.addCallback(lambda _: writing)
 
     def call(self, call: Call) -> Deferred[None]:
         """Make a call, with the framework's id."""

@@ -158,7 +158,8 @@ class Store:
 
     def write(self, framework_id: str) -> Deferred[None]:
         self.said.append(framework_id)
-        return Deferred()
+        self.writing: Deferred[None] = Deferred()
+        return self.writing
 
     def forget(self) -> Deferred[None]:
         self.said.append(None)
@@ -189,6 +190,18 @@ class IdStoreTests(FrameworkCase):
         self.fw.teardown()
         self.advance()
         self.assertEqual(None, self.store.said[-1])
+
+    def test_nothing_is_written_after_the_end(self) -> None:
+        self.store.reads[0].callback("")
+        self.advance()
+        known = self.fw.id
+        done = self.fw.teardown()
+        self.advance(5)
+        self.assertNoResult(done)
+        self.store.writing.errback(OSError("too late"))
+        self.advance(60)
+        self.successResultOf(done)
+        self.assertEqual([known, None], self.store.said)
 
     def test_it_asks_again_where_the_store_fails_or_is_silent(self) -> None:
         self.store.reads[0].errback(OSError("no such server"))
