@@ -17,6 +17,7 @@ from mesoskit.model.statuses import make_task
 from mesoskit.model.tasks import TERMINAL, TaskState
 
 if TYPE_CHECKING:
+    from mesoskit.agent.checks import Check
     from mesoskit.agent.options import AgentOptions
 
 _KILLING_STATE = FrameworkInfo.Capability.TASK_KILLING_STATE
@@ -201,10 +202,13 @@ class AgentTask:
     @ivar noted: a note of it may be stored.
     @ivar ended: its container is gone, or it never had one of its own.
     @ivar ending: the state, source, reason and text that it ends with whatever its exit status.
+    @ivar checks: what it is asked from time to time (L{mesoskit.agent.checks}).
+    @ivar sick: it is killed because a health check failed.
     @ivar held: the wait status of a task of a group that ended before its group ran.
     """
 
     __slots__ = (
+        "checks",
         "container",
         "ended",
         "ending",
@@ -220,6 +224,7 @@ class AgentTask:
         "noted",
         "overdue",
         "pid",
+        "sick",
         "started",
         "started_at",
         "state",
@@ -246,6 +251,8 @@ class AgentTask:
         self.max_completion = 0.0
         self.ending: tuple[int, int, int, str] | None = None
         self.held: int | None = None
+        self.checks: tuple[Check, ...] = ()
+        self.sick = False
 
     @property
     def terminal(self) -> bool:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, completion, gc, processes, updates
+from mesoskit.agent import checkpoint, checks, completion, gc, processes, updates
 from mesoskit.agent.container import Launch
-from mesoskit.agent.environment import group_task_variables
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group
-from mesoskit.agent.paths import nested_path, task_link
+from mesoskit.agent.paths import task_link
 from mesoskit.messages.internal_pb2 import ExitedExecutorMessage
 from mesoskit.messages.mesos_pb2 import TaskInfo
 from mesoskit.model.events import Store
@@ -38,9 +37,7 @@ def launch(
         task.group = group
         task.container = ContainerId(state.ids.text())
         state.containers[task.container] = task
-        directory = nested_path(executor.directory, task.container)
-        role = processes.role_of(info)
-        variables = group_task_variables(state.options.ip, role, directory)
+        directory, variables = processes.surroundings(state, task, info)
         link = task_link(executor.directory, task.id), directory
         state.out.append(Launch(processes.spec_of(state, task, info, directory, variables, link)))
         changes.append((checkpoint.task_key(task), checkpoint.task_record(task)))
@@ -58,6 +55,8 @@ def started(state: AgentState, group: Group) -> None:
     group.launched = True
     for task in group.tasks:
         updates.report_task(state, task, TaskState.TASK_RUNNING)
+        if not task.ended:
+            checks.begin(state, task)
     for task in group.tasks:
         if task.ended:
             processes.report_end(state, task, task.held)

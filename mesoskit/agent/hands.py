@@ -6,7 +6,7 @@ system, an unknown user are the container's failures and never the agent's.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -35,11 +35,15 @@ from mesoskit.agent.container import (
 from mesoskit.agent.containers import ContainerError, Containers
 from mesoskit.agent.fetcher import FetchError
 from mesoskit.agent.machine import disk_used
+from mesoskit.agent.probe import Abandon, Probe, Probed
 from mesoskit.agent.sandboxes import SandboxError
 from mesoskit.agent.users import Credentials, UserError
 from mesoskit.model.ids import ContainerId
 
-Effect = Launch | Signal | Destroy | Update | Forget | Remove | Settle
+if TYPE_CHECKING:
+    from mesoskit.agent.probing import Prober
+
+Effect = Launch | Signal | Destroy | Update | Forget | Remove | Settle | Probe | Abandon
 Event = (
     ContainerStarted
     | ContainerFailed
@@ -49,6 +53,7 @@ Event = (
     | Removed
     | UsageRead
     | DiskRead
+    | Probed
 )
 
 
@@ -128,10 +133,12 @@ class Hands:
     and the hands need each other, they are given by setting L{containers}.
 
     @ivar containers: what runs them.
+    @ivar prober: what asks tasks whether they are well, where anything does.
     """
 
     log = Logger()
     containers: Containers
+    prober: "Prober | None" = None
 
     def __init__(
         self,
@@ -171,6 +178,8 @@ class Hands:
     def stop(self) -> "Deferred[None]":
         """Let go: fetching ends, containers live on."""
         self._fetcher.stop()
+        if self.prober is not None:
+            self.prober.stop()
         return self.containers.stop()
 
     def perform(self, effect: Effect) -> None:
@@ -181,6 +190,8 @@ class Hands:
             self.containers.signal(effect.container, effect.signum)
         elif isinstance(effect, Destroy):
             self._destroy(effect.container)
+        elif isinstance(effect, Probe | Abandon):
+            self._probe(effect)
         elif isinstance(effect, Update):
             self._update(effect)
         elif isinstance(effect, Forget):
@@ -212,6 +223,8 @@ class Hands:
         self, container: ContainerId, status: int | None, limitation: Limitation | None = None
     ) -> None:
         """For the containers: one is over."""
+        if self.prober is not None and self.prober.exited(container, status):
+            return
         self._tell(ContainerExited(container, status, limitation))
 
     async def _launch(self, spec: ContainerSpec) -> None:
@@ -268,6 +281,15 @@ class Hands:
             self.log.warn("destroying {container}: {why}", container=container, why=why)
 
         self.containers.destroy(container).addErrback(failed)
+
+    def _probe(self, effect: Probe | Abandon) -> None:
+        if self.prober is None:
+            if isinstance(effect, Probe):
+                self._tell(Probed(effect.number, None, "there is nothing to check tasks with"))
+        elif isinstance(effect, Probe):
+            self.prober.probe(effect)
+        else:
+            self.prober.abandon(effect)
 
     def _update(self, effect: Update) -> None:
         def failed(reason: Failure) -> None:

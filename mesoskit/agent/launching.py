@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from mesoskit.agent import (
     authorizing,
     checkpoint,
+    checks,
     completion,
     draining,
     executors,
@@ -274,6 +275,7 @@ def _give(state: AgentState, executor: Executor, infos: Sequence[TaskInfo], grou
         task.kill_grace = kill_grace_of(info)
         if info.HasField("max_completion_time"):
             task.max_completion = info.max_completion_time.nanoseconds / 1e9
+        task.checks = checks.checks_of(task, info)
         executor.tasks[task.id] = task
         state.tasks[executor.framework.id, task.id] = task
         tasks.append(task)

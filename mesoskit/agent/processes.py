@@ -12,7 +12,16 @@ from __future__ import annotations
 from signal import SIGTERM, strsignal
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, completion, executors, failures, gc, groups, updates
+from mesoskit.agent import (
+    checkpoint,
+    checks,
+    completion,
+    executors,
+    failures,
+    gc,
+    groups,
+    updates,
+)
 from mesoskit.agent.container import (
     ContainerExited,
     ContainerFailed,
@@ -24,14 +33,15 @@ from mesoskit.agent.container import (
 )
 from mesoskit.agent.environment import (
     executor_variables,
+    group_task_variables,
     process_of,
     rlimits_of,
     uris_of,
     user_of,
     with_command,
 )
-from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState
-from mesoskit.agent.paths import latest_link
+from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind
+from mesoskit.agent.paths import latest_link, nested_path
 from mesoskit.messages.mesos_pb2 import TaskInfo
 from mesoskit.model.events import Store
 from mesoskit.model.ids import ContainerId
@@ -68,30 +78,39 @@ def exit_text(status: int) -> str:
 def launch_command(state: AgentState, task: AgentTask, info: TaskInfo) -> None:
     """Start a command task: its container is its executor's."""
     executor = task.executor
-    framework = executor.framework
     task.container = executor.container
     state.containers[executor.container] = task
-    grace = executor.grace_period
     if info.kill_policy.HasField("grace_period"):
         # Mesos' agent leaves the executor 2 s more than the task (recording 05).
-        executor.grace_period = grace = task.kill_grace + 2.0
-    variables = executor_variables(
-        state.variables,
-        framework.id,
-        executor.id,
-        executor.directory,
-        grace,
-        framework.info.checkpoint,
-        state.options.recovery_timeout,
-        state.options.executor_reregistration_timeout,
-    )
-    variables["MESOS_ALLOCATION_ROLE"] = role_of(info)
-    spec = spec_of(state, task, info, executor.directory, variables)
+        executor.grace_period = task.kill_grace + 2.0
+    spec = spec_of(state, task, info, *surroundings(state, task, info))
     state.out.append(Store(((checkpoint.task_key(task), checkpoint.task_record(task)),)))
     state.out.append(Launch(spec))
     if not spec.uris:
         # With something to fetch the task stays staging until that is done, as in Mesos.
         updates.report_task(state, task, TaskState.TASK_STARTING)
+
+
+def surroundings(state: AgentState, task: AgentTask, info: TaskInfo) -> tuple[str, dict[str, str]]:
+    """Return a task's sandbox, and what its environment holds besides its command's variables."""
+    executor = task.executor
+    if executor.kind is Kind.DEFAULT:
+        assert task.container is not None
+        directory = nested_path(executor.directory, task.container)
+        return directory, group_task_variables(state.options.ip, role_of(info), directory)
+    framework = executor.framework
+    variables = executor_variables(
+        state.variables,
+        framework.id,
+        executor.id,
+        executor.directory,
+        executor.grace_period,
+        framework.info.checkpoint,
+        state.options.recovery_timeout,
+        state.options.executor_reregistration_timeout,
+    )
+    variables["MESOS_ALLOCATION_ROLE"] = role_of(info)
+    return executor.directory, variables
 
 
 def spec_of(
@@ -165,6 +184,7 @@ def started(state: AgentState, event: ContainerStarted) -> None:
         if task.state == TaskState.TASK_STAGING:
             updates.report_task(state, task, TaskState.TASK_STARTING)
         updates.report_task(state, task, TaskState.TASK_RUNNING)
+        checks.begin(state, task)
     else:
         groups.started(state, task.group)
 
@@ -192,8 +212,8 @@ def failed(state: AgentState, event: ContainerFailed) -> None:
         owner.termination = owner.termination or ending
         executors.terminated(state, owner, None)
         return
-    _drop_deadlines(state, event.container)
     task = owner
+    _drop_deadlines(state, task)
     if task.ending is None:
         task.ending = (
             TaskState.TASK_FAILED,
@@ -218,7 +238,7 @@ def exited(state: AgentState, event: ContainerExited) -> None:
     if isinstance(owner, Executor):
         executors.terminated(state, owner, event.status)
     else:
-        _drop_deadlines(state, container)
+        _drop_deadlines(state, owner)
         end(state, owner, event.status)
     state.out.append(Forget(container))
 
@@ -299,6 +319,7 @@ def note_kill(state: AgentState, task: AgentTask, grace: float) -> None:
     task.killed = True
     task.killed_at = state.now
     task.kill_grace = grace
+    checks.stop(state, task)
     note(state, task)
 
 
@@ -327,6 +348,7 @@ def destroy(state: AgentState, task: AgentTask, after: int, reason: int, why: st
         return
     assert task.container is not None
     task.ending = after, Source.SOURCE_AGENT, reason, why
+    checks.stop(state, task)
     state.destroy(task.container)
 
 
@@ -341,12 +363,14 @@ def overdue(state: AgentState, container: ContainerId) -> None:
     task = state.containers.get(container)
     if isinstance(task, AgentTask) and not task.killed:
         task.overdue = True
+        checks.stop(state, task)
         task.killed_at = state.now
         note(state, task)
         state.out.append(Signal(container, SIGTERM))
         state.destroy(container)
 
 
-def _drop_deadlines(state: AgentState, container: ContainerId) -> None:
-    state.deadlines.drop(("kill", container))
-    state.deadlines.drop(("completion", container))
+def _drop_deadlines(state: AgentState, task: AgentTask) -> None:
+    state.deadlines.drop(("kill", task.container))
+    state.deadlines.drop(("completion", task.container))
+    checks.stop(state, task)

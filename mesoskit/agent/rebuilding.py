@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import checkpoint, updates
+from mesoskit.agent import checkpoint, checks, updates
 from mesoskit.agent.frameworks import (
     AgentTask,
     Executor,
@@ -97,6 +97,7 @@ def _task(
     task.kill_grace = kill_grace_of(info) if row.grace is None else row.grace
     if info.HasField("max_completion_time"):
         task.max_completion = info.max_completion_time.nanoseconds / 1e9
+    task.checks = checks.checks_of(task, info)
     task.container = row.container
     task.noted = row.noted
     task.started_at = row.started_at

@@ -12,7 +12,7 @@ from __future__ import annotations
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import cleaning, executors, groups, processes
+from mesoskit.agent import checks, cleaning, executors, groups, processes
 from mesoskit.agent.container import ContainerStarted, RecoveredContainers, Signal
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group, Kind
 from mesoskit.model.tasks import Reason, TaskState, as_lost
@@ -64,6 +64,7 @@ def _task(state: AgentState, task: AgentTask, event: RecoveredContainers) -> Non
         processes.started(state, ContainerStarted(task.container, pid))
     else:
         processes.limit(state, task)
+        checks.begin(state, task)
 
 
 def _kill_on(state: AgentState, task: AgentTask) -> None:

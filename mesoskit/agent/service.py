@@ -32,6 +32,7 @@ from mesoskit.agent.events import Leave, ShutDown
 from mesoskit.agent.hands import Hands
 from mesoskit.agent.masters import Detector, MasterDialer, StandaloneMaster
 from mesoskit.agent.options import CLEANUP, AgentOptions
+from mesoskit.agent.probe import Abandon, Probe
 from mesoskit.agent.state import AgentState
 from mesoskit.cluster.peers import Peers
 from mesoskit.cluster.store import IStore
@@ -69,6 +70,7 @@ def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], No
     """Return hands over a launcher process, sandboxes in the work directory and a fetcher."""
     from mesoskit.agent.containers.launched import LaunchedContainers
     from mesoskit.agent.fetcher import Fetcher
+    from mesoskit.agent.probing import Prober
     from mesoskit.agent.sandboxes import Sandboxes
     from mesoskit.agent.users import Users, in_thread_of
 
@@ -81,12 +83,19 @@ def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], No
         frameworks_home=options.frameworks_home,
     )
     hands = Hands(users, sandboxes, fetcher, tell)
+    hands.prober = Prober(reactor, lambda: hands.containers, lambda: _network(reactor), tell)
     directory = Path(options.runtime_dir, "launcher")
     directory.mkdir(mode=0o700, exist_ok=True)
     hands.containers = LaunchedContainers(
         reactor, str(directory), users, in_thread, hands.exited, linger=LINGER
     )
     return hands
+
+
+def _network(reactor: Any) -> Any:
+    from mesoskit.agent.probing_network import Network
+
+    return Network(reactor)
 
 
 class AgentService(Service):
@@ -204,6 +213,8 @@ class AgentService(Service):
             Remove: perform,
             Settle: perform,
             Update: perform,
+            Probe: perform,
+            Abandon: perform,
         }
         self._start_state(options)
 

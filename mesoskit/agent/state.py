@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mesoskit.agent import (
+    checks,
     door_calls,
     draining,
     executors,
@@ -45,6 +46,7 @@ from mesoskit.agent.events import Leave, ShutDown
 from mesoskit.agent.frameworks import AgentTask, Executor, Framework
 from mesoskit.agent.options import AgentOptions
 from mesoskit.agent.phase import Phase
+from mesoskit.agent.probe import Probed
 from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.executor_pb2 import Call as ExecutorCall
 from mesoskit.messages.mesos_pb2 import DrainConfig
@@ -84,6 +86,7 @@ class AgentState:
     @ivar peers: the executors behind links; L{None} until a call has said which it is.
     @ivar tokens: which executor may show which token.
     @ivar proofs: what peers have proved over HTTP: it as text, and what they may claim.
+    @ivar probes: the checks that wait for an answer, by the number of the question.
     @ivar in_memory: the streams of which nothing is stored, because the store refused it.
     @ivar unstored: the keys whose records the store refused to change, to be tried again.
     """
@@ -126,6 +129,8 @@ class AgentState:
         self.usage: dict[ContainerId, Usage] = {}
         self.in_memory: set[tuple[FrameworkId, TaskId]] = set()
         self.unstored: set[str] = set()
+        self.probes: dict[int, checks.Check] = {}
+        self.next_probe = 0
         self.counters: dict[str, int] = dict.fromkeys(metrics.COUNTERS, 0)
         self.events: deque[story.Entry] = deque(maxlen=story.LIMIT)
         self.variables: dict[str, str] = {}
@@ -276,6 +281,7 @@ _EVENTS: dict[type, Callable[[AgentState, Any], None]] = {
     SandboxesFound: gc.found,
     StoreFailed: failures.store_failed,
     ContainerStarted: processes.started,
+    Probed: checks.probed,
     ContainerFailed: processes.failed,
     ContainerExited: processes.exited,
     UsageRead: _usage,
@@ -309,6 +315,7 @@ _DEADLINES: dict[str, Callable[..., None]] = {
     "retry": updates.retry,
     "kill": processes.escalate,
     "completion": processes.overdue,
+    "check": checks.due,
     "subscribe": executors.subscription_timed_out,
     "shutdown": executors.shutdown_timed_out,
 }

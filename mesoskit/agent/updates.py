@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import checkpoint, completion, draining
+from mesoskit.agent import checkpoint, checks, completion, draining
 from mesoskit.agent.frameworks import AgentTask, Kind
 from mesoskit.messages.internal_pb2 import StatusUpdateAcknowledgementMessage, StatusUpdateMessage
 from mesoskit.messages.mesos_pb2 import TaskStatus
@@ -65,6 +65,7 @@ def report_task(
         status.ClearField("message")
     if source == Source.SOURCE_EXECUTOR:
         describe_container(state, task, status)
+        checks.describe(task, status)
     report(state, executor.framework.id, status, task)
 
 

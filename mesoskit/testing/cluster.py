@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from mesoskit.agent.container import ContainerSpec
+from mesoskit.agent.container import ContainerSpec, Limitation
 from mesoskit.agent.containers import Exited
 from mesoskit.agent.containers.memory import (
     MemoryContainers,
@@ -25,6 +26,8 @@ from mesoskit.agent.containers.memory import (
 from mesoskit.agent.environment import EXECUTOR_TOKEN
 from mesoskit.agent.hands import Hands
 from mesoskit.agent.options import AgentOptions
+from mesoskit.agent.probe import HttpGet, TcpConnect
+from mesoskit.agent.probing import Prober
 from mesoskit.agent.service import AgentService
 from mesoskit.agent.state import AgentState
 from mesoskit.agent.users import Credentials
@@ -82,12 +85,14 @@ class _Launcher(MemoryLauncher):
         self.drivers[container] = driver
         driver.run().addCallback(lambda _: self.finish(container, 0))
 
-    def finish(self, container: ContainerId, status: int | None) -> None:
+    def finish(
+        self, container: ContainerId, status: int | None, limitation: Limitation | None = None
+    ) -> None:
         """End a container, and the executor in it."""
         driver = self.drivers.pop(container, None)
         if driver is not None:
             driver.abandon()
-        super().finish(container, status)
+        super().finish(container, status, limitation)
 
 
 class _ReadyFetcher(MemoryFetcher):
@@ -127,7 +132,9 @@ class TestAgent:
             work_dir="/",
             runtime_dir=f"/run/{number}",
             registration_backoff_factor=0.1,
+            boot_id="boot-1",
         )
+        self._boots = 1
         self._store: dict[str, bytes] = {}
         self._seed = number.to_bytes(16, "big")
         self._starts = 0
@@ -182,6 +189,8 @@ class TestAgent:
         for container in list(self.containers.running):
             self.containers.client = None
             self.containers.finish(container, None)
+        self._boots += 1
+        self._options = replace(self._options, boot_id=f"boot-{self._boots}")
         if service is not None:
             service.abandon()
 
@@ -193,11 +202,22 @@ class TestAgent:
 
     def _hands(self, reactor: Any, options: AgentOptions, tell: Callable[[Any], None]) -> Hands:
         hands = Hands(_AnyUser(), MemorySandboxes("/"), _ReadyFetcher(), tell)
+        hands.prober = Prober(reactor, lambda: hands.containers, _AllIsWell, tell)
         exited: Exited = hands.exited
         hands.containers = MemoryContainers(
             self.containers, exited, lambda turn: reactor.callLater(0, turn)
         )
         return hands
+
+
+class _AllIsWell:
+    """Finds every task well that it is to ask over the network."""
+
+    def http(self, what: HttpGet) -> Deferred[int]:
+        return succeed(200)
+
+    def tcp(self, what: TcpConnect) -> Deferred[None]:
+        return succeed(None)
 
 
 class TestCluster:

@@ -1,0 +1,99 @@
+"""Tasks that are asked how they are, with real processes and a real port."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from mesoskit.driver import TaskState
+from mesoskit.messages.mesos_pb2 import HealthCheck, TaskStatus
+from tests.cluster import processes
+from tests.cluster.harness import SharedCluster, free_port
+from tests.cluster.ledger import Ledger
+from tests.cluster.waiting import until
+
+SERVER = (
+    "from http.server import *; import os\n"
+    "class H(BaseHTTPRequestHandler):\n"
+    "    def do_GET(self):\n"
+    "        self.send_response(500 if os.path.exists('sick') else 200); self.end_headers()\n"
+    "    def log_message(self, *a): pass\n"
+    "HTTPServer(('127.0.0.1', {port}), H).serve_forever()"
+)
+
+
+def often(**fields: Any) -> dict[str, Any]:
+    """Return a check that asks ten times a second."""
+    return {"delay_seconds": 0.1, "interval_seconds": 0.1, "timeout_seconds": 1.0, **fields}
+
+
+class CheckTests(SharedCluster):
+    """What is asked, and what becomes of it."""
+
+    async def healthy(self, ledger: Ledger, task: str, well: bool) -> TaskStatus:
+        def found() -> TaskStatus | None:
+            for status in ledger.statuses[task]:
+                if status.HasField("healthy") and status.healthy is well:
+                    return status
+            return None
+
+        status = await until(f"{task} healthy={well}", found, seen=lambda: ledger.story(task))
+        assert status is not None
+        return status
+
+    async def test_a_server_that_falls_sick_is_killed(self) -> None:
+        cluster = await self.shared()
+        ledger = cluster.framework()
+        port = free_port()
+        check = often(type="HTTP", http={"port": port, "path": "/"}, consecutive_failures=2)
+        info = ledger.task("server", f'python3 -c "{SERVER.format(port=port)}"')
+        info.health_check.CopyFrom(HealthCheck(**check))
+        await ledger.launch(info)
+        status = await self.healthy(ledger, "server", True)
+        self.assertEqual(TaskStatus.REASON_TASK_HEALTH_CHECK_STATUS_UPDATED, status.reason)
+        (sandbox,) = {
+            run.resolve()
+            for agent in cluster.agents.values()
+            for run in agent.work_dir.glob(
+                f"slaves/*/frameworks/{ledger.id}/executors/server/runs/*"
+            )
+        }
+        (sandbox / "sick").touch()
+        last = await ledger.over("server")
+        self.assertEqual(
+            (TaskState.TASK_KILLED, True, False),
+            (last.state, last.HasField("healthy"), last.healthy),
+        )
+
+    async def test_a_command_that_hangs_has_failed_and_leaves_nothing_behind(self) -> None:
+        cluster = await self.shared()
+        ledger = cluster.framework()
+        info = ledger.task("task", "sleep 1000")
+        pids = cluster.directory / f"pids-{os.getpid()}"
+        command = {"value": f"echo $$ >> {pids}; sleep 1000 & setsid sleep 1000"}
+        check = often(type="COMMAND", command=command, consecutive_failures=1)
+        check["timeout_seconds"] = 0.3
+        check["grace_period_seconds"] = 0
+        info.health_check.CopyFrom(HealthCheck(**check))
+        await ledger.launch(info)
+        last = await ledger.over("task")
+        self.assertEqual((TaskState.TASK_KILLED, False), (last.state, last.healthy))
+        pid = int(pids.read_text().split()[0])
+        await until("the check is gone", lambda: not processes.alive(pid))
+
+    async def test_a_command_says_what_it_finds(self) -> None:
+        cluster = await self.shared()
+        ledger = cluster.framework()
+        info = ledger.task("task", "sleep 0.5; touch ready; sleep 1000")
+        check = often(type="COMMAND", command={"command": {"value": "test -e ready || exit 7"}})
+        info.check.CopyFrom(type(info.check)(**check))
+        await ledger.launch(info)
+
+        def codes() -> list[int]:
+            return [
+                status.check_status.command.exit_code
+                for status in ledger.statuses["task"]
+                if status.check_status.command.HasField("exit_code")
+            ]
+
+        await until("7, then 0", lambda: codes() == [7, 0], seen=codes)
