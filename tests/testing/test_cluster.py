@@ -11,6 +11,7 @@ from mesoskit.driver import (
     ExecutorDriver,
     Framework,
     TaskFailed,
+    TaskGone,
     TaskHandle,
     TaskInfo,
     TaskInvalid,
@@ -183,6 +184,21 @@ class TroubleTests(Case):
         self.agent.kill()
         with self.assertRaises(TaskUnreachable):
             self.one.wait(self.handle.terminal(), 200)
+
+    def test_agent_that_is_restarted_keeps_its_task(self) -> None:
+        self.agent.restart()
+        self.one.advance(30)
+        self.assertTrue(self.agent.state.registered)
+        self.assertFalse(self.handle.over)
+        self.one.finish("t1")
+        self.one.wait(self.handle.terminal())
+
+    def test_agent_that_has_its_power_back_says_that_its_task_is_gone(self) -> None:
+        self.agent.kill()
+        self.agent.host.isolate(False)
+        self.agent.start()
+        with self.assertRaisesRegex(TaskGone, "machine restarted"):
+            self.one.wait(self.handle.terminal(), 60)
 
     def test_task_of_an_agent_that_comes_back_is_killed(self) -> None:
         self.agent.host.isolate()
