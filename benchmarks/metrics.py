@@ -49,10 +49,10 @@ def serve(port: int, agents: int, tasks: int, frameworks: int) -> None:
                 owner = (number * each + index) % frameworks
                 task.framework_id.value = task.framework_id.value[:-4] + f"{owner:04d}"
             del message.frameworks[:]
-            for owner in sorted({one.framework_id.value for one in message.tasks}):
-                info = message.frameworks.add(user="root", name=f"service {owner[-4:]}")
-                info.id.value = owner
-                info.roles.append(f"role-{owner[-4:]}")
+            for name in sorted({one.framework_id.value for one in message.tasks}):
+                info = message.frameworks.add(user="root", name=f"service {name[-4:]}")
+                info.id.value = name
+                info.roles.append(f"role-{name[-4:]}")
                 info.capabilities.add().type = 6  # type: ignore[assignment]
             for task in message.tasks:
                 for resource in task.resources:

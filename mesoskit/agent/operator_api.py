@@ -99,10 +99,7 @@ def operator(service: AgentService, request: Any) -> Reply | Deferred[Reply]:
     if name == "SET_LOGGING_LEVEL":
         return api.set_logging_level(call, service.reactor)
     facts = api.Facts(state.options.version, state.options.flags, lambda: shared.measured(service))
-    message = api.process_message(Response, name, facts)
-    if message is not None:
-        return api.message_reply(message, accepted)
-    return api.not_implemented(name)
+    return api.process_reply(Response, name, facts, accepted) or api.not_implemented(name)
 
 
 # How a call is read.

@@ -42,6 +42,7 @@ from mesoskit.messages.stream_pb2 import Role
 from mesoskit.model.events import Stop
 from mesoskit.web.authentication import Guard, Realm
 from mesoskit.web.authorizing import Authorizing
+from mesoskit.web.shared import MetricParts
 from mesoskit.wire.auth.identity import Identity
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.exchange import Away
@@ -380,6 +381,10 @@ class AgentService(Service):
             self.log.error("{why}", why=why)
         else:
             self._stopped(why, 1)
+
+    def metrics_in_parts(self) -> MetricParts:
+        """Return the same as L{metrics}; of an agent there is nothing that needs parts."""
+        return MetricParts(self.metrics())
 
     def metrics(self) -> dict[str, float]:
         """Return what C{/metrics/snapshot} shows of this agent."""

@@ -5,6 +5,7 @@ outstanding everywhere or nowhere, nobody holds more than there is, records that
 other do so both ways, and whoever is waited for has a deadline.
 """
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from mesoskit.master.records import Agent, Framework
@@ -53,6 +54,8 @@ def _peers(state: "MasterState") -> None:
 
 
 def _framework(state: "MasterState", framework: Framework) -> None:
+    states = Counter(task.state for task in framework.tasks.values())
+    assert framework.live == [states[number] for number in range(len(framework.live))], framework
     peer = framework.peer
     if peer is None:
         assert not framework.active, framework

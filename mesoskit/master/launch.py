@@ -177,6 +177,7 @@ class Launcher:
         if executor_id is not None:
             task.shares_cgroups = shares_cgroups(info)
         framework.tasks[task_id] = task
+        framework.live[task.state] += 1
         agent.tasks[task] = None
         state = self._state
         state.past.add((state.now, _STAGING, task_id, framework.id, agent.id))

@@ -5,15 +5,12 @@ when somebody asks. What has no part in this master (event queues of its actor, 
 volumes) is there and 0, so that dashboards made for Mesos find what they look for.
 """
 
-from collections import Counter
-from collections.abc import Mapping
-from operator import attrgetter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from mesoskit.master.records import Agent, Framework
+from mesoskit.master.framework_metrics import LIVE, FrameworkMetrics
+from mesoskit.master.records import Agent
 from mesoskit.messages.mesos_pb2 import Offer, OperationState
-from mesoskit.messages.scheduler_pb2 import Call, Event
 from mesoskit.model.resources import Resources
 from mesoskit.model.tasks import TERMINAL, Reason, Source, TaskState
 from mesoskit.model.values import from_thousandths
@@ -21,15 +18,7 @@ from mesoskit.model.values import from_thousandths
 if TYPE_CHECKING:
     from mesoskit.master.state import MasterState
 
-_STATE = attrgetter("state")
 _SCALARS = ("cpus", "gpus", "mem", "disk")
-_LIVE = (
-    TaskState.TASK_STAGING,
-    TaskState.TASK_STARTING,
-    TaskState.TASK_RUNNING,
-    TaskState.TASK_KILLING,
-    TaskState.TASK_UNREACHABLE,
-)
 _OPERATION_STATES = ("dropped", "error", "failed", "finished", "gone_by_operator")
 _OPERATION_GAUGES = ("pending", "recovering", "unreachable")
 _COUNTED_OPERATIONS = (
@@ -51,25 +40,60 @@ _NOT_OURS = (
 )
 
 
+class Metrics:
+    """
+    What a master shows of its state, and what is kept to show it quickly.
+
+    Each of its methods looks at the state anew.
+    """
+
+    def __init__(self) -> None:
+        self._frameworks = FrameworkMetrics()
+        # What each agent has, and the sum of that.
+        self._totals: list[Resources] = []
+        self._total = Resources.EMPTY
+
+    def all(self, state: "MasterState") -> dict[str, float]:
+        """Return all gauges and counters of the state, and the allocator's."""
+        shown = self.cluster(state)
+        shown.update(self._frameworks.metrics())
+        return shown
+
+    def members(self) -> list[bytes]:
+        """Return what L{cluster} has left out the last time, as members of a JSON object."""
+        return self._frameworks.members()
+
+    def cluster(self, state: "MasterState") -> dict[str, float]:
+        """Return all but what is shown once a framework."""
+        shown: dict[str, float] = {
+            "master/elected": 1.0,
+            "master/uptime_secs": max(0.0, state.now - state.started),
+            "master/outstanding_offers": float(len(state.offers)),
+        }
+        shown.update((f"master/{name}", 0.0) for name in _NOT_OURS)
+        shown.update((f"master/{name}", float(n)) for name, n in state.counters.named().items())
+        shown.update(_frameworks(state))
+        shown.update(_agents(state))
+        allocator = state.allocator.metrics()
+        shown.update(_resources(state, self._all_of(state), allocator))
+        self._frameworks.look(state.frameworks.values())
+        shown.update(_tasks(state, self._frameworks.active))
+        shown.update(_operations(state))
+        shown.update((name, float(value)) for name, value in allocator.items())
+        return shown
+
+    def _all_of(self, state: "MasterState") -> Resources:
+        """Return what all agents have together."""
+        totals = [agent.total for agent in state.agents.values()]
+        if totals != self._totals:
+            self._totals = totals
+            self._total = Resources.sum(totals)
+        return self._total
+
+
 def metrics(state: "MasterState") -> dict[str, float]:
     """Return all gauges and counters of the state, and the allocator's."""
-    shown: dict[str, float] = {
-        "master/elected": 1.0,
-        "master/uptime_secs": max(0.0, state.now - state.started),
-        "master/outstanding_offers": float(len(state.offers)),
-    }
-    shown.update((f"master/{name}", 0.0) for name in _NOT_OURS)
-    shown.update((f"master/{name}", float(n)) for name, n in state.counters.named().items())
-    shown.update(_frameworks(state))
-    shown.update(_agents(state))
-    allocator = state.allocator.metrics()
-    shown.update(_resources(state, allocator))
-    shown.update(_tasks(state))
-    shown.update(_operations(state))
-    for framework in state.frameworks.values():
-        shown.update(_framework(framework))
-    shown.update((name, float(value)) for name, value in allocator.items())
-    return shown
+    return Metrics().all(state)
 
 
 def _frameworks(state: "MasterState") -> dict[str, float]:
@@ -97,10 +121,10 @@ def _agents(state: "MasterState") -> dict[str, float]:
     }
 
 
-def _resources(state: "MasterState", allocator: Mapping[str, float]) -> dict[str, float]:
-    agents = list(state.agents.values())
-    total = Resources.sum(agent.total for agent in agents)
-    used = _used(state, agents, total, allocator)
+def _resources(
+    state: "MasterState", total: Resources, allocator: Mapping[str, float]
+) -> dict[str, float]:
+    used = _used(state, list(state.agents.values()), total, allocator)
     shown: dict[str, float] = {}
     for infix, part in (("", Resources.non_revocable), ("_revocable", Resources.revocable)):
         all_of_it = part(total)
@@ -143,12 +167,8 @@ def _held(agents: list[Agent]) -> list[Resources]:
     return parts
 
 
-def _tasks(state: "MasterState") -> dict[str, float]:
-    live: Counter[int] = Counter()
-    for framework in state.frameworks.values():
-        live.update(map(_STATE, framework.tasks.values()))
-        live[TaskState.TASK_UNREACHABLE] += len(framework.unreachable)
-    shown = {f"master/{_plural(one)}": float(live[one]) for one in _LIVE}
+def _tasks(state: "MasterState", active: Sequence[int]) -> dict[str, float]:
+    shown = {f"master/{_plural(one)}": float(active[one]) for one in LIVE}
     counters = state.counters
     for terminal in map(TaskState, TERMINAL):
         shown[f"master/{_plural(terminal)}"] = float(counters.terminal[terminal])
@@ -177,38 +197,4 @@ def _operations(state: "MasterState") -> dict[str, float]:
         ended = OperationState.Name(after).removeprefix("OPERATION_").lower()
         for key in (f"{name}/{ended}", f"{name}/total", ended, "total"):
             shown[f"master/operations/{key}"] = shown.get(f"master/operations/{key}", 0.0) + count
-    return shown
-
-
-def _framework(framework: Framework) -> dict[str, float]:
-    """Return what is shown of one framework; its name is percent-encoded there."""
-    prefix = f"master/frameworks/{quote(framework.info.name, safe='')}/{framework.id}/"
-    shown: dict[str, float] = {
-        prefix + "subscribed": float(framework.connected),
-        prefix + "calls": float(sum(framework.calls)),
-        prefix + "events": float(sum(framework.events)),
-        prefix + "operations": float(sum(framework.operations)),
-        prefix + "offers/sent": float(framework.offers_sent),
-        prefix + "offers/accepted": float(framework.offers_accepted),
-        prefix + "offers/declined": float(framework.offers_declined),
-        prefix + "offers/rescinded": float(framework.offers_rescinded),
-    }
-    for kind, counts, names in (
-        ("calls", framework.calls, Call.Type.items()),
-        ("events", framework.events, Event.Type.items()),
-        ("operations", framework.operations, Offer.Operation.Type.items()),
-    ):
-        for name, number in names:
-            if number:
-                shown[f"{prefix}{kind}/{name.lower()}"] = float(counts[number])
-    active = Counter(map(_STATE, framework.tasks.values()))
-    active[TaskState.TASK_UNREACHABLE] += len(framework.unreachable)
-    for one in (*_LIVE, TaskState.TASK_UNKNOWN):
-        shown[f"{prefix}tasks/active/{one.name.lower()}"] = float(active[one])
-    for terminal in map(TaskState, TERMINAL):
-        shown[f"{prefix}tasks/terminal/{terminal.name.lower()}"] = float(
-            framework.terminal[terminal]
-        )
-    for role in framework.roles:
-        shown[f"{prefix}roles/{role}/suppressed"] = float(role in framework.suppressed)
     return shown

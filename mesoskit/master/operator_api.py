@@ -108,10 +108,7 @@ def operator(service: "MasterService", request: Any) -> "Reply | Deferred[Reply]
     if name == "SET_LOGGING_LEVEL":
         return api.set_logging_level(call, service.reactor)
     facts = api.Facts(MESOS_VERSION, service.flags, lambda: measured(service))
-    message = api.process_message(Response, name, facts)
-    if message is not None:
-        return api.message_reply(message, accepted)
-    return api.not_implemented(name)
+    return api.process_reply(Response, name, facts, accepted) or api.not_implemented(name)
 
 
 def _replied(result: Replied) -> Reply:

@@ -233,6 +233,7 @@ class Framework:
     @ivar completed: those that have ended, likewise.
     @ivar calls: how many calls of each type came; C{events}: how many events went.
     @ivar operations: how many operations of each type were carried out.
+    @ivar live: how many of C{tasks} are in each state, by its number.
     @ivar terminal: how many tasks ended in each state.
     """
 
@@ -244,6 +245,7 @@ class Framework:
         "events",
         "id",
         "info",
+        "live",
         "multi_role",
         "offers",
         "offers_accepted",
@@ -284,6 +286,7 @@ class Framework:
         self.calls = [0] * 20
         self.events = [0] * 12
         self.operations = [0] * 15
+        self.live = [0] * 14
         self.terminal = [0] * 14
         self.offers_sent = 0
         self.offers_accepted = 0

@@ -370,6 +370,7 @@ def _take_in_task(
         forget_completed(framework, task_id)
     task = _task(agent, framework, reported)
     framework.tasks[task_id] = task
+    framework.live[task.state] += 1
     agent.tasks[task] = None
     state.past.add((state.now, task.state, task_id, framework.id, agent.id))
     if state.watchers:

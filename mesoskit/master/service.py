@@ -28,8 +28,10 @@ from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
 from mesoskit.master.bulk import BulkLinks
 from mesoskit.master.fragments import Fragments
+from mesoskit.master.framework_metrics import PREFIX
 from mesoskit.master.intake import Intake
 from mesoskit.master.measuring import TimedStore, timed_allocator
+from mesoskit.master.metrics import Metrics
 from mesoskit.master.operator import Replied, Request, Requested
 from mesoskit.master.operator_streams import OperatorStreams
 from mesoskit.master.options import MasterOptions
@@ -42,6 +44,7 @@ from mesoskit.model.ids import Ids
 from mesoskit.model.validation_call import validate_scheduler_call
 from mesoskit.web.authentication import Guard, Realm
 from mesoskit.web.authorizing import Authorizing
+from mesoskit.web.shared import MetricParts
 from mesoskit.wire.auth.admission import Admission
 from mesoskit.wire.auth.authenticator import Authenticator
 from mesoskit.wire.auth.checkers import nobody
@@ -147,6 +150,7 @@ class MasterService(Service):
         self.peers = Peers(self._put, self.log)
         self.intake = Intake(self.peers, self._clock, lambda: self.turns, options.rate_limits)
         self.bulk = BulkLinks(self._clock)
+        self._metrics = Metrics()
         self._requests: dict[int, Deferred[Replied]] = {}
         self._fragments = Fragments()
         self._forgetting: IDelayedCall | None = None
@@ -365,7 +369,15 @@ class MasterService(Service):
 
     def metrics(self) -> dict[str, float]:
         """Return what C{/metrics/snapshot} shows of this master."""
-        shown = self.state.metrics()
+        return self._measured(self._metrics.all(self.state))
+
+    def metrics_in_parts(self) -> MetricParts:
+        """Return the same, of each framework written already."""
+        shown = self._measured(self._metrics.cluster(self.state))
+        return MetricParts(shown, PREFIX, self._metrics.members())
+
+    def _measured(self, shown: dict[str, float]) -> dict[str, float]:
+        """Add what the state does not know."""
         leads = self.leader is not None and self.leader.id == self.state.info.id
         shown["master/elected"] = float(leads)
         shown.update(self._store.metrics())

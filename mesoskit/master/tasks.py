@@ -36,6 +36,9 @@ def transition(
     before = task.state
     task.state = after
     framework = task.framework
+    if framework.tasks.get(task.id) is task:
+        framework.live[before] -= 1
+        framework.live[after] += 1
     state.past.add((state.now, after, task.id, framework.id, task.agent_id))
     if after not in _FREED:
         return
@@ -57,6 +60,7 @@ def remove_task(state: "MasterState", task: Task) -> None:
     """Move a task out of the live ones: to the unreachable ones, or to history."""
     framework = task.framework
     del framework.tasks[task.id]
+    framework.live[task.state] -= 1
     agent = task.agent
     if agent is not None:
         del agent.tasks[task]

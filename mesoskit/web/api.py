@@ -10,7 +10,8 @@ from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
 
-from mesoskit.messages.pieces import Tree, byte_pieces, json_pieces
+from mesoskit.messages.mesos_pb2 import Metric
+from mesoskit.messages.pieces import Many, Tree, byte_pieces, json_pieces
 from mesoskit.web.routes import Reply, not_allowed, text
 from mesoskit.web.sending import Document
 from mesoskit.web.verbosity import VERBOSITY
@@ -119,12 +120,14 @@ def set_logging_level(call: Any, clock: Any) -> Reply:
     return Reply()
 
 
-def process_message(kind: Any, name: str, facts: Facts) -> Message | None:
+def process_reply(kind: Any, name: str, facts: Facts, accepted: str) -> Reply | None:
     """
     Return the answer to a call about the process; L{None} where it is about something else.
 
     @param kind: the class C{Response} of the daemon's API.
     """
+    if name == "GET_METRICS":
+        return tree_reply(kind, name, accepted, lambda: _metrics(facts))
     fill = _ABOUT_THE_PROCESS.get(name)
     if fill is None:
         return None
@@ -132,7 +135,14 @@ def process_message(kind: Any, name: str, facts: Facts) -> Message | None:
     answer = getattr(response, name.lower())
     answer.SetInParent()
     fill(answer, facts)
-    return response  # type: ignore[no-any-return]
+    return message_reply(response, accepted)
+
+
+def _metrics(facts: Facts) -> Tree:
+    def metric(item: tuple[str, float]) -> Metric:
+        return Metric(name=item[0], value=item[1])
+
+    return {"metrics": Many(metric, list(facts.metrics().items()))}
 
 
 def _health(answer: Any, facts: Facts) -> None:
@@ -150,11 +160,6 @@ def _version(answer: Any, facts: Facts) -> None:
     info.build_date, info.build_time, info.build_user = "", 0.0, ""
 
 
-def _metrics(answer: Any, facts: Facts) -> None:
-    for name, value in facts.metrics().items():
-        answer.metrics.add(name=name, value=value)
-
-
 def _logging_level(answer: Any, facts: Facts) -> None:
     answer.level = VERBOSITY.level
 
@@ -163,9 +168,8 @@ _ABOUT_THE_PROCESS: Final[dict[str, Callable[[Any, Facts], None]]] = {
     "GET_HEALTH": _health,
     "GET_FLAGS": _flags,
     "GET_VERSION": _version,
-    "GET_METRICS": _metrics,
     "GET_LOGGING_LEVEL": _logging_level,
 }
 
-PROCESS_CALLS: Final = frozenset(_ABOUT_THE_PROCESS)
+PROCESS_CALLS: Final = frozenset(_ABOUT_THE_PROCESS) | {"GET_METRICS"}
 """The names of the calls about the process."""

@@ -6,11 +6,15 @@ framework or a role becomes one metric with labels, so that it can be summed and
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
 TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """The Content-Type of the text form."""
+
+_KNOWN: Final = 20_000
+"""Names whose form is remembered."""
 
 _NOT_A_NAME: Final = re.compile(r"[^a-zA-Z0-9_]")
 #: What stands behind a framework's name and id: the part of the metric's name, and a label.
@@ -35,14 +39,19 @@ def text_form(metrics: Mapping[str, float]) -> str:
     """Return all metrics, one a line, those of one name together."""
     lines: dict[str, list[str]] = {}
     for name, value in metrics.items():
-        metric, labels = _named(name)
-        shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-        lines.setdefault(metric, []).append(
-            f"{metric}{{{shown}}} {value!r}" if shown else f"{metric} {value!r}"
-        )
+        metric, shown = _line(name)
+        lines.setdefault(metric, []).append(f"{shown} {value!r}")
     return "".join(
         f"# TYPE {metric} untyped\n" + "\n".join(of) + "\n" for metric, of in sorted(lines.items())
     )
+
+
+@lru_cache(_KNOWN)
+def _line(name: str) -> tuple[str, str]:
+    """Return what a metric is called here, and how its line begins."""
+    metric, labels = _named(name)
+    shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+    return metric, f"{metric}{{{shown}}}" if shown else metric
 
 
 def _named(name: str) -> tuple[str, dict[str, str]]:

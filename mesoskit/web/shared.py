@@ -1,12 +1,44 @@
 """The endpoints that master and agent answer alike: health, metrics, logging, the machine."""
 
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+import orjson
 
 from mesoskit import __version__
 from mesoskit.model.durations import InvalidDuration, parse_duration
 from mesoskit.web import prometheus, system, verbosity
 from mesoskit.web.authentication import Realm
 from mesoskit.web.routes import Reply, Route, parameter, text
+from mesoskit.web.sending import Document
+
+
+@dataclass(slots=True, frozen=True)
+class MetricParts:
+    """
+    Metrics, of which some are written already.
+
+    @ivar metrics: by name, in any order.
+    @ivar prefix: what the names of the others begin with.
+    @ivar members: the others, as members of a JSON object, in order.
+    """
+
+    metrics: dict[str, float]
+    prefix: str = ""
+    members: Sequence[bytes] = ()
+
+    def as_json(self) -> bytes:
+        """Return all of them as a JSON object, names in alphabetical order."""
+        names = sorted(self.metrics)
+        here = bisect_left(names, self.prefix) if self.members else len(names)
+        parts = [self._written(names[:here]), *self.members, self._written(names[here:])]
+        return b"{%b}" % b",".join([part for part in parts if part])
+
+    def _written(self, names: Sequence[str]) -> bytes:
+        metrics = self.metrics
+        return orjson.dumps({name: metrics[name] for name in names})[1:-1]
 
 
 class DaemonService(Protocol):
@@ -16,6 +48,10 @@ class DaemonService(Protocol):
 
     def metrics(self) -> dict[str, float]:
         """Return all metrics by Mesos' names."""
+        ...
+
+    def metrics_in_parts(self) -> MetricParts:
+        """Return the same, what there is much of written already."""
         ...
 
 
@@ -56,7 +92,13 @@ def snapshot(service: DaemonService, request: Any) -> Reply:
             parse_duration(timeout)
         except InvalidDuration as error:
             return text(400, f"Invalid timeout '{timeout}': {error}.\n")
-    return Reply(body=measured(service))
+    return Reply(body=Document(lambda: _snapshot(service), "metrics"))
+
+
+def _snapshot(service: DaemonService) -> Iterator[bytes]:
+    parts = service.metrics_in_parts()
+    parts.metrics.update(system.figures())
+    yield parts.as_json()
 
 
 def metrics(service: DaemonService, request: Any) -> Reply:

@@ -12,10 +12,14 @@ from hypothesis.stateful import invariant, run_state_machine_as_test
 from mesoskit.master import documents
 from mesoskit.master.answers import TREES, Listing
 from mesoskit.master.fragments import Fragments
+from mesoskit.master.framework_metrics import PREFIX
+from mesoskit.master.metrics import Metrics
+from mesoskit.master.visible import EVERYTHING
 from mesoskit.messages.codec import decode_as, encode, from_json, to_json
 from mesoskit.messages.master_pb2 import Response
 from mesoskit.messages.pieces import Form, byte_pieces, json_pieces
 from mesoskit.messages.scheduler_pb2 import Call
+from mesoskit.web.shared import MetricParts
 from tests.base import SynchronousTestCase
 from tests.master.bench import Bench, acknowledge, scheduler_call, task, update
 from tests.master.test_machine import ClusterMachine
@@ -38,7 +42,7 @@ def _told(state: Any, fragments: Fragments, form: Form) -> list[bytes]:
     """Return the big answers of the operator API."""
     answered = []
     for name, tree in TREES.items():
-        whole = {"type": name, name.lower(): tree(Listing(state), fragments)}
+        whole = {"type": name, name.lower(): tree(Listing(state), fragments, EVERYTHING)}
         pieces = json_pieces(whole) if form is Form.JSON else byte_pieces(Response, whole)
         answered.append(b"".join(pieces))
     return answered
@@ -50,6 +54,7 @@ class Looking(ClusterMachine):
     def __init__(self) -> None:
         super().__init__()
         self.kept = Fragments()
+        self.metrics = Metrics()
 
     @invariant()
     def kept_parts_are_those_of_a_fresh_look(self) -> None:
@@ -69,6 +74,14 @@ class Looking(ClusterMachine):
             message = decode_as(Response, whole)
             assert encode(message) == whole
             assert from_json(Response, text) == from_json(Response, to_json(message))
+
+    @invariant()
+    def kept_metrics_are_those_of_a_fresh_look(self) -> None:
+        state = self.bench.state
+        parts = MetricParts(self.metrics.cluster(state), PREFIX, self.metrics.members())
+        shown = json.loads(parts.as_json())
+        assert list(shown) == sorted(shown)
+        assert shown == state.metrics()
 
     @invariant()
     def used_resources_are_those_of_tasks_and_executors(self) -> None:
