@@ -51,7 +51,11 @@ MASTER_FLAGS: Final = (
 
 
 def client(reactor: Any, url: ZooKeeperURL, values: Values) -> "ZooKeeper":
-    """Return a client; it dials when it is first used."""
+    """
+    Return a client; it dials when it is first used.
+
+    Raises L{ValueError} where TLS is wanted and its files are of no use.
+    """
     from mesoskit.cluster.zookeeper import ZooKeeper, ZooKeeperTLS
 
     tls = None
@@ -62,6 +66,7 @@ def client(reactor: Any, url: ZooKeeperURL, values: Values) -> "ZooKeeper":
             key_file=values.tls_key_file,
             check_hostname=values.tls_verify_server,
         )
+        tls.check()
     # Nothing is waited for longer than the session lasts.
     timeout = values.zk_session_timeout
     return ZooKeeper(reactor, url, session_timeout=timeout, operation_timeout=timeout, tls=tls)

@@ -69,7 +69,7 @@ class Session(Enum):
     """The session has ended, ephemeral nodes and watches with it. Another one is on its way."""
 
     REFUSED = "refused"
-    """The servers do not believe our credential. Nothing more comes."""
+    """The servers do not believe our credential, or are not to be spoken to. Nothing more comes."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -7,6 +7,7 @@ not before: C{twistd} forks after services are made.
 
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -93,6 +94,19 @@ class ZooKeeperTLS:
     verify: bool = True
     check_hostname: bool = True
 
+    def check(self) -> None:
+        """Raise L{ValueError} where the files are of no use; kazoo would die of that in silence."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"ZooKeeper's CA file {self.ca_file}: {error}") from None
+        if self.cert_file is not None:
+            try:
+                context.load_cert_chain(self.cert_file, self.key_file)
+            except (OSError, ValueError) as error:
+                files = f"{self.cert_file} with the key {self.key_file}"
+                raise ValueError(f"the certificate for ZooKeeper {files}: {error}") from None
+
 
 class ZooKeeper:
     """
@@ -159,6 +173,11 @@ class ZooKeeper:
         """Begin; fires when there is a session."""
         if self._client is not None or self._closing is not None:
             raise ValueError("connect was called before")
+        if self._tls is not None:
+            try:
+                self._tls.check()
+            except ValueError as error:
+                return fail(NotAllowed(str(error)))
         _let_kazoo_log_warnings()
         handler = self._handler = _Handler(self._asked_timeout)
         tls = self._tls
@@ -417,10 +436,15 @@ class ZooKeeper:
         client = self._client
         if client is not None:
             session = client.client_id[0] if client.client_id else None
-            refused = client.client_state == KeeperState.AUTH_FAILED
+            refused = ""
+            if client.client_state == KeeperState.AUTH_FAILED:
+                refused = "does not believe us"
+            elif client.client_state == KeeperState.CLOSED:
+                # Nobody has stopped it: its thread has died of something.
+                refused = "cannot be spoken to"
             self._from_thread(self._hear, state, session, refused, self._timeout_seen)
 
-    def _hear(self, state: str, session: int | None, refused: bool, timeout: float) -> None:
+    def _hear(self, state: str, session: int | None, refused: str, timeout: float) -> None:
         if self._client is None:
             return
         if state == KazooState.CONNECTED:
@@ -447,12 +471,12 @@ class ZooKeeper:
         else:
             self._connected = False
             self._session = None
-            what = "does not believe us" if refused else "has ended our session"
+            what = refused or "has ended our session"
             self.log.warn("ZooKeeper at {url} {what}", url=self.url, what=what)
             connecting = self._connecting
             if refused and connecting is not None:
                 self._connecting = None
-                connecting.errback(NotAllowed(f"{self.url}: the servers do not believe us"))
+                connecting.errback(NotAllowed(f"ZooKeeper at {self.url} {refused}"))
             self._tell(Session.REFUSED if refused else Session.EXPIRED)
 
     def _complain_no_more(self) -> None:

@@ -24,6 +24,13 @@ _CLASSES = (
     _JARS / "zookeeper.jar",
     _JARS / "slf4j-log4j12.jar",
     _JARS / "log4j-1.2.jar",
+    # For TLS alone.
+    *(
+        _JARS / f"netty-{name}.jar"
+        for name in ("buffer", "codec", "common", "handler", "resolver", "transport")
+    ),
+    _JARS / "netty-transport-native-unix-common.jar",
+    _JARS / "netty-transport-native-epoll.jar",
 )
 
 # As little as will do: several of them share two cores with the cluster under test.
@@ -54,7 +61,7 @@ class Server:
     @ivar port: where it listens on 127.0.0.1.
     """
 
-    def __init__(self, directory: Path, port: int, number: int = 0, peers: str = "") -> None:
+    def __init__(self, directory: Path, port: int, number: int = 0, more: str = "") -> None:
         self.port = port
         self.directory = directory
         self.process: subprocess.Popen[bytes] | None = None
@@ -65,7 +72,7 @@ class Server:
         (directory / "zoo.cfg").write_text(
             f"tickTime=400\ninitLimit=20\nsyncLimit=10\ndataDir={data}\nclientPort={port}\n"
             "clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=*\n"
-            "minSessionTimeout=800\nmaxSessionTimeout=20000\nmaxClientCnxns=0\n" + peers
+            "minSessionTimeout=800\nmaxSessionTimeout=20000\nmaxClientCnxns=0\n" + more
         )
 
     @property
@@ -141,10 +148,12 @@ class Servers:
     """
     An ensemble of one server or three.
 
+    @param more: lines of the servers' configuration.
+
     Raises L{SkipTest} where there is no ZooKeeper on this machine.
     """
 
-    def __init__(self, size: int = 1) -> None:
+    def __init__(self, size: int = 1, more: str = "") -> None:
         if not installed():
             raise SkipTest("needs Debian's package zookeeper: make deps")
         self.directory = Path(tempfile.mkdtemp(prefix="mk-zk-", dir="/tmp"))
@@ -155,7 +164,12 @@ class Servers:
             for number, (one, other) in enumerate(ports, 1)
         )
         self.servers = [
-            Server(self.directory / str(n), free_port(), n if size > 1 else 0, peers * (size > 1))
+            Server(
+                self.directory / str(n),
+                free_port(),
+                n if size > 1 else 0,
+                more + peers * (size > 1),
+            )
             for n in range(1, size + 1)
         ]
         self._paths = count(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -10,9 +11,11 @@ from twisted.trial.unittest import TestCase
 
 from mesoskit.cluster.ensemble import Closed, Create, NotAllowed, Session, Unavailable
 from mesoskit.cluster.zk_url import ZooKeeperURL
-from mesoskit.cluster.zookeeper import ZooKeeper
+from mesoskit.cluster.zookeeper import ZooKeeper, ZooKeeperTLS
+from mesoskit.testing.certificates import make
 from mesoskit.testing.zookeeper import MemoryEnsemble
 from tests.cluster import zookeepers
+from tests.cluster.harness import free_port
 from tests.cluster.waiting import pause, reactor, until
 from tests.interop.ensemble_contract import EnsembleContract
 
@@ -159,3 +162,65 @@ class FaultTests(TestCase):
         self.assertFalse(connecting.called)
         await client.close()
         await ended
+
+
+class TLSTests(TestCase):
+    """Servers that speak TLS, and want to be shown a certificate."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        make(self.directory, ["127.0.0.1"])
+        server = self.directory / "zookeeper.pem"
+        server.write_bytes(
+            (self.directory / "server-key.pem").read_bytes()
+            + (self.directory / "server.pem").read_bytes()
+        )
+        self.port = free_port()
+        servers = zookeepers.Servers(
+            more="serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n"
+            f"secureClientPort={self.port}\nsecureClientPortAddress=127.0.0.1\n"
+            f"ssl.keyStore.location={server}\nssl.keyStore.type=PEM\n"
+            f"ssl.trustStore.location={self.directory / 'ca.pem'}\nssl.trustStore.type=PEM\n"
+            "ssl.clientAuth=need\n"
+        )
+        self.addCleanup(servers.close)
+        servers.start()
+
+    def client(self, tls: ZooKeeperTLS | None) -> ZooKeeper:
+        url = ZooKeeperURL.parse(f"zk://127.0.0.1:{self.port}/mesos")
+        client = ZooKeeper(reactor, url, session_timeout=2.0, tls=tls)
+        self.addCleanup(client.close)
+        return client
+
+    def file(self, name: str) -> str:
+        return str(self.directory / f"{name}.pem")
+
+    async def test_servers_are_spoken_to_and_others_are_not_believed(self) -> None:
+        cert, key = self.file("client"), self.file("client-key")
+        good = self.client(ZooKeeperTLS(self.file("ca"), cert, key))
+        await good.connect()
+        await good.create_path("/mesos")
+        self.assertEqual(await good.get_children("/mesos"), [])
+        make(self.directory / "other", ["127.0.0.1"])
+        bad = [
+            self.client(ZooKeeperTLS(str(self.directory / "other" / "ca.pem"), cert, key)),
+            self.client(ZooKeeperTLS(ca_file=self.file("ca"))),
+            self.client(None),
+        ]
+        connecting: list[Any] = [client.connect() for client in bad]
+        ended = [self.assertFailure(each, Closed) for each in connecting]
+        await pause(1.5)
+        self.assertEqual([client.connected for client in bad], [False] * 3)
+        for client in bad:
+            await client.close()
+        for each in ended:
+            await each
+        for wrong in (
+            ZooKeeperTLS(ca_file="/nowhere"),
+            ZooKeeperTLS(cert_file=cert, key_file=self.file("server-key")),
+        ):
+            failing: Deferred[Any] = self.client(wrong).connect()
+            error = await self.assertFailure(failing, NotAllowed)
+            self.assertIn(wrong.ca_file or cert, str(error))
