@@ -38,6 +38,7 @@ from mesoskit.cluster.peers import Peers
 from mesoskit.cluster.store import IStore
 from mesoskit.cluster.turns import Turns
 from mesoskit.messages.bulk_pb2 import Invitation
+from mesoskit.messages.internal_pb2 import RunTaskGroupMessage, RunTaskMessage
 from mesoskit.messages.stream_pb2 import Role
 from mesoskit.model.events import Stop
 from mesoskit.web.authentication import Guard, Realm
@@ -46,7 +47,7 @@ from mesoskit.web.shared import MetricParts
 from mesoskit.wire.auth.identity import Identity
 from mesoskit.wire.endpoints import server_endpoint
 from mesoskit.wire.exchange import Away
-from mesoskit.wire.link import CallID, Hello, Link, Receiver
+from mesoskit.wire.link import CallID, Hello, Holding, Link, Receiver
 from mesoskit.wire.port import PortFactory, PortSettings
 from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.v1_executor import ExecutorCarrier
@@ -260,6 +261,7 @@ class AgentService(Service):
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
+        await self.authorizing.begin()
         await self.door.open()
         for text in self._endpoints:
             self.ports.append(await server_endpoint(self._reactor, text).listen(self.port))
@@ -427,6 +429,9 @@ class AgentService(Service):
         self._perform[effect.__class__](effect)
 
 
+_RUNS = (RunTaskMessage, RunTaskGroupMessage)
+
+
 class _Links:
     """Hears the agent's links: what its peers hear, and what the service does when one is lost."""
 
@@ -442,8 +447,27 @@ class _Links:
         """A message came; what concerns bulk links is none of the state's business."""
         if message.__class__ is Invitation and link.hello.role == Role.MASTER:
             self._service.bulk.invited(message)
+        elif message.__class__ in _RUNS and self._service.authorizing.authorizer is not None:
+            self._run(link, message, call)
         else:
             self._received(link, message, call)
+
+    def _run(self, link: Link, message: Any, call: CallID | None) -> None:
+        """Let a task wait, and all behind it, until it can be said what its framework may do."""
+        framework = message.framework
+        principal = framework.principal if framework.HasField("principal") else None
+        ready = self._service.authorizing.prepare(principal)
+        if ready is None:
+            self._received(link, message, call)
+            return
+        holding = cast(Holding, link)
+        holding.hold(True)
+
+        def go_on(_: object) -> None:
+            self._received(link, message, call)
+            holding.hold(False)
+
+        ready.addCallback(go_on)
 
     def lost(self, link: Link, why: str) -> None:
         """A link is gone."""

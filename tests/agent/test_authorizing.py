@@ -15,7 +15,7 @@ from mesoskit.agent.state import _FROM_MASTER
 from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.agent_pb2 import Call
 from mesoskit.messages.executor_pb2 import Call as ExecutorCall
-from mesoskit.messages.mesos_pb2 import CommandInfo, TaskStatus
+from mesoskit.messages.mesos_pb2 import CommandInfo, TaskState, TaskStatus
 from mesoskit.model.authorization import Subject
 from mesoskit.model.authorization_acls import LocalAuthorizer
 from mesoskit.model.resources import Resources
@@ -26,6 +26,7 @@ from tests.agent.http_peers import ExecutorHttpTestCase
 from tests.base import SynchronousTestCase
 from tests.model.test_authorization import rules
 from tests.web.asking import Answer, ask
+from tests.web.test_authorizing import Remote
 
 
 def bench(**lists: Any) -> Bench:
@@ -273,6 +274,9 @@ class Doors(AgentTestCase):
         for route in resource.table:
             needed = resource.needs.get(route.path)
             self.assertIsNotNone(needed, f"{route.path} does not say what it needs")
+            if route.realm is Realm.OPEN:
+                # Nobody is asked who he is there, so nobody could be told from others.
+                self.assertTrue(needed is not None and needed.why, route.path)
 
     def test_every_call_and_message(self) -> None:
         self.assertEqual(set(authorizing.OPERATOR_CALLS), set(Call.Type.keys()))
@@ -289,3 +293,40 @@ class Doors(AgentTestCase):
         for table in tables:
             for door, needed in table.items():
                 self.assertNotEqual(bool(needed.actions), bool(needed.why), door)
+
+
+class Preparing(ExecutorHttpTestCase):
+    """An agent asks nobody about a framework whose authorizer has not heard of it yet."""
+
+    def test_tasks_wait_in_their_order(self) -> None:
+        remote = Remote()
+        service = self.service
+        service.state.options = replace(service.state.options, authorizer=remote)
+        service.authorizing.authorizer = remote
+        for number in range(3):
+            info = framework(principal="p" if number < 2 else "q")
+            message = internal.RunTaskMessage(framework=info, task=task(f"t{number}"))
+            self.world.send(self.master, message)
+        kill = internal.KillTaskMessage()
+        kill.framework_id.value, kill.task_id.value = FRAMEWORK_ID, "t0"
+        self.world.send(self.master, kill)
+        self.assertEqual([one for one, _ in remote.asked], ["p"])
+        self.assertEqual(service.state.tasks, {})
+        remote.allowed = {"p"}
+        for number in range(3):
+            remote.asked[number][1].callback(None)
+            self.turn()
+        self.assertEqual([one for one, _ in remote.asked], ["p", "p", "q"])
+        ran = [one.update.status for one in self.sent(internal.StatusUpdateMessage)]
+        told = {(one.task_id.value, TaskState.Name(one.state)) for one in ran}
+        self.assertIn(("t1", "TASK_STARTING"), told)
+        self.assertIn(("t2", "TASK_ERROR"), told)
+
+    def test_a_start_waits_for_what_anybody_may(self) -> None:
+        remote = Remote()
+        self.world.options = replace(self.world.options, authorizer=remote)
+        service = self.world.agent("tcp:5052:interface=127.0.0.1")
+        self.assertEqual((len(service.ports), [one for one, _ in remote.asked]), (0, [None]))
+        remote.asked[0][1].callback(None)
+        self.turn()
+        self.assertEqual(len(service.ports), 1)
