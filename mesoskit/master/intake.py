@@ -36,6 +36,12 @@ WAITING: Final = 1000
 WAITING_BYTES: Final = 16 * 1024 * 1024
 """Their bytes, whether it has or not."""
 
+COUNTED: Final = 1000
+"""Principals that are counted at least; beyond, those are forgotten of whom nobody is here."""
+
+LONGEST_NAME: Final = 1024
+"""Of a principal that is counted, in characters."""
+
 # Why a link is held, as bits.
 _HAS_HAD_ITS_TURN: Final = 1
 _IS_LIMITED: Final = 2
@@ -125,6 +131,7 @@ class Intake:
         self._held: dict[Link, int] = {}
         self._subscribers: dict[Link, _Subscriber] = {}
         self._counted: dict[str, Counted] = {}
+        self._most_counted = COUNTED
         self._queues: dict[Limiter, _Queue] = {}
 
     # What links say.
@@ -214,7 +221,11 @@ class Intake:
         if principal is None and info.HasField("principal"):
             principal = info.principal
         counted = Counted()
-        if principal is not None:
+        if principal is not None and len(principal) <= LONGEST_NAME:
+            # Who has proved nothing may name one after the other.
+            if len(self._counted) >= self._most_counted:
+                self._forget(())
+                self._most_counted = max(COUNTED, 2 * len(self._counted))
             counted = self._counted.setdefault(principal, counted)
         limiter = self._limiters.of(principal)
         self._subscribers[link] = _Subscriber(principal, limiter, counted)
@@ -316,14 +327,18 @@ class Intake:
 
         @param principals: of the frameworks that the master knows; others are forgotten.
         """
-        known = {*principals, *(each.principal for each in self._subscribers.values())}
-        for gone in self._counted.keys() - known:
-            del self._counted[gone]
+        self._forget(principals)
         shown: dict[str, float] = {}
         for principal, counted in self._counted.items():
             shown[f"frameworks/{principal}/messages_received"] = float(counted.received)
             shown[f"frameworks/{principal}/messages_processed"] = float(counted.processed)
         return shown
+
+    def _forget(self, principals: Iterable[str]) -> None:
+        """Forget all but these principals, and those of links."""
+        known = {*principals, *(each.principal for each in self._subscribers.values())}
+        for gone in self._counted.keys() - known:
+            del self._counted[gone]
 
     def stop(self) -> None:
         """Let nothing pass any more that has to wait."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from mesoskit.master.intake import WAITING, Intake
+from mesoskit.master.intake import COUNTED, WAITING, Intake
 from mesoskit.master.rate_limits import RateLimit, RateLimits
 from mesoskit.messages.internal_pb2 import PongSlaveMessage
 from mesoskit.messages.scheduler_pb2 import Call, Event
@@ -298,6 +298,16 @@ class LimitTests(IntakeCase):
         self.clock.pump([0.1] * 9)
         self.assertIn("frameworks/small/messages_received", self.intake.metrics(["small"]))
         self.assertNotIn("frameworks/small/messages_received", self.intake.metrics([]))
+
+    def test_names_that_come_and_go_are_forgotten(self) -> None:
+        for number in range(3 * COUNTED):
+            peer = self.come()
+            self.intake.received(peer, subscribe(f"p{number}"), 1)
+            self.turn()
+            self.intake.lost(peer, "gone")
+        self.assertLessEqual(len(self.intake._counted), COUNTED)
+        self.framework("x" * 2000)
+        self.assertFalse([name for name in self.intake.metrics([]) if "xx" in name])
 
     def test_at_the_end_nothing_is_left(self) -> None:
         slow = self.framework("slow")
