@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from google.protobuf.message import Message
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -243,7 +243,8 @@ class V1ClientLink:
 
     def _dial(self, then: Callable[[HttpConnection], None], otherwise: str) -> None:
         """Open one more connection, unless the link has ended by then."""
-        self._dialling = dialling = self._plan.connect(self._place)
+        # Certificates may have become unreadable meanwhile.
+        self._dialling = dialling = maybeDeferred(self._plan.connect, self._place)
 
         def there(connection: HttpConnection) -> None:
             if self._dialling is not dialling:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from twisted.internet.abstract import isIPv6Address
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from mesoskit.wire.endpoints import EndpointError, client_endpoint
@@ -22,6 +23,7 @@ L{mesoskit.wire.tls.TLS.client}, for instance.
 """
 
 _PORTS: Final = {"http": 80, "https": 443}
+_HOST: Final = re.compile(rb"[A-Za-z0-9._-]+")
 _PATH: Final = re.compile(r"/[!-~]*")
 
 
@@ -66,6 +68,8 @@ class HttpPlace:
             raise EndpointError(shown, "a name or secret does not belong there, but in credential=")
         if not parts.hostname:
             raise EndpointError(shown, "the host is missing; http://127.0.0.1:5050 would do")
+        if not _is_host(parts.hostname):
+            raise EndpointError(shown, f"{parts.hostname!r} is no name and no address")
         if port == 0:
             raise EndpointError(shown, "nobody can be dialled at port 0")
         if parts.query or parts.fragment:
@@ -115,6 +119,15 @@ class HttpPlace:
 def is_http(text: object) -> bool:
     """Tell whether this is meant to be such an address."""
     return isinstance(text, str) and text.startswith(SCHEMES)
+
+
+def _is_host(host: str) -> bool:
+    if isIPv6Address(host):
+        return True
+    try:
+        return _HOST.fullmatch(host.encode("idna")) is not None
+    except UnicodeError:
+        return False
 
 
 def _without_secret(text: str) -> str:

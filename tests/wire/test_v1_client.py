@@ -169,6 +169,9 @@ class PlaceTests(SynchronousTestCase):
             ("http://m1:x", "[Pp]ort"),
             ("ftp://m1", "must begin with http"),
             ("http://m1/?a=b", "query"),
+            ("http://m\x9c1", "no name"),
+            ("http://a b", "no name"),
+            ("http://" + "a" * 80, "no name"),
             ("http://m1/a b", "no path"),
             ("http://ops:s3cret@m1:5050", "credential="),
         ):

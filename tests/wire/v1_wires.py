@@ -71,6 +71,23 @@ class Subscriber:
         self.ear.lost(link, why)
 
 
+class Connector:
+    """What is under way to a server."""
+
+    def __init__(self, there: IPv4Address) -> None:
+        self.there = there
+        self.call: Any = None
+
+    def stopConnecting(self) -> None:
+        """Give up."""
+        if self.call is not None and self.call.active():
+            self.call.cancel()
+
+    def getDestination(self) -> IPv4Address:
+        """Return where it leads."""
+        return self.there
+
+
 class WiredReactor(Clock):
     """
     A clock that connects: to the factories at its C{ports}, by bytes in memory.
@@ -94,17 +111,11 @@ class WiredReactor(Clock):
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> Any:
         """Connect, in a moment."""
-        factory.startedConnecting(self)
+        connector = Connector(IPv4Address("TCP", host, port))
+        factory.startedConnecting(connector)
         if not self.far:
-            self.callLater(0, self._connect, host, port, factory)
-        return self
-
-    def stopConnecting(self) -> None:
-        """Leave it: whoever is connected too late closes."""
-
-    def getDestination(self) -> IPv4Address:
-        """Return where it leads, more or less."""
-        return IPv4Address("TCP", "127.0.0.1", 0)
+            connector.call = self.callLater(0, self._connect, host, port, factory)
+        return connector
 
     def _connect(self, host: str, port: int, factory: Any) -> None:
         there = self.ports.get(port)
