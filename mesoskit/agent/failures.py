@@ -49,6 +49,8 @@ def store_failed(state: AgentState, event: StoreFailed) -> None:
             state.unstored.add(name)
     why = f"Failed to checkpoint: {event.why}"
     for task in unlaunched:
+        task.unrecorded = True
+    for task in unlaunched:
         _fail_unlaunched(state, task, why)
     for key in untold:
         _go_on(state, key, why)
@@ -103,7 +105,7 @@ def _record(state: AgentState, kind: str, path: list[str]) -> bytes | None:
             else (checkpoint.executor_note(executor) if kind == "notes" else None)
         )
     task = executor.tasks.get(TaskId(path[2]))
-    if task is None:
+    if task is None or task.unrecorded:
         return None
     return checkpoint.task_note(task) if kind == "notes" else checkpoint.task_record(task)
 

@@ -200,6 +200,7 @@ class AgentTask:
     @ivar started: its container runs or ran.
     @ivar started_at: since when, where it has a C{max_completion_time}.
     @ivar noted: a note of it may be stored.
+    @ivar unrecorded: its record could not be stored, so nothing of it may be.
     @ivar ended: its container is gone, or it never had one of its own.
     @ivar ending: the state, source, reason and text that it ends with whatever its exit status.
     @ivar checks: what it is asked from time to time (L{mesoskit.agent.checks}).
@@ -229,6 +230,7 @@ class AgentTask:
         "started_at",
         "state",
         "statuses",
+        "unrecorded",
     )
 
     def __init__(self, executor: Executor, task_id: TaskId, info: bytes) -> None:
@@ -247,6 +249,7 @@ class AgentTask:
         self.started = False
         self.started_at: float | None = None
         self.noted = False
+        self.unrecorded = False
         self.ended = False
         self.max_completion = 0.0
         self.ending: tuple[int, int, int, str] | None = None

@@ -325,15 +325,19 @@ def note_kill(state: AgentState, task: AgentTask, grace: float) -> None:
 
 def note(state: AgentState, task: AgentTask) -> None:
     """Store what has come true of a task, unless its framework is being shut down."""
-    if not task.executor.framework.terminating:
+    if _is_stored(task):
         state.out.append(Store(checkpoint.note_task(task)))
 
 
 def note_later(state: AgentState, task: AgentTask) -> None:
     """Do as L{note} does, in an event of its own: where that fails nothing else is dropped."""
-    if not task.executor.framework.terminating:
+    if _is_stored(task):
         task.noted = True
         failures.store_later(state, checkpoint.task_note_key(task))
+
+
+def _is_stored(task: AgentTask) -> bool:
+    return not (task.unrecorded or task.executor.framework.terminating)
 
 
 def report_killing(state: AgentState, task: AgentTask) -> None:

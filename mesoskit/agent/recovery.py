@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 FAILED: Final = "Failed to perform recovery: "
 
 INCOMPATIBLE: Final = (
-    "Incompatible agent info detected. Either start the agent as before, or choose a more"
-    " permissive --reconfiguration_policy, or remove the checkpoints of the work directory"
-    " to start as a new agent. "
+    "Incompatible agent info detected: {difference}. Either start the agent as before, or choose a"
+    " more permissive --reconfiguration_policy, or remove {path} to start as a new agent, which"
+    " ends what still runs"
 )
 
 NAMED: Final = 10
@@ -62,7 +62,7 @@ class Recovery:
     @ivar waiting: the executors that have not subscribed again, by container.
     @ivar done: nobody is waited for any more: the agent may register.
     @ivar rebooted: the machine was started again since the records were written.
-    @ivar stale: what is stored of the layout and the boot is not what is true now.
+    @ivar stale: the keys of what is stored of the agent itself and is not true any more.
     @ivar errors: how many records could not be read.
     @ivar seconds: how long it took.
     """
@@ -75,7 +75,7 @@ class Recovery:
         self.waiting: set[ContainerId] = set()
         self.done = False
         self.rebooted = False
-        self.stale = False
+        self.stale: list[str] = []
         self.errors = 0
         self.seconds = 0.0
 
@@ -104,13 +104,18 @@ def recovered(state: AgentState, event: Recovered) -> None:
     difference = incompatibility(state, snapshot.agent)
     if difference is not None:
         if not recovery.rebooted:
-            return _refuse(state, INCOMPATIBLE + difference)
+            return _refuse(
+                state, INCOMPATIBLE.format(difference=difference, path=_path(state))
+            )
         # As Mesos does: nothing is left that rested on the old id.
         state.set_agent_id(AgentId(""))
         _forget(state, event.snapshot, f"the machine was restarted, and {difference}")
         recovery.read = True
         return None
-    recovery.stale = (snapshot.layout, snapshot.boot) != (checkpoint.LAYOUT, options.boot_id)
+    if (snapshot.layout, snapshot.boot) != (checkpoint.LAYOUT, options.boot_id):
+        recovery.stale.append(checkpoint.LIFE)
+    if snapshot.agent != registration.agent_info(state):
+        recovery.stale.append(checkpoint.AGENT)
     rebuilding.rebuild(state, snapshot)
     recovery.read = True
     return None
@@ -123,12 +128,16 @@ def _refuse(state: AgentState, why: str) -> None:
 def _unreadable(state: AgentState, snapshot: checkpoint.Snapshot) -> str:
     (key, why), *more = snapshot.unreadable
     others = f" and {len(more)} more" if more else ""
-    where = f"{state.options.work_dir}/checkpoints.sqlite"
+    where = _path(state)
     return (
         f"stored record {key!r} in {where} cannot be read: {why}{others}. Start the agent with"
         " --strict=false to go on with what can be read (what it then knows nothing of it ends),"
         f" or remove {where} to start as a new agent"
     )
+
+
+def _path(state: AgentState) -> str:
+    return f"{state.options.work_dir}/checkpoints.sqlite"
 
 
 def _go_on_without(state: AgentState, snapshot: checkpoint.Snapshot) -> None:
@@ -219,8 +228,8 @@ def _finish_if_all_are_known(state: AgentState) -> None:
     recovery.seconds = state.now - (state.started_at or state.now)
     if state.agent_id:
         state.note("info", f"Finished recovery of agent {state.agent_id}: {_count(state)}")
-    if recovery.stale:
-        failures.store_later(state, checkpoint.LIFE)
+    for key in recovery.stale:
+        failures.store_later(state, key)
     if state.phase is Phase.RECOVERING:
         state.phase = Phase.DISCONNECTED
     draining.go_on(state)

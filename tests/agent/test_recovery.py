@@ -228,7 +228,19 @@ class ReadingTests(RecoveryTestCase):
             if fits:
                 self.assertEqual(bench.others, [])
             else:
-                self.assertIn("Incompatible agent info detected", self.stop(bench).why)
+                why = self.stop(bench).why
+                self.assertIn("Incompatible agent info detected: resources were cpus:4", why)
+                self.assertIn("remove /w/checkpoints.sqlite", why)
+
+    def test_next_start_is_held_to_what_was_added(self) -> None:
+        more = Resources.parse("cpus:8;mem:2048;disk:4096;ports:[31000-32000]")
+        options = replace(OPTIONS, resources=more, reconfiguration_policy="additive")
+        after = Bench(options, self.before().store)
+        after.recover()
+        after.wait(0.1)
+        last = Bench(replace(options, resources=OPTIONS.resources))
+        last.give(Recovered(after.store))
+        self.assertIn("resources were cpus:8", self.stop(last).why)
 
     def test_containers_are_not_heard_before_the_records(self) -> None:
         bench = Bench()
