@@ -26,6 +26,7 @@ from tests.cluster.harness import CHECKOUT, Cluster, ClusterTestCase, environmen
 from tests.cluster.ledger import marking
 from tests.cluster.processes import alive
 from tests.cluster.test_authentication import SECRETS, credentials, private
+from tests.cluster.test_failover import SETTINGS, FailoverTestCase
 from tests.cluster.waiting import reactor, until
 
 
@@ -132,6 +133,34 @@ class HttpDriverTests(ClusterTestCase):
         await until("a complaint", lambda: warned)
         self.assertIn("certificate verify failed", warned[0])
         await fooled.stopService()
+
+
+class ElectedHttpTests(FailoverTestCase):
+    """Several masters, of which one leads, over HTTP."""
+
+    async def test_the_leader_is_found_and_the_next_one_too(self) -> None:
+        cluster = await self.elected(masters=2)
+        standby_first = sorted(cluster.masters, key=lambda each: each is cluster.master)
+        ledgers = [
+            cluster.framework(name, master=where, settings=SETTINGS)
+            for name, where in (
+                ("detected", f"http+{cluster.url}"),
+                ("sent-on", ",".join(f"http://{each.address}" for each in standby_first)),
+            )
+        ]
+        for ledger in ledgers:
+            await self.ends_well(ledger, "before")
+            await ledger.run("long", "sleep 1000")
+            await ledger.running("long")
+        await cluster.master.kill()
+        await cluster.leads()
+        await cluster.registered()
+        for ledger in ledgers:
+            await self.ends_well(ledger, "after")
+            ledger.framework.kill("long")
+            self.assertEqual(TaskState.TASK_KILLED, (await ledger.over("long")).state)
+            self.assertEqual([], ledger.errors)
+            ledger.balance()
 
 
 class ComingBackTests(ClusterTestCase):
