@@ -104,9 +104,7 @@ def recovered(state: AgentState, event: Recovered) -> None:
     difference = incompatibility(state, snapshot.agent)
     if difference is not None:
         if not recovery.rebooted:
-            return _refuse(
-                state, INCOMPATIBLE.format(difference=difference, path=_path(state))
-            )
+            return _refuse(state, INCOMPATIBLE.format(difference=difference, path=_path(state)))
         # As Mesos does: nothing is left that rested on the old id.
         state.set_agent_id(AgentId(""))
         _forget(state, event.snapshot, f"the machine was restarted, and {difference}")

@@ -43,7 +43,7 @@ class RecoveryTestCase(SynchronousTestCase):
         """Start a second agent on the store of the first."""
         after = Bench(store=bench.store)
         after.now = bench.now + 5
-        after.recover(running, **(exited or {}))
+        after.recover(running, (), **(exited or {}))
         after.give(Connected(MASTER, PeerKind.MASTER, "127.0.0.1:5050"))
         return after
 
