@@ -115,9 +115,10 @@ class V1ClientLink:
         """Make a call whose answer matters to nobody, as L{Link.send<mesoskit.wire.link.Link>}."""
         if self._state >= _ENDING:
             return
+        body = self._body(message)
         if self._plan.api.opens(message):
             raise NotSendable("this call opens the stream: its answer must be waited for")
-        self._put(self._body(message), None)
+        self._put(body, None)
 
     def call(self, message: Message) -> Deferred[None]:
         """
@@ -460,8 +461,12 @@ class V1ClientLink:
                 self._stream_ended(why)
             elif self._state < _OPEN:
                 self._end(why)
-        if self._state == _CLOSING and self._stream is None and self._calls is None:
-            self._over()
+        if self._state == _CLOSING:
+            if self._stream is None and self._calls is None:
+                self._over()
+            elif self._calls is None and self._dialling is None:
+                # Without it there are no answers to be waited for.
+                self._close()
 
     def _stream_ended(self, why: str) -> None:
         """No event comes any more; answers may."""

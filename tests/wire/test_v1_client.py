@@ -17,7 +17,7 @@ from mesoskit.wire.endpoints import EndpointError
 from mesoskit.wire.link import CallRefused, Link, LinkLost, NotSendable
 from mesoskit.wire.media import JSON, PROTOBUF
 from mesoskit.wire.stream import DialFailed
-from mesoskit.wire.v1_client import basic
+from mesoskit.wire.v1_client import basic, dial
 from mesoskit.wire.v1_client_answers import Decoder, Head, parse_head
 from mesoskit.wire.v1_client_place import HttpPlace
 from mesoskit.wire.v1_client_plan import V1ClientSettings
@@ -623,6 +623,22 @@ class CallTests(LinkCase):
         self.reactor.spin()
         self.assertEqual(["enough"], self.ear.reasons)
         self.failureResultOf(call, LinkLost)
+
+    def test_the_end_does_not_wait_for_answers_that_cannot_come(self) -> None:
+        link = self.subscribe()
+        self.post("a")
+        link.lose("enough")
+        self.reactor.spin()
+        self.server.talks[1].transport.loseConnection()
+        self.reactor.spin()
+        self.assertEqual(["enough"], self.ear.reasons)
+
+    def test_calls_of_another_api_are_not_sent(self) -> None:
+        dialled = dial(self.place, self.subscriber, reactor=self.reactor)
+        self.reactor.spin()
+        link = self.successResultOf(dialled)
+        self.assertRaises(NotSendable, link.send, text("x"))
+        self.failureResultOf(link.call(text("x")), NotSendable)
 
     def test_answers_after_the_end_of_the_stream_count(self) -> None:
         """A teardown is answered when the stream has ended already."""
