@@ -255,6 +255,11 @@ class MasterService(Service):
 
     def led(self, leader: Leader | None) -> None:
         """Another master leads, or none does."""
+        ours = self.state.info.address
+        if leader is not None and leader.info.address == ours:
+            # It was here before this process, and is dead: nobody is to be sent there.
+            self.log.info("The master that was here before leads until its session ends")
+            leader = None
         self.leader = None if leader is None else leader.info
         if leader is None:
             self.log.info("No master leads")

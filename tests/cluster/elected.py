@@ -37,8 +37,8 @@ class ElectedCluster(Cluster):
 
     async def elect(self, masters: int = 2, agents: int = 1, agent: Flags = _NONE) -> None:
         """Start so many masters and agents, and wait until one leads and knows the agents."""
-        for number in range(masters):
-            self.add_master(number).start()
+        for _ in range(masters):
+            self.add_master().start()
         for number in range(agents):
             self.make_agent(
                 f"a{number}", {"zk_session_timeout": f"{self.session:g}secs", **agent}
@@ -46,14 +46,14 @@ class ElectedCluster(Cluster):
         await self.leads()
         await self.registered()
 
-    def add_master(self, number: int) -> MasterDaemon:
+    def add_master(self) -> MasterDaemon:
         """Prepare a master; times are short ones."""
         flags: dict[str, object] = {
             "zk": self.url,
             "zk_session_timeout": f"{self.session:g}secs",
             "allocation_interval": "200ms",
         }
-        directory = Path(self.directory, f"m{number}")
+        directory = Path(self.directory, f"m{len(self.masters)}")
         master = MasterDaemon("mesos-master", directory, flags)
         self.masters.append(master)
         return master
@@ -71,13 +71,16 @@ class ElectedCluster(Cluster):
                         metrics = await asking.metrics(master.port)
                     except Exception:
                         continue
-                    if metrics["master/elected"] and (await asking.get(master.port, "/state"))[0]:
+                    if metrics["master/elected"] and await self._serves(master):
                         found.append(master)
             return len(found) == 1
 
         await until_async("one master leads", elected, timeout, seen=self.logs)
         self._master = found[0]
         return found[0]
+
+    async def _serves(self, master: MasterDaemon) -> bool:
+        return (await asking.get(master.port, "/state"))[0] == 200
 
     def standby(self) -> MasterDaemon:
         """Return a master that runs and does not lead."""

@@ -6,7 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
+from twisted.internet.protocol import Protocol
+from twisted.protocols.portforward import ProxyFactory
 from twisted.trial.unittest import SkipTest
 
 from mesoskit.driver import DriverSettings, TaskState
@@ -14,7 +17,7 @@ from tests.cluster import asking, zookeepers
 from tests.cluster.elected import SESSION, ElectedCluster
 from tests.cluster.harness import BIN, CHECKOUT, ClusterTestCase, environment
 from tests.cluster.ledger import Ledger
-from tests.cluster.waiting import pause, until, until_async
+from tests.cluster.waiting import pause, reactor, until, until_async
 
 SETTINGS = DriverSettings(zk_session_timeout=SESSION)
 
@@ -41,6 +44,13 @@ class FailoverTestCase(ClusterTestCase):
     def ledger(self, cluster: ElectedCluster) -> Ledger:
         fields = {"checkpoint": True, "failover_timeout": 3600.0}
         return cluster.framework(settings=SETTINGS, fields=fields)
+
+    async def leads(self, port: int) -> bool:
+        """Tell whether the master at a port leads."""
+        try:
+            return bool((await asking.metrics(port))["master/elected"])
+        except Exception:
+            return False
 
     async def ends_well(self, ledger: Ledger, task: str) -> None:
         """Hold that a task is launched now and finishes."""
@@ -108,12 +118,6 @@ class MasterDeathTests(FailoverTestCase):
         self.assertEqual(ledger.states("long")[-1], "TASK_RUNNING")
         ledger.balance()
 
-    async def leads(self, port: int) -> bool:
-        try:
-            return bool((await asking.metrics(port))["master/elected"])
-        except Exception:
-            return False
-
     async def test_command_line_finds_the_leader(self) -> None:
         cluster = await self.elected(masters=2)
         process = subprocess.Popen(
@@ -158,8 +162,62 @@ class DemonstrationTests(FailoverTestCase):
         self.assertEqual(said.count("which leads, is killed"), 2)
 
 
+class Relay(ProxyFactory):
+    """A way to ZooKeeper that can be cut without anybody being told."""
+
+    def __init__(self, server: zookeepers.Server) -> None:
+        super().__init__("127.0.0.1", server.port)
+        self.ways: list[Any] = []
+        self.open = True
+
+    def buildProtocol(self, addr: Any) -> Any:
+        # Who comes later is heard, and never answered.
+        way = super().buildProtocol(addr) if self.open else Protocol()
+        self.ways.append(way)
+        return way
+
+    def cut(self) -> None:
+        """Let nothing through any more, and let nobody notice."""
+        self.open = False
+        for way in self.ways:
+            for side in (way, way.peer):
+                if side is not None and side.transport is not None:
+                    side.transport.pauseProducing()
+
+
 class ZooKeeperDeathTests(FailoverTestCase):
-    """ZooKeeper is what fails."""
+    """ZooKeeper is what fails, or the way there."""
+
+    async def test_leader_that_alone_is_cut_off_ends_before_the_next_one_leads(self) -> None:
+        cluster = ElectedCluster(zookeepers.shared())
+        self.addCleanup(cluster.close)
+        self._use(cluster)
+        (server,) = cluster.servers.servers
+        relay = Relay(server)
+        port = reactor.listenTCP(0, relay, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.addCleanup(lambda: [way.transport.abortConnection() for way in relay.ways])
+        old = cluster.add_master()
+        there = cluster.url.replace(server.address, f"127.0.0.1:{port.getHost().port}")
+        old.start(zk=there)
+        await old.ready()
+        await cluster.elect(masters=1)
+        self.assertIs(cluster.master, old)
+        ledger = self.ledger(cluster)
+        await ledger.run("long", "sleep 1000")
+        await ledger.running("long")
+        relay.cut()
+        # Its agent and its framework still hear it, all the time.
+        while not ledger.disconnections:
+            self.assertFalse(await self.leads(cluster.masters[1].port))
+            await pause(0.05)
+        self.assertEqual(await old.ended(), 1)
+        self.assertIn("may have ended", old.log())
+        self.assertIs(await cluster.leads(), cluster.masters[1])
+        await cluster.registered()
+        await self.ends_well(ledger, "after")
+        self.assertEqual(ledger.states("long")[-1], "TASK_RUNNING")
+        ledger.balance()
 
     async def test_leader_without_zookeeper_ends_before_its_session_does(self) -> None:
         cluster = await self.elected(masters=2, size=1)

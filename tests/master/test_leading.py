@@ -196,6 +196,19 @@ class LeadingTests(SynchronousTestCase):
             self.assertEqual(status, 1)
             self.assertIn("Failed to recover the registry", why)
 
+    def test_master_that_was_started_again_sends_nobody_to_itself(self) -> None:
+        one, two, three = self.masters
+        for master in (two, three):
+            self.successResultOf(master.service.stopService())
+        one.client.freeze()
+        again = Master(self.ensemble, 0)
+        self.turn()
+        away = again.service.away("/state")
+        assert away is not None
+        self.assertEqual((away.status, away.why), (503, "No leader elected"))
+        self.turn(2 * TIMEOUT)
+        self.assertEqual((again.elected, again.service.away("/state")), (1, None))
+
     def test_stopping_leaves_nothing_behind(self) -> None:
         self.agent(self.masters[0])
         for master in self.masters:
