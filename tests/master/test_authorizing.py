@@ -8,6 +8,7 @@ from typing import Any
 from zope.interface import implementer
 
 from mesoskit.master import authorizing, calls
+from mesoskit.master.options import MasterOptions
 from mesoskit.messages.master_pb2 import Call as OperatorCall
 from mesoskit.messages.mesos_pb2 import (
     CommandInfo,
@@ -40,6 +41,7 @@ from tests.master.bench import (
     task,
 )
 from tests.master.bench import group as group_of
+from tests.master.http_peers import HttpTestCase
 from tests.model.test_authorization import rules
 
 
@@ -495,3 +497,29 @@ def _received(peer: Any, message: Any) -> Any:
     from mesoskit.model.events import Received
 
     return Received(peer, message)
+
+
+class OverHttp(HttpTestCase):
+    """Frameworks over HTTP are asked about alike."""
+
+    def options(self) -> MasterOptions:
+        lists: Any = {"register_frameworks": [(["p"], ["eng"]), ("ANY", "NONE")]}
+        return replace(super().options(), authorizer=LocalAuthorizer(rules(**lists)))
+
+    def test_one_that_may_not_is_told_so_on_its_stream(self) -> None:
+        stream = self.stream(subscription(principal="p", role="ops"))
+        self.assertEqual(stream.head[0], 200)
+        self.assertEqual((stream.types(), stream.ended), (["ERROR"], True))
+        said = stream.events()[0]["error"]["message"]
+        self.assertEqual(said, "Not authorized to register framework  with roles { ops }")
+
+    def test_one_that_may_not_change_its_roles(self) -> None:
+        stream = self.stream(subscription(MULTI_ROLE, principal="p", roles=["eng"]))
+        self.assertEqual(stream.types(), ["SUBSCRIBED", "HEARTBEAT"])
+        call = scheduler_call(Call.UPDATE_FRAMEWORK, stream.framework_id)
+        info = call.update_framework.framework_info
+        info.CopyFrom(next(iter(self.service.state.frameworks.values())).info)
+        info.roles.append("ops")
+        status, _, body = self.post(call, stream.id)
+        self.assertEqual(status, 403)
+        self.assertIn(b"with roles { eng, ops }", body)
