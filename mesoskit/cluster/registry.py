@@ -84,7 +84,7 @@ class ZooKeeperStore:
     @param clock: the reactor.
     @param path: of the cluster.
     @param epoch: says this master's epoch, when the registry is read.
-    @param master: this master's id.
+    @param master: this master's name, for people who look.
     @param longest_log: nodes in the log after which it is folded.
     """
 
@@ -168,6 +168,8 @@ class ZooKeeperStore:
             await self._read()
         except EnsembleError as error:
             raise StoreError(str(error)) from error
+        if self._closed:
+            raise StoreError(f"{self._root}: it was closed while it was read")
         self._why = ""
         return {key: value for bucket in self._buckets for key, value in bucket.items()}
 

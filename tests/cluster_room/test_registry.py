@@ -286,6 +286,15 @@ class RegistryTests(Places, SynchronousTestCase):
         self.failureResultOf(store.apply([("b", b"1")]), StoreError)
         answers[0].addErrback(lambda _: None)
 
+    def test_store_that_is_closed_while_it_is_read_stays_closed(self) -> None:
+        store = self.open()
+        self.client_of_last.freeze()
+        reading = store.load()
+        self.successResultOf(store.close())
+        self.client_of_last.thaw()
+        self.failureResultOf(reading, StoreError)
+        self.failureResultOf(store.apply([("a", b"1")]), StoreError)
+
 
 CHANGES = st.lists(st.tuples(st.text(max_size=8), st.none() | st.binary(max_size=30)), max_size=9)
 
