@@ -5,7 +5,7 @@ another principal, send calls as fast as the master takes them: over native link
 HTTP, with C{--rate_limits} and without. Agents and frameworks are played by processes of their own,
 on raw sockets.
 
-    python benchmarks/flood.py [--agents 100] [--links 1 10] [--seconds 5] [--runs 3]
+    python benchmarks/flood.py [--agents 100] [--links 1 10] [--seconds 3] [--runs 1]
 """
 
 import argparse
@@ -227,8 +227,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--agents", type=int, default=100)
     parser.add_argument("--links", type=int, nargs="+", default=[1, 10])
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--runs", type=int, default=1)
     chosen = parser.parse_args()
     rounds = [("none", 0, False, False)]
     for http in (False, True):
