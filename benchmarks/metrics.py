@@ -15,6 +15,7 @@ import sys
 import time
 from typing import Any
 
+import psutil
 from daemons import free_port, table
 from state import ask, reregistration, wait
 
@@ -82,13 +83,13 @@ def main() -> None:
             sys.stdout.flush()
             os._exit(0)
     try:
-        measure(port, chosen)
+        measure(port, psutil.Process(child), chosen)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
 
-def measure(port: int, chosen: argparse.Namespace) -> None:
+def measure(port: int, master: psutil.Process, chosen: argparse.Namespace) -> None:
     """Ask for each path many times."""
     connection = wait(port)
     rows = []
@@ -96,10 +97,12 @@ def measure(port: int, chosen: argparse.Namespace) -> None:
     for path in (BARE, "/metrics/snapshot", "/metrics"):
         took = []
         size = 0
+        before = sum(master.cpu_times()[:2])
         for _ in range(chosen.requests):
             begun = time.perf_counter()
             size = len(ask(connection, path))
             took.append(time.perf_counter() - begun)
+        spent = (sum(master.cpu_times()[:2]) - before) / chosen.requests * 1000
         took.sort()
         median = statistics.median(took) * 1000
         bare = bare or median
@@ -109,12 +112,13 @@ def measure(port: int, chosen: argparse.Namespace) -> None:
                 f"{size / 1000:.0f}",
                 f"{median:.2f}",
                 f"{took[int(len(took) * 0.99)] * 1000:.2f}",
+                f"{spent:.2f}",
                 f"{median / bare:.0f}",
             ]
         )
     table(
         f"{chosen.agents} agents, {chosen.tasks} tasks, {chosen.frameworks} frameworks",
-        ["", "kB", "median ms", "p99 ms", f"times {BARE}"],
+        ["", "kB", "median ms", "p99 ms", "CPU ms", f"times {BARE}"],
         rows,
     )
 
