@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 
 from mesoskit.cli import report
 from mesoskit.cli.request import Request
+from mesoskit.cluster.zk_url import hidden
 from mesoskit.driver import AuthenticationFailed, Framework, FrameworkError, Offer, Scheduler
 from mesoskit.messages.mesos_pb2 import Offer as OfferMessage
 from mesoskit.messages.mesos_pb2 import TaskInfo, TaskState, TaskStatus
@@ -144,7 +145,8 @@ class Execution(Scheduler):
 
     def _still_waiting(self) -> None:
         if self.framework is not None and not self.framework.subscribed:
-            self._hint(f"No answer yet from a master at {self._request.master}; still trying")
+            where = hidden(self._request.master)
+            self._hint(f"No answer yet from a master at {where}; still trying")
             self._later(PATIENCE, self._still_waiting)
         elif not self._agent_id:
             self._hint(f"Waiting for an offer with {self._request.required}")
