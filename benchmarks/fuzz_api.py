@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import psutil
 from fuzz_http import HEADERS, Transport
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -140,15 +140,14 @@ class Fuzz:
 
     def _fill(self, message: Any, depth: int) -> None:
         """Set some fields of a message, to names that there are now and then."""
-        descriptor: Descriptor = message.DESCRIPTOR
-        for field in descriptor.fields:
+        for field in message.DESCRIPTOR.fields:
             if field.name == "type" and depth == 0:
                 continue
             often = 0.9 if field.is_required else 0.5 if depth else 0.15
             if self.dice.random() > often or field.name in ("mark_agent_gone", "drain_agent"):
                 continue
             if field.type == FieldDescriptor.TYPE_MESSAGE:
-                if depth > 4 or (field.message_type.GetOptions().map_entry):
+                if depth > 4 or field.message_type.GetOptions().map_entry:
                     continue
                 part = getattr(message, field.name)
                 if field.is_repeated:
@@ -160,7 +159,7 @@ class Fuzz:
             else:
                 setattr(message, field.name, self._scalar(field))
 
-    def _scalar(self, field: FieldDescriptor) -> Any:
+    def _scalar(self, field: Any) -> Any:
         dice = self.dice
         if field.type == FieldDescriptor.TYPE_ENUM:
             return dice.choice(field.enum_type.values).number
@@ -241,7 +240,8 @@ class Target:
         protocol.makeConnection(self._executor)
         protocol.dataReceived(head.encode() + body)
         self.cluster.advance()
-        assert self._executor.value().startswith(b"HTTP/1.1 200 "), self._executor.value()
+        heard: Any = self._executor.value()  # type: ignore[no-untyped-call]
+        assert heard.startswith(b"HTTP/1.1 200 "), heard
 
     def _log(self, event: Any) -> None:
         if event.get("log_failure") is not None:

@@ -194,7 +194,13 @@ FLAGS = Flags(
         ),
         Flag("offer_timeout", duration, None, "After which an unanswered offer is rescinded."),
         Flag("roles", roles, None, "The only roles that frameworks may have, comma-separated."),
-        Flag("weights", weights, None, "Weights of roles: role=weight,role=weight."),
+        Flag(
+            "weights",
+            weights,
+            None,
+            "Weights of roles: role=weight,role=weight. Written down the first time, and changed by"
+            " /weights from then on.",
+        ),
         Flag("root_submissions", boolean, True, "Whether frameworks may run tasks as root."),
         Flag("max_completed_frameworks", integer, 50, "How many ended frameworks to remember."),
         Flag(

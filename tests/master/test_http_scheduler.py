@@ -461,6 +461,23 @@ class _Streams(_Base):
         stream.leave()
         self.assertEqual({}, self.service.schedulers.streams)
 
+    def test_end_of_all_streams_waits_for_those_that_take_what_was_sent(self) -> None:
+        stream = self.stream(subscription())
+        stream.transport.producer.pauseProducing()
+        self.register()
+        self.clock.advance(1.1)
+        self.turn()
+        parted = self.service.schedulers.lose_all("the end")
+        self.turn()
+        self.assertNotIn("OFFERS", stream.types())
+        self.assertNoResult(parted)
+        stream.transport.producer.resumeProducing()
+        self.turn()
+        self.assertEqual("OFFERS", stream.types()[-1])
+        self.assertTrue(stream.ended)
+        self.successResultOf(parted)
+        self.successResultOf(self.service.schedulers.lose_all("again"))
+
 
 class JsonStreams(_Streams, HttpTestCase):
     """In JSON."""
