@@ -303,7 +303,7 @@ class AgentDeathTests(ClusterTestCase):
         self.addCleanup(cluster.agent.signal, signal.SIGCONT)
         await ledger.until("t", TaskState.TASK_UNREACHABLE)
         cluster.agent.signal(signal.SIGCONT)
-        await until("it runs again", lambda: _running_again(ledger))
+        await until("it runs again", lambda: running_again(ledger))
         self.assertTrue(processes.alive((await ledger.started("t")).pid))
         ledger.framework.kill("t")
         self.assertEqual((await ledger.over("t")).state, TaskState.TASK_KILLED)
@@ -315,7 +315,8 @@ def _counts(ledger: Ledger, connections: int, disconnections: int) -> bool:
     return (ledger.connections, ledger.disconnections) == (connections, disconnections)
 
 
-def _running_again(ledger: Ledger) -> bool:
+def running_again(ledger: Ledger) -> bool:
+    """Tell whether the newest word of the task C{t}, in whatever way it came, is that it runs."""
     heard = [*ledger.statuses["t"], *ledger.answers["t"]]
     newest = max(heard, key=lambda status: status.timestamp)
     return TaskState(newest.state) is TaskState.TASK_RUNNING

@@ -24,6 +24,7 @@ from tests.cluster.harness import Cluster, ClusterTestCase
 from tests.cluster.ledger import Ledger
 from tests.cluster.test_disk import mounted, unmount
 from tests.cluster.test_executors import doing, echo, executor_pid
+from tests.cluster.test_faults import SHORT_PINGS, running_again
 from tests.cluster.waiting import pause, until
 
 MANY = 50
@@ -124,6 +125,22 @@ class RestartTests(RestartTestCase):
         self.assertEqual((await ledger.over("long")).state, TaskState.TASK_KILLED)
         ledger.balance()
         await cluster.acknowledged()
+
+    async def test_one_that_was_given_up_comes_back_with_its_tasks(self) -> None:
+        cluster = self.cluster()
+        await cluster.start(master=SHORT_PINGS)
+        ledger = cluster.framework()
+        await ledger.run("t", "sleep 1000")
+        agent_id = (await ledger.running("t")).agent_id.value
+        await cluster.agent.kill()
+        await ledger.until("t", TaskState.TASK_UNREACHABLE)
+        await self.again(cluster)
+        await until("it runs again", lambda: running_again(ledger))
+        self.assertEqual(ledger.lost_agents, [agent_id])
+        self.assertTrue(processes.alive((await ledger.started("t")).pid))
+        ledger.framework.kill("t")
+        self.assertEqual((await ledger.over("t")).state, TaskState.TASK_KILLED)
+        ledger.balance()
 
     async def test_a_kill_under_way_goes_on(self) -> None:
         cluster = self.cluster()
@@ -255,7 +272,7 @@ class DamageTests(RestartTestCase):
 class RandomRestartTests(RestartTestCase):
     """An agent that is killed at any moment of launching, killing and acknowledging."""
 
-    timeout = 90
+    timeout = 120
 
     async def test_nothing_is_lost_and_nothing_runs_twice(self) -> None:
         cluster = self.cluster()
@@ -273,6 +290,8 @@ class RandomRestartTests(RestartTestCase):
                 tasks = [
                     ledger.task(name, f"sleep {nap}") for name, nap in zip(names, naps, strict=True)
                 ]
+                # One of them goes to an executor that is there all the time.
+                tasks[0] = doing(names[0], "fail", echo())
                 try:
                     handles.extend(await ledger.launch(*tasks))
                 except Exception:
