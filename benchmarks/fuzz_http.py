@@ -50,6 +50,11 @@ HEADERS = (
     "Content-Type: text/plain",
     "A\x00B: c",
     "Host: \xff\xfe",
+    "Accept-Encoding: \xff, gzip",
+    "Range: bytes=\xff",
+    "Range: bytes=5-2,1-99999999999999999999",
+    "Authorization: Basic \xff",
+    "Cookie: \xff",
 )
 BODY_LIMIT = 256 * 1024
 SETTINGS = PortSettings(body_limit=BODY_LIMIT)

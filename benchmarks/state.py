@@ -30,6 +30,7 @@ from mesoskit.messages.mesos_pb2 import TASK_RUNNING, Value
 from mesoskit.model.authorization_acls import Acls, LocalAuthorizer
 from mesoskit.model.events import Connected, PeerKind, Received
 from mesoskit.model.ids import PeerId
+from mesoskit.web.shared import MetricParts
 
 JSON = "application/json"
 PROTOBUF = "application/x-protobuf"
@@ -157,7 +158,7 @@ def serve(
         worked.clear()
         return found
 
-    service.metrics = change  # type: ignore[method-assign]
+    service.metrics_in_parts = lambda: MetricParts(change())  # type: ignore[method-assign]
     service.startService().addCallback(fill)
     reactor.run()
 

@@ -36,8 +36,8 @@ _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 def parameters(request: Any) -> dict[str, str]:
     """Return what a request asks with."""
     found = {name: parameter(request, name) for name in ("path", "offset", "length")}
-    values = request.requestHeaders.getRawHeaders("range")
-    found["range"] = values[0] if values else None
+    values = request.requestHeaders.getRawHeaders(b"range")
+    found["range"] = values[0].decode("latin-1") if values else None
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -111,8 +111,9 @@ class Documents:
 
 def accepts_gzip(request: Any) -> bool:
     """Tell whether a client takes bodies zipped (RFC 9110, 12.5.3)."""
-    for value in request.requestHeaders.getRawHeaders("accept-encoding") or ():
-        for part in value.lower().split(","):
+    # As bytes: Twisted would read text as UTF-8, and raise where it is none.
+    for value in request.requestHeaders.getRawHeaders(b"accept-encoding") or ():
+        for part in value.decode("latin-1").lower().split(","):
             name, _, rest = part.partition(";")
             if name.strip() in ("gzip", "x-gzip", "*"):
                 quality = rest.strip().removeprefix("q=").strip()

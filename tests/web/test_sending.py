@@ -150,6 +150,11 @@ class Sending(SynchronousTestCase):
         self.assertEqual(b"x" * 2000, zlib.decompress(small, 31))
         self.assertEqual(1, len(threads))
 
+    def test_header_that_is_no_text_is_read_all_the_same(self) -> None:
+        request = Request()
+        request.requestHeaders = Headers({b"accept-encoding": [b"\xff, gzip"]})  # type: ignore[attr-defined]
+        self.assertTrue(accepts_gzip(request))
+
     def test_who_takes_gzip(self) -> None:
         for value, expected in (
             ("gzip", True),
