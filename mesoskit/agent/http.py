@@ -14,9 +14,10 @@ from twisted.web.server import NOT_DONE_YET
 
 from mesoskit.agent import authorizing, files_http, operator_api, views
 from mesoskit.agent.measuring import measured
+from mesoskit.agent.phase import Phase
 from mesoskit.web import shared
 from mesoskit.web.authentication import Realm
-from mesoskit.web.routes import Reply, Route, RoutesResource, parameter
+from mesoskit.web.routes import Reply, Route, RoutesResource, parameter, text
 from mesoskit.web.sending import Document
 from mesoskit.wire.http import WebExchange
 from mesoskit.wire.quick import CallRoute
@@ -45,6 +46,8 @@ def state(service: "AgentService", request: Any) -> Reply:
 
     C{jsonp=callback} wraps it in a call of that function, here as everywhere.
     """
+    if service.state.phase is Phase.RECOVERING:
+        return text(503, "Agent has not finished recovery")
     viewer = authorizing.Viewer(request.subject)
     return Reply(
         body=Document(

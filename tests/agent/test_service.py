@@ -15,6 +15,7 @@ from twisted.internet.testing import MemoryReactorClock
 from mesoskit.agent.containers.memory import MemoryContainers, MemoryLauncher
 from mesoskit.agent.hands import Hands
 from mesoskit.agent.options import CLEANUP, AgentOptions
+from mesoskit.agent.phase import Phase
 from mesoskit.agent.sandboxes import Sandboxes
 from mesoskit.agent.service import AgentService
 from mesoskit.agent.users import Users
@@ -345,3 +346,10 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(container["source"], "t")
         self.assertEqual(container["statistics"]["processes"], 1)
         self.assertEqual(self.get(service, "/nothing")[0], 404)
+
+    def test_agent_that_waits_for_its_executors_shows_no_half_of_its_state(self) -> None:
+        service = self.world.agent()
+        service.state.phase = Phase.RECOVERING
+        answer = self.get(service, "/state")
+        self.assertEqual(answer, (503, b"Agent has not finished recovery"))
+        self.assertEqual(self.get(service, "/health")[0], 200)
