@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 VERSIONS: Final = ("1.2", "1.3")
 """The versions of TLS that may be the lowest one; those before are broken."""
+
+SOON: Final = timedelta(days=14)
+"""A certificate that expires so soon is worth a warning."""
 
 _LONGEST_FILE: Final = 16 * 1024 * 1024
 _MOST_FILES: Final = 10_000
@@ -229,7 +232,14 @@ class TLS:
         chain: list[Any] = []
         if self.cert_file is not None and self.key_file is not None:
             own, *between = _certificates(self.cert_file)
-            _check_times(self.cert_file, own)
+            left = _check_times(self.cert_file, own)
+            if left < SOON:
+                self.log.warn(
+                    "{path}: the certificate expires in {days} days; a new one in its place is"
+                    " taken without a restart",
+                    path=self.cert_file,
+                    days=left.days,
+                )
             private = _private_key(self.key_file)
             if private.public_key() != own.public_key():
                 raise TLSError(
@@ -388,7 +398,8 @@ def _private_key(path: str) -> Any:
         ) from None
 
 
-def _check_times(path: str, certificate: X509) -> None:
+def _check_times(path: str, certificate: X509) -> timedelta:
+    """Return how long a certificate is valid. Raises L{TLSError} where it is not."""
     now = datetime.now(UTC)
     if certificate.not_valid_after_utc < now:
         raise TLSError(
@@ -399,6 +410,7 @@ def _check_times(path: str, certificate: X509) -> None:
             f"{path}: the certificate is not valid before"
             f" {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
         )
+    return certificate.not_valid_after_utc - now
 
 
 # What makes connections.

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import TLSVersion
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, globalLogPublisher
 
 from mesoskit.testing.certificates import Authority, make, write
 from mesoskit.wire.endpoints import EndpointError, client_endpoint
@@ -77,6 +78,16 @@ class SettingsTests(SynchronousTestCase):
         self.refuses(
             "early.pem: the certificate is not valid before", **self.files.pair("early", age=-2)
         )
+
+    def test_one_that_expires_soon_is_taken_with_a_warning(self) -> None:
+        seen: list[Any] = []
+        observer: Any = seen.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        TLS(**self.files.pair("late", days=3.5)).check()
+        TLS(**self.files.pair("fine", days=30)).check()
+        (warning,) = [each for each in seen if each["log_level"] == LogLevel.warn]
+        self.assertEqual((warning["days"], warning["path"][-8:]), (3, "late.pem"))
 
     def test_a_key_that_others_may_read(self) -> None:
         pair = self.files.pair("server")
