@@ -16,17 +16,17 @@ from hypothesis.stateful import (
 from twisted.internet.defer import Deferred
 
 from mesoskit.driver import TaskHandle, command_task
-from mesoskit.testing.cluster import TestAgent, TestCluster
+from mesoskit.testing.cluster import MASTER, TestAgent, TestCluster
 from tests.base import SynchronousTestCase
 
 
 class ClusterMachine(RuleBasedStateMachine):
     """One framework that keeps launching, on a cluster that keeps breaking."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(scheme=st.sampled_from(["", "http://"]))
+    def begin(self, scheme: str) -> None:
         self.cluster = TestCluster(agents=2)
-        self.framework = self.cluster.framework()
+        self.framework = self.cluster.framework(master=scheme + MASTER)
         self.count = 0
         self.ends: dict[str, list[str]] = {}
         self.looping = Deferred.fromCoroutine(self.loop())
@@ -96,7 +96,8 @@ class ClusterMachine(RuleBasedStateMachine):
             return
         for host in [self.cluster.host_of(self.framework), *(a.host for a in self.cluster.agents)]:
             host.isolate(False)
-        self.cluster.advance(60)
+        # Over HTTP it takes five heartbeats to notice that nobody is there any more.
+        self.cluster.advance(120)
         assert self.framework.subscribed
         for handle in list(self.framework.tasks.values()):
             handle.kill().addErrback(lambda _: None)
