@@ -14,9 +14,11 @@ from mesoskit.cluster.ensemble import (
     Create,
     Delete,
     Ensemble,
+    EnsembleError,
     NodeExists,
     NoNode,
     NotEmpty,
+    Operation,
     Session,
     Set,
     TooLarge,
@@ -100,7 +102,7 @@ class EnsembleContract(_Case):
     async def test_what_cannot_be_done_is_told_apart(self) -> None:
         client, path = await self.prepared()
         await client.create(f"{path}/a")
-        for wrong, doing in (
+        attempts: list[tuple[type[EnsembleError], Deferred[Any]]] = [
             (NodeExists, client.create(f"{path}/a")),
             (NoNode, client.create(f"{path}/b/c")),
             (NoNode, client.get(f"{path}/b")),
@@ -111,7 +113,8 @@ class EnsembleContract(_Case):
             (BadVersion, client.delete(f"{path}/a", 7)),
             (NotEmpty, client.delete(path)),
             (TooLarge, client.set(f"{path}/a", bytes(1_000_001))),
-        ):
+        ]
+        for wrong, doing in attempts:
             error = await self.assertFailure(doing, wrong)
             self.assertIn(path, str(error))
 
@@ -183,13 +186,19 @@ class EnsembleContract(_Case):
     async def test_group_fails_as_its_first_bad_part_does_and_leaves_nothing(self) -> None:
         client, path = await self.prepared()
         await client.create(f"{path}/a", b"1")
-        for wrong, bad in (
+        cases: list[tuple[type[EnsembleError], Operation]] = [
             (BadVersion, Check(f"{path}/a", 3)),
             (NodeExists, Create(f"{path}/a")),
             (NoNode, Set(f"{path}/c", b"")),
             (NoNode, Delete(f"{path}/c")),
-        ):
-            group = [Set(f"{path}/a", b"2"), Create(f"{path}/b"), bad, Check(f"{path}/never", 1)]
+        ]
+        for wrong, bad in cases:
+            group: list[Operation] = [
+                Set(f"{path}/a", b"2"),
+                Create(f"{path}/b"),
+                bad,
+                Check(f"{path}/never", 1),
+            ]
             await self.assertFailure(client.multi(group), wrong)
             self.assertEqual(await client.get_children(path), ["a"])
             self.assertEqual((await client.get(f"{path}/a"))[0], b"1")
