@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from mesoskit.agent import checkpoint, updates
 from mesoskit.agent.container import Settle
-from mesoskit.agent.frameworks import ExecutorState
+from mesoskit.agent.frameworks import AgentTask, ExecutorState
 from mesoskit.agent.phase import Phase
 from mesoskit.messages.internal_pb2 import (
     PingSlaveMessage,
@@ -23,7 +23,7 @@ from mesoskit.messages.internal_pb2 import (
     SlaveReregisteredMessage,
     UpdateSlaveMessage,
 )
-from mesoskit.messages.mesos_pb2 import AgentInfo, FrameworkInfo
+from mesoskit.messages.mesos_pb2 import AgentInfo, FrameworkInfo, Task
 from mesoskit.model.capabilities import FrameworkCapability
 from mesoskit.model.events import Connected, Drop, Send, Stop, Store
 from mesoskit.model.ids import AgentId, FrameworkId
@@ -133,7 +133,7 @@ def reregistration(state: AgentState) -> ReregisterSlaveMessage:
             if executor.info is not None and executor.state is not ExecutorState.TERMINATED:
                 message.executor_infos.append(executor.info)
             for task in executor.tasks.values():
-                message.tasks.append(task.to_message())
+                message.tasks.append(_reported(state, task))
     room = ARCHIVED
     for framework in reversed(state.completed_frameworks.values()):
         done = [task for executor in framework.completed for task in executor.completed or ()]
@@ -141,6 +141,20 @@ def reregistration(state: AgentState) -> ReregisterSlaveMessage:
         room -= len(told)
         archived = message.completed_frameworks.add(framework_info=framework.info)
         archived.tasks.extend([task.to_message() for task in told])
+    return message
+
+
+def _reported(state: AgentState, task: AgentTask) -> Task:
+    """
+    Return a task with the update that its framework is told of next, or was and has not
+    acknowledged: until then a master must not answer with anything later.
+    """
+    message = task.to_message()
+    stream = state.streams.get((task.executor.framework.id, task.id))
+    if stream is not None and len(stream):
+        head = stream.waiting[0]
+        message.status_update_state = head.status.state
+        message.status_update_uuid = head.uuid
     return message
 
 

@@ -353,9 +353,12 @@ def _tell_back(
 ) -> None:
     """Tell a framework that one of its tasks is back, and how it is."""
     if framework.connected:
-        status = retell_status(
-            reported, reported.state, state.now, Reason.REASON_AGENT_REREGISTERED, message
+        told = (
+            reported.status_update_state
+            if reported.HasField("status_update_state")
+            else reported.state
         )
+        status = retell_status(reported, told, state.now, Reason.REASON_AGENT_REREGISTERED, message)
         tasks.tell(state, framework, status)
 
 
@@ -393,6 +396,10 @@ def _task(agent: Agent, framework: Framework, reported: mesos_pb2.Task) -> Task:
         _role(resources, framework),
     )
     task.state = reported.state
+    if reported.HasField("status_update_state") and reported.status_update_uuid:
+        # What the framework was told is behind what its task has come to.
+        task.told_state = reported.status_update_state
+        task.told_uuid = reported.status_update_uuid
     for status in reported.statuses:
         task.add_status(status.state, status.SerializeToString())
     detail = mesos_pb2.Task()

@@ -136,6 +136,9 @@ class LivenessTests(SynchronousTestCase):
         self.assertEqual(states, {"a": 2, "b": 0})
         self.assertFalse(message.tasks[0].HasField("executor_id"))
         self.assertEqual([one.state for one in message.tasks[0].statuses], [0, 1, 2])
+        # What its framework has heard of it, or will next, is not the last of it.
+        self.assertEqual(message.tasks[0].status_update_state, 0)
+        self.assertEqual(len(message.tasks[0].status_update_uuid), 16)
         answer = internal.SlaveReregisteredMessage()
         answer.slave_id.value = AGENT_ID
         bench.clear()

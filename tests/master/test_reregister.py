@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mesoskit.messages.mesos_pb2 import TASK_GONE, TaskStatus
+from mesoskit.messages.mesos_pb2 import TASK_GONE, TASK_RUNNING, TaskStatus
 from mesoskit.messages.scheduler_pb2 import Call
 from mesoskit.model.events import PeerKind
 from mesoskit.model.ids import AgentId, FrameworkId, PeerId
@@ -211,6 +211,13 @@ class AfterAPartition(SynchronousTestCase):
         )
         self.assertEqual("cpus:3; mem:1984", _text(self.bench.offer(self.framework)))
 
+    def test_task_of_which_more_is_on_its_way_is_told_to_be_where_that_begins(self) -> None:
+        ended = reported(self.framework_id, self.agent_id, "a", "TASK_FINISHED")
+        ended.status_update_state = TASK_RUNNING
+        ended.status_update_uuid = b"1" * 16
+        _, effects = self._back(ended)
+        self.assertIn(("a", "TASK_RUNNING"), told(effects, self.framework))
+
     def test_task_that_is_not_there_any_more_is_gone(self) -> None:
         _, effects = self._back(reported(self.framework_id, self.agent_id, "a"))
         self.assertEqual([("a", "TASK_RUNNING"), ("b", "TASK_GONE")], told(effects, self.framework))
@@ -290,6 +297,23 @@ class ToANewMaster(SynchronousTestCase):
         self.assertEqual([("t", "TASK_FINISHED")], told(effects, framework))
         self.assertEqual(1, len(self.bench.receive(framework, acknowledgement)))
         self.assertEqual({}, self.bench.state.frameworks[FrameworkId("old-0000")].tasks)
+
+    def test_questions_are_answered_with_what_the_framework_was_told_last(self) -> None:
+        framework = self.bench.connect(PeerKind.FRAMEWORK)
+        call = Call(type=Call.SUBSCRIBE)
+        call.framework_id.value = "old-0000"
+        call.subscribe.framework_info.CopyFrom(framework_info("old-0000"))
+        self.bench.receive(framework, call)
+        ended = reported("old-0000", "old-S0", "t", "TASK_FINISHED")
+        first = update_of("old-0000", "old-S0", "t", "TASK_STARTING")
+        ended.status_update_state = first.update.status.state
+        ended.status_update_uuid = first.update.uuid
+        self._back(ended, frameworks=[framework_info("old-0000")])
+        question = scheduler_call(Call.RECONCILE, "old-0000")
+        question.reconcile.tasks.add().task_id.value = "t"
+        effects = self.bench.receive(framework, question)
+        # It has ended, and all that came before is still on its way.
+        self.assertEqual([("t", "TASK_STARTING")], told(effects, framework))
 
     def test_executors_of_the_agent_hold_resources(self) -> None:
         info = executor("e", "old-0000")
