@@ -33,6 +33,13 @@ def alive(pid: int) -> bool:
     return state(pid) not in ("", "Z", "X")
 
 
+def arguments(pid: int) -> bytes:
+    """Return the command line of a process, C{b""} where there is none."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+    return b""
+
+
 def mentions(pid: int, what: bytes) -> bool:
     """Tell whether arguments, environment or working directory of a process name something."""
     for name in ("cmdline", "environ"):
@@ -55,9 +62,8 @@ def described(found: list[int]) -> str:
     """Return a line a process for people."""
     lines = []
     for pid in found:
-        with suppress(OSError):
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
-            lines.append(f"{pid}: {arguments.decode(errors='replace')[:200]}")
+        if line := arguments(pid):
+            lines.append(f"{pid}: {line.decode(errors='replace')[:200]}")
     return "\n".join(lines)
 
 
