@@ -192,7 +192,8 @@ def started(state: AgentState, event: ContainerStarted) -> None:
 def limit(state: AgentState, task: AgentTask) -> None:
     """See to it that a task ends when it has had its C{max_completion_time}."""
     if task.max_completion > 0:
-        began = state.now if task.started_at is None else task.started_at
+        # The clock may have been set back since it was written.
+        began = state.now if task.started_at is None else min(task.started_at, state.now)
         when = max(state.now, began + task.max_completion)
         state.deadlines.set(("completion", task.container), when)
 

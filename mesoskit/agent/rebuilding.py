@@ -95,6 +95,8 @@ def _task(
     task = AgentTask(executor, task_id, row.info)
     info = TaskInfo.FromString(row.info)
     task.kill_grace = kill_grace_of(info) if row.grace is None else row.grace
+    if executor.kind is Kind.COMMAND and info.kill_policy.HasField("grace_period"):
+        executor.grace_period = kill_grace_of(info) + 2.0  # as when it was launched
     if info.HasField("max_completion_time"):
         task.max_completion = info.max_completion_time.nanoseconds / 1e9
     task.checks = checks.checks_of(task, info)

@@ -73,7 +73,8 @@ def _kill_on(state: AgentState, task: AgentTask) -> None:
     assert task.killed_at is not None
     processes.report_killing(state, task)
     state.out.append(Signal(task.container, SIGTERM))
-    when = max(state.now, task.killed_at + task.kill_grace)
+    # The clock may have been set back since it was written.
+    when = max(state.now, min(task.killed_at, state.now) + task.kill_grace)
     state.deadlines.set(("kill", task.container), when)
 
 

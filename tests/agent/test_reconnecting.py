@@ -185,6 +185,28 @@ class CommandTests(ReconnectTestCase):
         after.acknowledge()
         self.assertEqual(set(after.store), OWN_RECORDS)
 
+    def test_clock_that_was_set_back_makes_no_kill_longer(self) -> None:
+        bench = self.running()
+        bench.kill(grace=20.0)
+        container = bench.container_of()
+        bench.now -= 3600
+        after = self.again(bench, {container: 77})
+        after.wait(20.1)
+        self.assertEqual(after.hands, [Signal(container, SIGTERM), Destroy(container)])
+
+    def test_time_that_a_task_has_for_its_end_is_kept(self) -> None:
+        bench = self.running(kill_policy={"grace_period": {"nanoseconds": 30 * 10**9}})
+        container = bench.container_of()
+        after = self.again(bench, {container: 77})
+        self.accept(after)
+        message = internal.ShutdownFrameworkMessage()
+        message.framework_id.value = FRAMEWORK_ID
+        after.receive(message)
+        after.wait(29.9)
+        self.assertEqual(after.hands, [Signal(container, SIGTERM)])
+        after.wait(0.2)
+        self.assertEqual(after.hands[1:], [Destroy(container)])
+
     def test_task_that_was_killed_meanwhile_was_killed(self) -> None:
         bench = self.running()
         bench.kill()
