@@ -158,10 +158,10 @@ class PortFactory:
     def doStop(self) -> None:
         """The port listens no more; connections stay."""
 
-    def buildProtocol(self, addr: IAddress | None) -> PortProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         """
-        Return what decides about a new connection; L{None}, which closes it, where its address
-        has too many.
+        Return what decides about a new connection, a L{PortProtocol}; L{None}, which closes it,
+        where its address has too many.
         """
         host = getattr(addr, "host", None)
         if host is not None:
