@@ -38,7 +38,7 @@ JSON, PROTOBUF = "application/json", "application/x-protobuf"
 STATUSES = {100, 200, 202, 307, 400, 401, 403, 404, 405, 406, 408, 413, 415, 416, 429, 501, 503}
 METHODS = ("GET", "GET", "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH")
 _KEYS = """jsonp limit offset order framework_id task_id slave_id agent_id role timeout format
-    path length level duration container_id slaveId resources volumes frameworkId"""
+    path length level duration container_id slaveId resources volumes"""
 KEYS = _KEYS.split()
 VALUES = ("", "0", "-1", "1", "9" * 20, "asc", "json", "/", "../..", "1secs", "cb", "[]", "[{}]")
 BODIES = (

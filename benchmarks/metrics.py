@@ -36,7 +36,10 @@ def serve(port: int, agents: int, tasks: int, frameworks: int) -> None:
 
     reactor: Any = installed
     garbage.hold_off()
-    options = MasterOptions(hostname="127.0.0.1", ip="127.0.0.1", port=port)
+    # Nobody is there who could answer a ping.
+    options = MasterOptions(
+        hostname="127.0.0.1", ip="127.0.0.1", port=port, agent_ping_timeout=3600.0
+    )
     service = MasterService(reactor, options, MemoryStore(), [f"tcp:{port}:interface=127.0.0.1"])
 
     def fill(_: object) -> None:
