@@ -25,6 +25,7 @@ from mesoskit.agent.containers.memory import (
 )
 from mesoskit.agent.environment import EXECUTOR_TOKEN
 from mesoskit.agent.hands import Hands
+from mesoskit.agent.launcher import BLIP
 from mesoskit.agent.options import AgentOptions
 from mesoskit.agent.probe import HttpGet, TcpConnect
 from mesoskit.agent.probing import Prober
@@ -171,11 +172,22 @@ class TestAgent:
         self.service.startService()
 
     def stop(self) -> None:
-        """Kill the agent's process; its containers live on, and its links break."""
+        """
+        Kill the agent's process; its links break, and its containers live on, as long as they may
+        without an agent.
+        """
         service, self.service = self.service, None
         if service is not None:
             self.host.cut()
             service.abandon()
+            specs = self.containers.specs.values()
+            for patience in {spec.patience for spec in specs if spec.patience is not None}:
+                wait = max(BLIP, patience)
+                self.host.callLater(wait, self._still_away, self._starts, wait)
+
+    def _still_away(self, starts: int, alone: float) -> None:
+        if self._starts == starts:
+            self.containers.abandon(alone)
 
     def restart(self) -> None:
         """Kill the agent's process and start it again."""

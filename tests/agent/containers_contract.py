@@ -57,6 +57,10 @@ class ContainersContract:
         """Return the path of a sandbox that exists."""
         raise NotImplementedError
 
+    async def until_gone(self, pid: int) -> None:
+        """Return when a process has ended that may not outlive its agent, and did."""
+        raise NotImplementedError
+
     def spec(self, name: str, command: str, **more: Any) -> ContainerSpec:
         """Return a container of a shell command."""
         return ContainerSpec(
@@ -174,6 +178,21 @@ class ContainersContract:
         await second.destroy(ContainerId("runs"))
         self.assertEqual(ends.told, [("runs", SIGKILL)])
         self.assertEqual(len(old.told), 2)
+
+    async def test_what_may_not_outlive_its_agent_ends_without_one(self):
+        first, _ = await self.started()
+        short = await first.launch(self.spec("short", "sleep 1000", patience=0.0))
+        pids = {
+            ContainerId(name): await first.launch(self.spec(name, "sleep 1000", patience=patience))
+            for name, patience in (("long", 1000.0), ("eternal", None))
+        }
+        await first.stop()
+        await self.until_gone(short)
+        second = self.agent(Ends())
+        await second.start()
+        gone = ContainerId("short")
+        expected = RecoveredContainers(pids, {gone: SIGTERM}, frozenset([gone]))
+        self.assertEqual(await second.recover(), expected)
 
     async def test_an_end_before_recovery_is_told_by_recovery_alone(self):
         first, _ = await self.started()

@@ -47,9 +47,15 @@ class MemoryContainersTests(ContainersContract, TestCase):
     def sandbox(self, name: str) -> str:
         return "/nowhere"
 
+    async def until_gone(self, pid: int) -> None:
+        self.memory.abandon(1.0)
+
 
 class LaunchedContainersTests(RealTestCase, ContainersContract):
     """The real thing."""
+
+    async def until_gone(self, pid: int) -> None:
+        await until(lambda: not alive(pid))
 
 
 class ProcessTests(RealTestCase):

@@ -193,6 +193,15 @@ class TroubleTests(Case):
         self.one.finish("t1")
         self.one.wait(self.handle.terminal())
 
+    def test_agent_that_is_away_for_too_long_loses_its_task(self) -> None:
+        self.agent.stop()
+        self.one.advance(1000)
+        self.assertEqual(len(self.agent.containers.running), 0)
+        self.assertTrue(self.handle.over)
+        self.agent.start()
+        self.one.advance(30)
+        self.assertEqual(self.agent.state.tasks, {})
+
     def test_agent_that_has_its_power_back_says_that_its_task_is_gone(self) -> None:
         self.agent.kill()
         self.agent.host.isolate(False)

@@ -47,6 +47,7 @@ class MemoryLauncher:
     @ivar pids: likewise.
     @ivar running: those of C{pids} that have not ended.
     @ivar ended: wait statuses, by id, until forgotten.
+    @ivar abandoned: those that were ended because no agent was there, until forgotten.
     @ivar signals: every (container, signal number) that was sent, in order.
     @ivar allotments: what running containers were given at last, by id.
     @ivar figures: what L{MemoryContainers.usage} gives, where it shall not be zeros.
@@ -58,6 +59,7 @@ class MemoryLauncher:
         self.pids: dict[ContainerId, int] = {}
         self.running: dict[ContainerId, int] = {}
         self.ended: dict[ContainerId, int | None] = {}
+        self.abandoned: set[ContainerId] = set()
         self.signals: list[tuple[ContainerId, int]] = []
         self.allotments: dict[ContainerId, Allotment] = {}
         self.figures: dict[ContainerId, Usage] = {}
@@ -105,8 +107,17 @@ class MemoryLauncher:
             if self.client is not None:
                 self.client.over(container, status, limitation)
 
+    def abandon(self, alone: float) -> None:
+        """End what may not outlive an agent that has been away for so many seconds."""
+        for container in list(self.running) if self.client is None else ():
+            patience = self.specs[container].patience
+            if patience is not None and patience <= alone:
+                self.abandoned.add(container)
+                self.finish(container, int(SIGTERM))
+
     def forget(self, container: ContainerId) -> None:
         """Drop a container that has ended."""
+        self.abandoned.discard(container)
         if self.ended.pop(container, False) is not False:
             del self.specs[container], self.pids[container], self.allotments[container]
 
@@ -182,6 +193,7 @@ class MemoryContainers:
             RecoveredContainers(
                 {name: pid for name, pid in running.items() if name not in self._own},
                 {name: status for name, status in ended.items() if name not in self._own},
+                frozenset(self.launcher.abandoned - self._own),
             )
         )
 
