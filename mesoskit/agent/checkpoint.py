@@ -375,7 +375,7 @@ def _streams(found: Snapshot, rows: list[tuple[str, list[str], bytes]]) -> None:
     for ids, stored in records.items():
         told: list[TaskStatus] = []
         try:
-            stream = UpdateStream.restore(updates_of(*ids), stored, told)
+            stream = _stream(ids, stored, told)
         except UpdateError:
             told.clear()
             stream = _without_the_unreadable(found, ids, stored, told)
@@ -389,21 +389,33 @@ def _without_the_unreadable(
     stored: list[tuple[str, bytes]],
     told: list[TaskStatus],
 ) -> UpdateStream:
-    name = updates_of(*ids)
     good: list[tuple[str, bytes]] = []
     for row in stored:
         try:
-            UpdateStream.restore(name, [row])
+            _stream(ids, [row], [])
         except UpdateError as error:
             found.unreadable.append((row[0], str(error)))
         else:
             good.append(row)
     try:
-        return UpdateStream.restore(name, good, told)
+        return _stream(ids, good, told)
     except UpdateError as error:  # together they contradict each other
         found.unreadable.extend((key, str(error)) for key, _ in good)
         told.clear()
-        return UpdateStream(name, paused=True)
+        return UpdateStream(updates_of(*ids), paused=True)
+
+
+def _stream(
+    ids: tuple[FrameworkId, TaskId], rows: list[tuple[str, bytes]], told: list[TaskStatus]
+) -> UpdateStream:
+    """Return a task's stream. Raises L{UpdateError}."""
+    stream = UpdateStream.restore(updates_of(*ids), rows, told)
+    for update in stream.waiting:
+        if update.framework_id.value != ids[0]:
+            raise UpdateError(f"an update of framework {ids[0]} is wanted")
+    if any(status.task_id.value != ids[1] for status in told):
+        raise UpdateError(f"an update of task {ids[1]} is wanted")
+    return stream
 
 
 def _nothing(found: Snapshot, path: list[str], data: bytes) -> None:

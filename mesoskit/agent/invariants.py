@@ -65,7 +65,8 @@ def _killing(state: AgentState, task: AgentTask) -> bool:
 
 def _executors(state: AgentState) -> None:
     for framework in state.frameworks.values():
-        assert framework.executors, f"framework {framework.id} has nothing here"
+        empty = state.recovery.found and not framework.executors
+        assert not empty, f"framework {framework.id} has nothing here"
         assert framework.id not in state.completed_frameworks, f"{framework.id} is live and gone"
         for executor in framework.executors.values():
             _executor(state, executor)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
 from signal import SIGTERM
 from typing import Any
 
@@ -11,75 +9,26 @@ from mesoskit.agent.container import (
     ContainerFailed,
     Destroy,
     Forget,
-    RecoveredContainers,
     Signal,
 )
 from mesoskit.agent.phase import Phase
 from mesoskit.messages import internal_pb2 as internal
-from mesoskit.messages.executor_pb2 import Call, Event
-from mesoskit.messages.mesos_pb2 import FrameworkInfo, TaskState, TaskStatus
-from mesoskit.model.events import Connected, PeerKind, Recovered, Stop, Store
+from mesoskit.messages.executor_pb2 import Call
+from mesoskit.messages.mesos_pb2 import TaskState, TaskStatus
+from mesoskit.model.events import Connected, PeerKind, Recovered
 from mesoskit.model.ids import ContainerId, PeerId
 from tests.agent.bench import (
-    AGENT_ID,
     AWARE,
     FRAMEWORK_ID,
     KILLING,
-    MASTER,
-    OPTIONS,
     OWN_RECORDS,
-    SEED,
     Bench,
     custom_executor,
     framework,
     task,
 )
+from tests.agent.restarts import ReconnectTestCase, keeping
 from tests.agent.test_failures import FullDisk
-from tests.base import SynchronousTestCase
-
-
-def keeping(*capabilities: int) -> FrameworkInfo:
-    """Return a framework that checkpoints."""
-    return framework(*(capabilities or (AWARE,)), checkpoint=True)
-
-
-class ReconnectTestCase(SynchronousTestCase):
-    """Two lives of one agent."""
-
-    options = replace(OPTIONS, boot_id="boot-1")
-    lives = 0
-
-    def before(self) -> Bench:
-        return Bench(self.options).register()
-
-    def again(
-        self,
-        bench: Bench,
-        running: Mapping[Any, int] | None = None,
-        exited: Mapping[Any, int | None] | None = None,
-        abandoned: tuple[str, ...] = (),
-        make: Callable[..., Bench] = Bench,
-        **changed: Any,
-    ) -> Bench:
-        """Start a second agent on the store of the first."""
-        self.lives += 1
-        seed = SEED[:-1] + bytes([self.lives % 256])
-        after = make(replace(self.options, **changed), bench.store, seed)
-        after.now = bench.now + 5
-        after.recover(dict(running or {}), abandoned, **(exited or {}))
-        after.give(Connected(MASTER, PeerKind.MASTER, "127.0.0.1:5050"))
-        return after
-
-    def accept(self, after: Bench) -> None:
-        """Let the master accept the re-registration, and keep what is sent."""
-        message = internal.SlaveReregisteredMessage()
-        message.slave_id.value = AGENT_ID
-        after.receive(message)
-
-    def reported(self, after: Bench) -> dict[str, str]:
-        """Return the states of tasks that the agent has re-registered with."""
-        (message,) = [one for one in after.sent if isinstance(one, internal.ReregisterSlaveMessage)]
-        return {one.task_id.value: TaskState.Name(one.state) for one in message.tasks}
 
 
 class CommandTests(ReconnectTestCase):
@@ -634,180 +583,3 @@ class ExecutorTests(ReconnectTestCase):
         bench.full = False
         bench.subscribe(11)
         self.assertEqual(bench.heard(11), ["SUBSCRIBED", "LAUNCH"])
-
-
-class RebootTests(ReconnectTestCase):
-    """The machine was started again."""
-
-    def test_all_is_known_to_be_dead(self) -> None:
-        bench = self.before()
-        bench.run(task(), task("u", executor=custom_executor()), info=keeping())
-        bench.run_group(task("one"), task("two"), info=keeping())
-        for name in ("t", "one", "two"):
-            bench.start(name)
-        bench.subscribe()
-        bench.acknowledge()
-        known = bench.container_of("t")
-        for exited in ({}, {bench.container_of(name): None for name in ("t", "u", "one")}):
-            after = self.again(bench, {}, exited, boot_id="boot-2")
-            self.accept(after)
-            after.acknowledge()
-            names = "one", "t", "two", "u"
-            expected = [(name, "TASK_GONE") for name in names]
-            self.assertEqual(sorted(set(after.updates())), expected)
-            self.assertIn("machine restarted", after.last().message)
-            after.wait(0.1)
-            self.assertEqual(after.store["agent/life"], b"2 boot-2")
-            self.assertEqual(set(after.store), OWN_RECORDS)
-        after = self.again(bench, {}, {known: 0}, boot_id="boot-2")
-        self.accept(after)
-        self.assertIn(("t", "TASK_FINISHED"), after.updates())
-
-    def test_another_machine_than_before_is_a_new_agent(self) -> None:
-        bench = self.before()
-        bench.run(task(), info=keeping())
-        after = self.again(bench, boot_id="boot-2", hostname="other")
-        self.assertIsInstance(after.sent[-1], internal.RegisterSlaveMessage)
-        self.assertEqual(after.store, {})
-        self.assertEqual(after.state.tasks, {})
-        after.accept()
-        self.assertEqual(set(after.store), OWN_RECORDS)
-
-    def test_without_a_reboot_it_is_refused(self) -> None:
-        after = self.again(self.before(), hostname="other")
-        (stop,) = [one for one in after.others if isinstance(one, Stop)]
-        self.assertIn("hostname was host.example and is other", stop.why)
-
-
-class DamageTests(ReconnectTestCase):
-    """Records that cannot be read."""
-
-    def damaged(self) -> tuple[Bench, ContainerId, ContainerId]:
-        bench = self.before()
-        bench.run(task("good"), task("bad"), info=keeping())
-        for name in ("good", "bad"):
-            bench.start(name)
-        bench.acknowledge()
-        bench.store[f"tasks/{FRAMEWORK_ID}/bad/bad"] = b"command torn"
-        return bench, bench.container_of("good"), bench.container_of("bad")
-
-    def test_strict_agent_does_not_start_and_says_how_to_go_on(self) -> None:
-        bench, _, _ = self.damaged()
-        after = Bench(self.options, bench.store)
-        after.give(Recovered(bench.store.copy()))
-        (stop,) = [one for one in after.others if isinstance(one, Stop)]
-        for part in ("tasks/m-0000/bad/bad", "/w/checkpoints.sqlite", "--strict=false"):
-            self.assertIn(part, stop.why)
-        self.assertEqual(after.state.recovery.errors, 1)
-        self.assertEqual(after.hands, [])
-
-    def test_other_agent_goes_on_with_what_can_be_read(self) -> None:
-        bench, good, bad = self.damaged()
-        after = self.again(bench, {good: 7, bad: 8}, strict=False)
-        self.assertEqual(after.state.recovery.errors, 1)
-        self.assertEqual(after.hands, [Destroy(bad)])
-        self.assertEqual(self.reported(after), {"good": "TASK_RUNNING"})
-        message = internal.SlaveReregisteredMessage()
-        message.slave_id.value = AGENT_ID
-        asked = message.reconciliations.add()
-        asked.framework_id.value = FRAMEWORK_ID
-        asked.framework.CopyFrom(keeping())
-        asked.statuses.add(state=TaskState.TASK_RUNNING).task_id.value = "bad"
-        after.receive(message)
-        after.acknowledge()
-        after.exit("good", 0)
-        after.acknowledge()
-        self.assertIn(("good", "TASK_FINISHED"), after.updates())
-        self.assertEqual(set(after.store) - OWN_RECORDS, set())
-
-    def test_whatever_is_damaged_it_goes_on(self) -> None:
-        bench = self.before()
-        bench.run(task("t"), task("u", executor=custom_executor()), info=keeping())
-        bench.run_group(task("one"), task("two"), info=keeping())
-        for name in ("t", "one", "two"):
-            bench.start(name)
-        bench.subscribe()
-        bench.kill("t")
-        store = dict(bench.store)
-        for key, data in store.items():
-            for broken in (b"", data[: len(data) // 2], b"\xff" + data, data + b"\xff\xff"):
-                bench.store = {**store, key: broken}
-                after = self.again(bench, strict=False)
-                self.accept(after) if after.state.agent_id else after.accept()
-                after.acknowledge(20)
-                after.wait(100)
-                after.acknowledge(20)
-                self.assertEqual(set(after.store), OWN_RECORDS, key)
-                self.assertEqual(after.state.tasks, {})
-
-    def test_records_of_a_newer_agent_are_refused_however_lenient(self) -> None:
-        bench = self.before()
-        bench.store["agent/life"] = b"3 boot-1"
-        for strict in (True, False):
-            after = self.again(bench, strict=strict)
-            (stop,) = [one for one in after.others if isinstance(one, Stop)]
-            self.assertIn("written by a newer agent: their layout is 3", stop.why)
-
-    def test_records_of_before_are_read_and_marked(self) -> None:
-        bench = self.before()
-        bench.run(task(executor=custom_executor()), info=keeping(), launch=True)
-        for key in [key for key in bench.store if key.startswith(("agent/life", "notes/"))]:
-            del bench.store[key]
-        after = self.again(bench, {bench.container_of(): 7})
-        # Whether it had subscribed was not written then: nothing is given to it twice.
-        self.assertFalse(after.state.recovery.done)
-        after.subscribe()
-        self.assertEqual(after.heard(), ["SUBSCRIBED"])
-        after.wait(0.1)
-        self.assertEqual(after.store["agent/life"], b"2 boot-1")
-
-    def test_full_disk_at_recovery_keeps_nothing_from_running(self) -> None:
-        bench = self.before()
-        bench.run(task("t"), task("u"), task("v", executor=custom_executor()), info=keeping())
-        for name in ("t", "u"):
-            bench.start(name)
-        bench.update(bench.subscribe(), 1, "v")
-        bench.acknowledge()
-        t, u = bench.container_of("t"), bench.container_of("u")
-        v = bench.container_of("v")
-
-        def full(*arguments: Any) -> FullDisk:
-            disk = FullDisk(*arguments)
-            disk.full = True
-            return disk
-
-        after = self.again(bench, {t: 7, v: 8}, {u: 0}, make=full, boot_id="boot-1")
-        after.subscribe()
-        self.accept(after)
-        self.assertEqual(after.updates(), [("u", "TASK_FINISHED")])
-        self.assertEqual(after.state.phase, Phase.RUNNING)
-        self.assertEqual([one for one in after.hands if isinstance(one, Destroy)], [])
-        assert isinstance(after, FullDisk)
-        after.full = False
-        after.wait(30)
-        after.acknowledge()
-        self.assertIn(f"tasks/{FRAMEWORK_ID}/t/t", after.store)
-        self.assertNotIn(f"tasks/{FRAMEWORK_ID}/u/u", after.store)
-
-    def test_containers_are_not_heard_twice(self) -> None:
-        bench = self.before()
-        bench.run(task(), info=keeping())
-        bench.start()
-        after = self.again(bench, {bench.container_of(): 7})
-        self.assertEqual(after.give(RecoveredContainers()), [])
-
-
-class WordsTests(ReconnectTestCase):
-    """What is said between executors and agent has the types that the tests rely on."""
-
-    def test_what_is_stored_of_an_idle_agent(self) -> None:
-        bench = Bench(self.options)
-        bench.recover()
-        bench.give(Connected(MASTER, PeerKind.MASTER, "127.0.0.1:5050"))
-        message = internal.SlaveRegisteredMessage()
-        message.slave_id.value = AGENT_ID
-        effects = bench.receive(message)
-        (store,) = [one for one in effects if isinstance(one, Store)]
-        self.assertEqual({key for key, _ in store.changes}, OWN_RECORDS)
-        self.assertEqual(bench.store["agent/life"], b"2 boot-1")
-        self.assertEqual(Event.Type.Name(Event.KILL), "KILL")
