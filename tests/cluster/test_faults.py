@@ -12,6 +12,7 @@ from mesoskit.messages.mesos_pb2 import TaskStatus
 from tests.cluster import processes
 from tests.cluster.harness import Cluster, ClusterTestCase, environment
 from tests.cluster.ledger import Ledger, marking
+from tests.cluster.test_executors import doing, echo, executor_pid
 from tests.cluster.waiting import pause, until
 
 SHORT_PINGS = {"agent_ping_timeout": "300ms", "max_agent_ping_timeouts": 2}
@@ -299,14 +300,18 @@ class AgentDeathTests(ClusterTestCase):
         ledger = cluster.framework(info=keeping("aware"))
         await ledger.run("t", "sleep 1000")
         await ledger.running("t")
+        (handle,) = await ledger.launch(doing("w", "wait", echo()))
+        pid = await executor_pid(ledger, handle.agent_id)
         cluster.agent.signal(signal.SIGSTOP)
         self.addCleanup(cluster.agent.signal, signal.SIGCONT)
         await ledger.until("t", TaskState.TASK_UNREACHABLE)
         cluster.agent.signal(signal.SIGCONT)
         await until("it runs again", lambda: running_again(ledger))
         self.assertTrue(processes.alive((await ledger.started("t")).pid))
-        ledger.framework.kill("t")
-        self.assertEqual((await ledger.over("t")).state, TaskState.TASK_KILLED)
+        self.assertEqual(await executor_pid(ledger, handle.agent_id), pid)
+        for name in ("t", "w"):
+            ledger.framework.kill(name)
+            self.assertEqual((await ledger.over(name)).state, TaskState.TASK_KILLED)
         ledger.balance()
         await cluster.acknowledged()
 
