@@ -77,7 +77,7 @@ ROOMS = [
     room("model", "messages", "google.protobuf zope.interface", LIVE),
     room("allocator", "model", "zope.interface", LIVE),
     # They start in milliseconds, in a process of their own.
-    room("agent.launcher* agent.fetch"),
+    room("agent.launcher* agent.fetch agent.fetch_*"),
     room(
         "master.service master.http master.operator_api master.operator_streams master.bulk"
         " master.intake"
@@ -88,8 +88,8 @@ ROOMS = [
     room("master", "model allocator messages flags", "google.protobuf orjson", LIVE),
     room(
         "agent.service agent.http agent.bulk* agent.door agent.masters agent.hands agent.probing*"
-        " agent.fetcher agent.operator_api agent.measuring agent.sandboxes agent.files* agent.usage"
-        " agent.containers agent.users agent.machine",
+        " agent.fetcher* agent.operator_api agent.measuring agent.sandboxes agent.files*"
+        " agent.usage agent.containers agent.users agent.machine",
         "agent model messages wire web cluster flags",
         "twisted zope.interface google.protobuf orjson psutil",
     ),

@@ -5,378 +5,146 @@ standard input and gives up all it does not need before it touches anything:
 
   - C{sandbox}: an absolute path without symbolic links;
   - C{credentials}: [user, group, [group...]] to become, or null;
-  - C{uris}: objects with C{value}, C{executable}, C{extract}, C{output_file};
+  - C{uris}: objects with C{value}, C{executable}, C{extract}, C{output_file}, and C{cached}: the
+    path of a file that has what C{value} leads to, or null; C{failed}: why there is none;
+  - C{store}: the path of a file of the cache, to be made of the only URI, which then does not
+    come into the sandbox; or null;
   - C{stall}: seconds in which at least as many bytes have to come;
   - C{max_bytes}, C{max_files}: of all that is written;
-  - C{frameworks_home}: where relative paths begin, or null.
+  - C{frameworks_home}: where relative paths begin, or null;
+  - C{hadoop}: the path of a hadoop client, or null.
 
-It writes C{{"error": null}} or C{{"error": "..."}} to its standard output, and what it does to
-C{stderr} in the sandbox, as Mesos' fetcher. The meaning of URIs, C{executable}, C{extract} and of
-file names is that of Mesos (C{src/launcher/fetcher.cpp}); archives are unpacked by Python, and
-one with a member that would leave the sandbox is refused. The standard library alone.
+Files of the cache belong to the agent's user: they are opened before the program becomes
+another, who can therefore read what he was given and change nothing of it.
+
+It writes C{{"bytes": 5, "size": 10}} now and then on how far a C{store} is, and at the end
+C{{"error": null}} or C{{"error": "..."}}, with C{"full"} where the cache is to blame, each in a
+line of its standard output; and what it does to C{stderr} in the sandbox, as Mesos' fetcher. The
+meaning of URIs, C{executable}, C{extract} and of file names is that of Mesos
+(C{src/launcher/fetcher.cpp}); archives are unpacked by Python, and one with a member that would
+leave the sandbox is refused. The standard library alone.
 """
 
 import codecs
+import errno
 import json
 import os
-import stat
 import sys
-import time
 from collections.abc import Callable
-from typing import IO, Any, NoReturn, Protocol
+from typing import IO, Any, NoReturn
 
 if __name__ == "__main__":  # an isolated interpreter knows no path but the standard library's
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+from mesoskit.agent.fetch_files import (
+    Address,
+    Budget,
+    FetchFailed,
+    TooMuch,
+    Transfer,
+    address_of,
+    copy,
+    create,
+    name_of,
+    verify,
+)
+from mesoskit.agent.fetch_sources import FTP, WEB, bring
+from mesoskit.agent.fetch_unpack import is_archive, unpack
 from mesoskit.agent.launcher_spawn import open_directory, open_log
 
-CHUNK = 1 << 18
-TAR_ENDINGS = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
-ENDINGS = (*TAR_ENDINGS, ".zip", ".gz")
-MAX_LINK = 4096
+_FILES = ("/", "file://")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-class FetchFailed(Exception):
-    """A URI cannot be fetched; the message says why, without naming it."""
-
-
-class Budget:
+class Fetching:
     """
-    How much may yet be written, and whether somebody still waits for it.
+    A request, as far as it is known now how to carry it out.
 
-    @ivar bytes: how many bytes; C{files}: how many files, directories and links.
+    @ivar request: what was read.
+    @ivar log: takes a line for the sandbox's C{stderr}.
+    @ivar opened: the files of the cache, by their paths.
     """
 
-    def __init__(self, max_bytes: int, max_files: int) -> None:
-        self.bytes = self._max_bytes = max_bytes
-        self.files = self._max_files = max_files
-        self._parent = os.getppid()
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.request = request
+        self.budget = Budget(request["max_bytes"], request["max_files"])
+        self.opened: dict[str, IO[bytes]] = {}
+        self._log = -1
 
-    def spend(self, count: int) -> None:
-        """Pay for bytes. Raises L{FetchFailed} where there are not enough."""
-        self.bytes -= count
-        if self.bytes < 0:
-            raise FetchFailed(f"more than {self._max_bytes} bytes would be written")
-        if os.getppid() != self._parent:
-            raise FetchFailed("the agent is gone")
+    def open(self) -> None:
+        """Open what takes the rights that are given up then. Raises L{OSError}."""
+        store = self.request["store"]
+        if store is not None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self.opened[store] = os.fdopen(os.open(store, flags, 0o600), "r+b", buffering=0)
+        for path in {item["cached"] for item in self.request["uris"]} - {None}:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            self.opened[path] = os.fdopen(os.open(path, flags), "rb", buffering=0)
 
-    def spend_file(self) -> None:
-        """Pay for an entry of a directory."""
-        self.files -= 1
-        if self.files < 0:
-            raise FetchFailed(f"more than {self._max_files} files would be written")
+    def enter(self) -> None:
+        """Go to the sandbox, become its user, begin the log. Raises L{OSError}."""
+        directory = open_directory(self.request["sandbox"])
+        os.fchdir(directory)
+        credentials = self.request["credentials"]
+        if credentials is not None:
+            user, group, groups = credentials
+            os.setgroups(groups)
+            os.setresgid(group, group, group)
+            os.setresuid(user, user, user)
+        os.umask(0o022)
+        self._log = open_log("stderr", directory)
 
-
-def name_of(uri: str) -> str:
-    """Return the file name under which a URI is fetched, as Mesos' C{Fetcher::basename} does."""
-    if set("\\'\0") & set(uri):
-        raise FetchFailed("illegal characters in it")
-    scheme, found, rest = uri.partition("://")
-    if found and len(scheme) > 1:
-        if "/" not in rest or rest.index("/") + 1 >= len(rest):
-            raise FetchFailed("malformed URI (missing path)")
-        name = rest.rpartition("/")[2]
-    else:
-        name = uri.rstrip("/").rpartition("/")[2]
-    if name in ("", ".", ".."):
-        raise FetchFailed("malformed URI (no file name at its end)")
-    return name
-
-
-def local_path(uri: str, home: str | None) -> str | None:
-    """Return the path that a URI means on this machine; L{None} where it means another one."""
-    if not uri.startswith("file://"):
-        if "://" in uri:
-            return None
-        if uri.startswith("/"):
-            return uri
-        if home:
-            return os.path.join(home, uri)
-        raise FetchFailed("a relative path needs --frameworks_home to be set")
-    path = uri.removeprefix("file://")
-    if path.startswith("localhost/"):
-        path = path.removeprefix("localhost")
-    if not path.startswith("/"):
-        raise FetchFailed("a file URI needs an absolute path")
-    return path
-
-
-def create(name: str, mode: int = 0o644) -> IO[bytes]:
-    """Create a file of the sandbox anew, in the place of whatever had its name."""
-    try:
-        os.unlink(name)
-    except FileNotFoundError:
-        pass
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return open(os.open(name, flags, mode), "wb", buffering=0)
-
-
-class Readable(Protocol):
-    """What can be read piece by piece."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most C{size} bytes, none at the end."""
-        ...
-
-
-def copy(source: Readable, target: IO[bytes], budget: Budget) -> int:
-    """Copy a stream to its end; return how many bytes it had."""
-    total = 0
-    while data := source.read(CHUNK):
-        budget.spend(len(data))
-        write_all(target, data)
-        total += len(data)
-    return total
-
-
-def write_all(target: IO[bytes], data: bytes) -> None:
-    """Write to an unbuffered file, all of it."""
-    view = memoryview(data)
-    while view:
-        view = view[target.write(view) :]
-
-
-# Fetching
-
-
-def copy_local(path: str, target: IO[bytes], budget: Budget) -> None:
-    """Copy a file of this machine."""
-    # A FIFO would keep us waiting for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb", buffering=0) as source:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise FetchFailed(f"{path!r} is no regular file")
-        copy(source, target, budget)
-
-
-def download(uri: str, target: IO[bytes], stall: float, budget: Budget) -> None:
-    """Download by HTTP or HTTPS, through the proxies that the agent's environment names."""
-    from urllib import error, request
-
-    # No handler for other schemes: a redirection leads nowhere else.
-    opener = request.OpenerDirector()
-    for handler in (
-        request.ProxyHandler,
-        request.UnknownHandler,
-        request.HTTPHandler,
-        request.HTTPSHandler,
-        request.HTTPDefaultErrorHandler,
-        request.HTTPRedirectHandler,
-        request.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
-    opener.addheaders = [("User-Agent", "mesoskit-fetcher")]
-    try:
-        with opener.open(uri, timeout=stall) as response:
-            if response.status != 200:
-                raise FetchFailed(f"the server answered {response.status} {response.reason}")
-            receive(response, target, stall, budget)
-    except error.HTTPError as failure:
-        raise FetchFailed(f"the server answered {failure.code} {failure.reason}") from failure
-    except error.URLError as failure:
-        raise FetchFailed(str(failure.reason)) from failure
-    except TimeoutError as failure:
-        raise FetchFailed(f"it stalled for {stall:g} seconds") from failure
-    except (ValueError, OSError):
-        raise
-    except Exception as failure:  # http.client has many
-        raise FetchFailed(f"{type(failure).__name__}: {failure}") from failure
-
-
-def receive(response: Any, target: IO[bytes], stall: float, budget: Budget) -> None:
-    """Write what a server sends, as long as it sends a byte a second."""
-    announced = response.headers.get("Content-Length")
-    total = window = 0
-    since = time.monotonic()
-    while data := response.read1(CHUNK):
-        budget.spend(len(data))
-        write_all(target, data)
-        total += len(data)
-        window += len(data)
-        now = time.monotonic()
-        if now - since >= stall:
-            if window < now - since:
-                raise FetchFailed(f"it stalled: {window} bytes in {stall:g} seconds")
-            since, window = now, 0
-    if announced is not None and announced.isdecimal() and total < int(announced):
-        raise FetchFailed(f"it ended after {total} of {announced} bytes")
-
-
-# Unpacking
-
-
-class Unpacker:
-    """
-    Writes what an archive holds, below the directory we are in and nowhere else.
-
-    A path is judged by where it leads once links are followed, so that a link that an archive
-    brings along opens no way out for the members after it.
-    """
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-        self._root = os.path.realpath(".")
-        self._parents: set[str] = set()
-        self._modes: list[tuple[str, int]] = []
-
-    def place(self, name: str) -> str:
-        """Return the path for a member whose directory exists then. Raises L{FetchFailed}."""
-        path = os.path.normpath(name.lstrip("/"))
-        if path == ".." or path.startswith("../") or "\0" in path:
-            raise FetchFailed(f"member {name!r} would be written outside of the sandbox")
-        parent = os.path.dirname(path)
-        if parent not in self._parents:
-            self._within(parent, name)
-            os.makedirs(parent or ".", exist_ok=True)
-            self._parents.add(parent)
-        self._budget.spend_file()
-        return path
-
-    def directory(self, name: str, mode: int) -> None:
-        """Make a directory; its mode is set at the end, as it may forbid writing."""
-        path = self.place(name)
-        if path == ".":
-            return
-        if os.path.islink(path) or not os.path.isdir(path):
-            self._clear(path, name)
-            os.mkdir(path)
-        self._modes.append((path, mode & 0o755 | 0o700))
-
-    def file(self, name: str, mode: int, source: Readable) -> None:
-        """Write a file. What would make it run as another user is taken off its mode."""
-        path = self.place(name)
-        self._clear(path, name)
-        with create(path) as target:
-            copy(source, target, self._budget)
-            os.fchmod(target.fileno(), mode & 0o755 | 0o600)
-
-    def symbolic_link(self, name: str, target: str) -> None:
-        """Make a symbolic link to something in the sandbox."""
-        path = self.place(name)
-        if os.path.isabs(target):
-            raise FetchFailed(f"member {name!r} links to an absolute path, {target!r}")
-        self._within(os.path.join(os.path.dirname(path), target), name)
-        self._clear(path, name)
-        os.symlink(target, path)
-
-    def hard_link(self, name: str, target: str) -> None:
-        """Make another name for a file that was unpacked before."""
-        path = self.place(name)
-        source = os.path.normpath(target.lstrip("/"))
-        self._within(source, name)
-        if os.path.islink(source) or not os.path.isfile(source):
-            raise FetchFailed(f"member {name!r} links to {target!r}, which is no file before it")
-        self._clear(path, name)
-        os.link(source, path, follow_symlinks=False)
-
-    def finish(self) -> None:
-        """Set what had to wait."""
-        for path, mode in reversed(self._modes):
-            if not os.path.islink(path) and os.path.isdir(path):
-                os.chmod(path, mode)
-
-    def _within(self, path: str, name: str) -> None:
-        real = os.path.realpath(os.path.join(self._root, path))
-        if real != self._root and not real.startswith(self._root.rstrip("/") + "/"):
-            raise FetchFailed(f"member {name!r} leads out of the sandbox, to {real!r}")
-
-    def _clear(self, path: str, name: str) -> None:
-        """Make room for a member. A directory makes room for nothing."""
+    def log(self, line: str) -> None:
+        """Leave a line in the sandbox."""
         try:
-            if stat.S_ISDIR(os.lstat(path).st_mode):
-                raise FetchFailed(f"member {name!r} has the name of a directory that exists")
-        except FileNotFoundError:
-            return
-        os.unlink(path)
-        self._parents.clear()
+            os.write(self._log, line.encode(errors="replace") + b"\n")
+        except OSError:  # the disk is full: what cannot be fetched will say so
+            pass
 
+    def store(self, item: dict[str, Any]) -> None:
+        """Bring what one URI leads to into the cache. Raises L{FetchFailed}, L{OSError}."""
+        address = address_of(item["value"])
+        name_of(address.uri)
+        self._bring(address, self.opened[self.request["store"]], say)
+        self.log(f"Fetched '{item['value'].lstrip()}' into the cache")
 
-def unpack_tar(path: str, budget: Budget) -> None:
-    """Unpack a tar archive, compressed or not."""
-    import tarfile
-
-    unpacker = Unpacker(budget)
-    judge = getattr(tarfile, "data_filter", None)
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # else all stay in memory
-                if judge is not None:
-                    judge(member, unpacker._root)
-                if member.isdir():
-                    unpacker.directory(member.name, member.mode)
-                elif member.issym():
-                    unpacker.symbolic_link(member.name, member.linkname)
-                elif member.islnk():
-                    unpacker.hard_link(member.name, member.linkname)
-                elif member.isreg():
-                    source = archive.extractfile(member)
-                    assert source is not None
-                    unpacker.file(member.name, member.mode, source)
-                else:
-                    raise FetchFailed(f"member {member.name!r} is a device or a FIFO")
-    except (tarfile.TarError, EOFError) as error:
-        raise FetchFailed(f"bad archive: {error}") from error
-    unpacker.finish()
-
-
-def unpack_zip(path: str, budget: Budget) -> None:
-    """Unpack a zip archive, with the modes and links that Unix programs put there."""
-    import zipfile
-
-    unpacker = Unpacker(budget)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                mode = member.external_attr >> 16
-                if member.is_dir():
-                    unpacker.directory(member.filename, mode or 0o755)
-                    continue
-                with archive.open(member) as source:
-                    if stat.S_ISLNK(mode):
-                        target = source.read(MAX_LINK).decode(errors="surrogateescape")
-                        unpacker.symbolic_link(member.filename, target)
-                    else:
-                        unpacker.file(member.filename, mode or 0o644, source)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise FetchFailed(f"bad archive: {error}") from error
-    unpacker.finish()
-
-
-def unpack_gzip(path: str, budget: Budget) -> None:
-    """Unpack a single file, beside the archive's name without C{.gz} in the sandbox itself."""
-    import gzip
-
-    name = os.path.basename(path).removesuffix(".gz")
-    if name in ("", ".", ".."):
-        raise FetchFailed(f"{path!r} leaves no name for what is in it")
-    try:
-        with gzip.open(path) as source, create(name) as target:
-            copy(source, target, budget)
-    except EOFError as error:
-        raise FetchFailed(f"bad archive: {error}") from error
-
-
-def unpack(path: str, budget: Budget) -> bool:
-    """Unpack what has the name of an archive; return whether it had."""
-    if not path.endswith(ENDINGS):
-        return False
-    import lzma
-    import zlib
-
-    try:
-        if path.endswith(TAR_ENDINGS):
-            unpack_tar(path, budget)
-        elif path.endswith(".zip"):
-            unpack_zip(path, budget)
+    def fetch(self, item: dict[str, Any]) -> None:
+        """Fetch one URI. Raises L{FetchFailed}, L{OSError}."""
+        address = address_of(item["value"])
+        name = name_of(address.uri)
+        if item["failed"] is not None:
+            raise FetchFailed(item["failed"])
+        path = name if item["output_file"] is None else output_path(item["output_file"])
+        extract = item["extract"] and not item["executable"]
+        self.budget.spend_file()
+        if item["cached"] is None:
+            with create(path) as target:
+                self._bring(address, target, lambda total, expected: None)
+                if extract and is_archive(path):
+                    target.seek(0)
+                    unpack(target, path, self.budget)
         else:
-            unpack_gzip(path, budget)
-    except (zlib.error, lzma.LZMAError, UnicodeError, ValueError) as error:
-        raise FetchFailed(f"bad archive: {error}") from error
-    return True
+            source = self.opened[item["cached"]]
+            source.seek(0)
+            if extract and is_archive(path):
+                # As in Mesos, the archive itself stays where it is.
+                unpack(source, path, self.budget)
+            else:
+                with create(path) as target:
+                    copy(source, target, self.budget)
+        if item["executable"]:
+            os.chmod(path, 0o755)
+        elif extract and not is_archive(path):
+            self.log(f"Not extracted, as its name is not that of an archive: '{address.uri}'")
+        whence = "" if item["cached"] is None else " from the cache"
+        self.log(f"Fetched '{address.uri}'{whence} to '{path}'")
 
-
-# The program
+    def _bring(
+        self, address: Address, target: IO[bytes], told: Callable[[int, int | None], None]
+    ) -> None:
+        transfer = Transfer(self.budget, self.request["stall"], told, self.log)
+        bring(address.uri, target, transfer, self.request)
+        verify(target, address)
 
 
 def output_path(wanted: str) -> str:
@@ -392,30 +160,6 @@ def output_path(wanted: str) -> str:
     return path
 
 
-def fetch(
-    item: dict[str, Any], request: dict[str, Any], budget: Budget, log: Callable[[str], None]
-) -> None:
-    """Fetch one URI. Raises L{FetchFailed}, L{OSError}."""
-    uri = item["value"].lstrip()
-    name = name_of(uri)
-    local = local_path(uri, request["frameworks_home"])
-    if local is None and not uri.startswith(("http://", "https://")):
-        scheme = uri.partition("://")[0]
-        raise FetchFailed(f"unsupported scheme {scheme!r}: file, http and https are supported")
-    path = name if item["output_file"] is None else output_path(item["output_file"])
-    budget.spend_file()
-    with create(path) as target:
-        if local is not None:
-            copy_local(local, target, budget)
-        else:
-            download(uri, target, request["stall"], budget)
-    if item["executable"]:
-        os.chmod(path, 0o755)
-    elif item["extract"] and not unpack(path, budget):
-        log(f"Not extracted, as its name is not that of an archive: '{uri}'")
-    log(f"Fetched '{uri}' to '{path}'")
-
-
 def load(uris: list[dict[str, Any]]) -> None:
     """
     Import what these URIs need: where Python is installed, the user may have no access.
@@ -424,12 +168,22 @@ def load(uris: list[dict[str, Any]]) -> None:
     """
     codecs.lookup("latin-1")
     for uri in uris:
-        names = (uri["value"], uri["output_file"] or uri["value"])
-        if names[0].lstrip().startswith(("http://", "https://")):
-            import urllib.request  # noqa: F401
+        value = uri["value"].lstrip()
+        names = [uri["output_file"]] if uri["output_file"] else [value, value.rpartition("#")[0]]
+        if value.startswith(WEB):
+            import urllib.request
 
             codecs.lookup("idna")
-        if not uri["executable"] and uri["extract"] and names[1].endswith(ENDINGS):
+        elif value.startswith(FTP):
+            import ftplib  # noqa: F401
+            import urllib.parse  # noqa: F401
+
+            codecs.lookup("idna")
+        elif "://" in value and not value.startswith(_FILES):
+            import subprocess  # noqa: F401
+        if "#" in value:
+            import hashlib  # noqa: F401
+        if not uri["executable"] and uri["extract"] and any(map(is_archive, names)):
             import bz2  # noqa: F401
             import gzip  # noqa: F401
             import lzma  # noqa: F401
@@ -439,35 +193,37 @@ def load(uris: list[dict[str, Any]]) -> None:
             codecs.lookup("cp437")
 
 
-def run(request: dict[str, Any]) -> str | None:
-    """Do what is asked for; return what went wrong."""
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    """Do what is asked for; return the answer."""
     load(request["uris"])
-    directory = open_directory(request["sandbox"])
-    os.fchdir(directory)
-    credentials = request["credentials"]
-    if credentials is not None:
-        user, group, groups = credentials
-        os.setgroups(groups)
-        os.setresgid(group, group, group)
-        os.setresuid(user, user, user)
-    os.umask(0o022)
-    budget = Budget(request["max_bytes"], request["max_files"])
-    descriptor = open_log("stderr", directory)
-
-    def log(line: str) -> None:
-        try:
-            os.write(descriptor, line.encode(errors="replace") + b"\n")
-        except OSError:  # the disk is full: what cannot be fetched will say so
-            pass
-
+    fetching = Fetching(request)
+    if request["store"] is not None:
+        return store(fetching, request["uris"][0])
+    fetching.open()
+    fetching.enter()
     for item in request["uris"]:
         try:
-            fetch(item, request, budget, log)
+            fetching.fetch(item)
         except (FetchFailed, OSError, ValueError) as error:
             why = f"cannot fetch {item['value']!r}: {_text(error)}"
-            log(why)
-            return why
-    return None
+            fetching.log(why)
+            return {"error": why}
+    return {"error": None}
+
+
+def store(fetching: Fetching, item: dict[str, Any]) -> dict[str, Any]:
+    """Do so for the cache. Where that is to blame, whoever wants it may yet do without."""
+    try:
+        fetching.open()
+        fetching.enter()
+    except OSError as error:
+        return {"error": _text(error), "full": True}
+    try:
+        fetching.store(item)
+    except (FetchFailed, OSError, ValueError) as error:
+        full = isinstance(error, TooMuch) or getattr(error, "errno", None) in _FULL
+        return {"error": _text(error), "full": full}
+    return {"error": None}
 
 
 def _text(error: Exception) -> str:
@@ -477,16 +233,22 @@ def _text(error: Exception) -> str:
     return str(error)
 
 
+def say(total: int, expected: int | None) -> None:
+    """Tell the agent how far it is."""
+    sys.stdout.write(json.dumps({"bytes": total, "size": expected}) + "\n")
+    sys.stdout.flush()
+
+
 def main() -> NoReturn:
     """Read the request, do it, answer."""
     os.setsid()
     try:
-        error = run(json.load(sys.stdin))
+        answer = run(json.load(sys.stdin))
     except Exception as failure:
-        error = f"cannot fetch: {_text(failure) or type(failure).__name__}"
-    sys.stdout.write(json.dumps({"error": error}))
+        answer = {"error": f"cannot fetch: {_text(failure) or type(failure).__name__}"}
+    sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
-    os._exit(1 if error else 0)
+    os._exit(1 if answer["error"] else 0)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,14 @@ class SandboxesLike(Protocol):
 class FetcherLike(Protocol):
     """What is asked of L{mesoskit.agent.fetcher.Fetcher}."""
 
+    def start(self) -> "Deferred[None]":
+        """Make ready."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """Return what it counts."""
+        ...
+
     def fetch(
         self,
         container: ContainerId,
@@ -154,6 +162,7 @@ class Hands:
         self._tell = tell
         self._starting: set[ContainerId] = set()
         self._doomed: set[ContainerId] = set()
+        self._updates: dict[ContainerId, Update] = {}  # of those that are being started
         self._counts = dict.fromkeys(_COUNTED, 0)
 
     def start(self) -> "Deferred[None]":
@@ -163,6 +172,7 @@ class Hands:
         """
 
         async def start() -> None:
+            await self._fetcher.start()
             await self.containers.start()
             self._tell(await self.containers.recover())
             self._tell(await self._sandboxes.find())
@@ -173,6 +183,7 @@ class Hands:
         """Return what was counted, and as 0 what is not there: a cache, images, providers."""
         shown = dict.fromkeys(_NOT_THERE, 0.0)
         shown.update((name, float(count)) for name, count in self._counts.items())
+        shown.update(self._fetcher.metrics())
         return shown
 
     def stop(self) -> "Deferred[None]":
@@ -253,7 +264,10 @@ class Hands:
         self._starting.discard(spec.id)
         doomed = spec.id in self._doomed
         self._doomed.discard(spec.id)
+        update = self._updates.pop(spec.id, None)
         self._tell(event)
+        if update is not None and isinstance(event, ContainerStarted):
+            self._update(update)
         if doomed and isinstance(event, ContainerStarted):
             self._destroy(spec.id)
 
@@ -292,6 +306,10 @@ class Hands:
             self.prober.abandon(effect)
 
     def _update(self, effect: Update) -> None:
+        if effect.container in self._starting:
+            self._updates[effect.container] = effect
+            return
+
         def failed(reason: Failure) -> None:
             why = reason.getErrorMessage()
             self.log.warn("updating {container}: {why}", container=effect.container, why=why)

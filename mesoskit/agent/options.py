@@ -54,6 +54,11 @@ class AgentOptions:
     @ivar usage_interval: between two readings of what containers use.
     @ivar registration_backoff_factor: the first wait between two attempts to register.
     @ivar fetcher_stall_timeout: a download that brings too little for so long is given up.
+    @ivar fetcher_cache_size: bytes that are kept of what was fetched, at most; 0 for nothing.
+    @ivar fetcher_cache_dir: in a directory of this agent's own below it; L{None}: below the work
+        directory.
+    @ivar hadoop_home: where the client is that fetches what else nobody knows; L{None}: in
+        C{PATH}, if there.
     @ivar frameworks_home: where relative paths to fetch begin.
     @ivar recover: C{reconnect} or C{cleanup}.
     @ivar strict: an agent that cannot read all that it has stored does not start.
@@ -96,6 +101,9 @@ class AgentOptions:
     usage_interval: float = 15.0
     registration_backoff_factor: float = 1.0
     fetcher_stall_timeout: float = 60.0
+    fetcher_cache_size: int = 2 << 30
+    fetcher_cache_dir: str | None = None
+    hadoop_home: str | None = None
     frameworks_home: str | None = None
     firewall_rules: tuple[str, ...] = ()
     recover: str = RECONNECT

@@ -71,7 +71,7 @@ MakeHands = Callable[[Any, AgentOptions, Callable[[Any], None]], Hands]
 def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], None]) -> Hands:
     """Return hands over a launcher process, sandboxes in the work directory and a fetcher."""
     from mesoskit.agent.containers.launched import LaunchedContainers
-    from mesoskit.agent.fetcher import Fetcher
+    from mesoskit.agent.fetcher import Fetcher, cache_directory
     from mesoskit.agent.probing import Prober
     from mesoskit.agent.sandboxes import Sandboxes
     from mesoskit.agent.users import Users, in_thread_of
@@ -83,6 +83,9 @@ def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], No
         reactor,
         stall=options.fetcher_stall_timeout,
         frameworks_home=options.frameworks_home,
+        hadoop_home=options.hadoop_home,
+        cache_dir=cache_directory(options),
+        cache_size=options.fetcher_cache_size,
     )
     hands = Hands(users, sandboxes, fetcher, tell)
     hands.prober = Prober(reactor, lambda: hands.containers, lambda: _network(reactor), tell)

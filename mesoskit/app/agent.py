@@ -25,7 +25,7 @@ from mesoskit.app.daemon import (
     refuse,
 )
 from mesoskit.cluster.zk_url import URLError, hidden
-from mesoskit.flags import Flag, Flags, Values, boolean, duration, integer, number, text
+from mesoskit.flags import Flag, Flags, Values, boolean, duration, integer, number, size, text
 from mesoskit.model.attributes import parse_attributes
 from mesoskit.model.roles import validate_role
 
@@ -153,6 +153,29 @@ FLAGS = Flags(
             "fetcher_stall_timeout", duration, 60.0, "A download that stalls so long is given up."
         ),
         Flag(
+            "fetcher_cache_size",
+            size,
+            2 << 30,
+            "How much is kept of what tasks fetch with `cache`; 0B for nothing.",
+            written="2GB",
+        ),
+        Flag(
+            "fetcher_cache_dir",
+            text,
+            None,
+            "Where that is kept, in a directory of each agent's own; fetch below the work directory"
+            " where not given.",
+            is_path=True,
+        ),
+        Flag(
+            "hadoop_home",
+            text,
+            None,
+            "Where bin/hadoop is, which fetches URIs of other schemes than file, http, https and"
+            " ftp; it is looked for in PATH where not given.",
+            is_path=True,
+        ),
+        Flag(
             "registration_backoff_factor",
             duration,
             1.0,
@@ -270,6 +293,9 @@ def make_agent(
         disk_watch_interval=values.disk_watch_interval,
         registration_backoff_factor=values.registration_backoff_factor,
         fetcher_stall_timeout=values.fetcher_stall_timeout,
+        fetcher_cache_size=values.fetcher_cache_size,
+        fetcher_cache_dir=values.fetcher_cache_dir,
+        hadoop_home=values.hadoop_home,
         frameworks_home=values.frameworks_home,
         firewall_rules=values.firewall_rules,
         recover=values.recover,

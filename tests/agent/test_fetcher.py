@@ -138,7 +138,7 @@ class LocalTests(FetchTestCase):
             "/nonexistent": "No such file or directory (/nonexistent)",
             str(self.source): "Is a directory",
             fifo: "is no regular file",
-            "hdfs://host/x": "unsupported scheme 'hdfs': file, http and https",
+            "hdfs://host/x": "unsupported scheme 'hdfs': file, http, https and ftp",
             "file://relative/x": "absolute path",
             "http://host": "malformed URI (missing path)",
             "/a'b": "illegal characters",
@@ -192,7 +192,7 @@ class LocalTests(FetchTestCase):
             )
             for n in range(6)
         ]
-        self.assertEqual(len(fetcher._processes), 2)
+        self.assertEqual(fetcher._places.tokens, 0)
         fetcher.cancel(ContainerId("c5"))
         for one in fetching[:5]:
             await one

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import orjson
 from google.protobuf.message import Message
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.testing import MemoryReactorClock
 
 from mesoskit.agent.containers.memory import MemoryContainers, MemoryLauncher
@@ -49,6 +49,12 @@ def at_once(function: Callable[[], T]) -> Deferred[T]:
 
 class NoFetcher:
     """Nothing is to be fetched here."""
+
+    def start(self) -> Deferred[None]:
+        return succeed(None)
+
+    def metrics(self) -> dict[str, float]:
+        return {}
 
     def fetch(self, *_: object) -> Deferred[None]:
         raise AssertionError("nothing was to be fetched")

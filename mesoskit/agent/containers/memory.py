@@ -261,6 +261,14 @@ class MemoryFetcher:
     def __init__(self) -> None:
         self.fetching: dict[ContainerId, Deferred[None]] = {}
 
+    def start(self) -> "Deferred[None]":
+        """Nothing is to be made ready."""
+        return succeed(None)
+
+    def metrics(self) -> dict[str, float]:
+        """Nothing is counted."""
+        return {}
+
     def fetch(
         self,
         container: ContainerId,
