@@ -232,11 +232,13 @@ class RecoveredContainers:
     @ivar exited: wait status by container; L{None} where nobody knows it.
     @ivar abandoned: those of both that are being ended, or were, because no agent was there for
         longer than their C{patience}.
+    @ivar limitations: of those in C{exited} that were ended for taking too much: why.
     """
 
     running: dict[ContainerId, int] = field(default_factory=dict)
     exited: dict[ContainerId, int | None] = field(default_factory=dict)
     abandoned: frozenset[ContainerId] = frozenset()
+    limitations: dict[ContainerId, Limitation] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mesoskit.agent import (
+    allotments,
     checkpoint,
     completion,
     gc,
@@ -23,7 +24,7 @@ from mesoskit.agent import (
     shutdown,
     updates,
 )
-from mesoskit.agent.container import ContainerSpec, Launch
+from mesoskit.agent.container import Allotment, ContainerSpec, Launch
 from mesoskit.agent.environment import (
     EXECUTOR_SOCKET,
     EXECUTOR_TOKEN,
@@ -61,8 +62,8 @@ ENDED: Final = "the executor's container has ended"
 # Launching.
 
 
-def launch(state: AgentState, executor: Executor) -> None:
-    """Start an executor's process and wait until it subscribes."""
+def launch(state: AgentState, executor: Executor, allotment: Allotment) -> None:
+    """Start an executor's process, with what it is given, and wait until it subscribes."""
     info = executor.info
     assert info is not None
     executor.state = ExecutorState.REGISTERING
@@ -97,6 +98,8 @@ def launch(state: AgentState, executor: Executor) -> None:
         rlimits=rlimits_of(info.container) if info.HasField("container") else (),
         uris=uris_of(command),
         links=((latest_link(executor.directory), executor.directory),),
+        allotment=allotment,
+        info=info.container.SerializeToString() if info.HasField("container") else b"",
         wrong=unresolved(command),
         # It ends by itself when no agent comes back, tasks first; this is for one that does not.
         patience=processes.patience_of(state, executor) + executor.grace_period,
@@ -134,6 +137,7 @@ def give(state: AgentState, executor: Executor, tasks: list[AgentTask], group: b
             task.group = item
         changes.append((checkpoint.task_key(task), checkpoint.task_record(task)))
     state.out.append(Store(tuple(changes)))
+    allotments.update(state, executor)
     if executor.peer is not None and executor.state is ExecutorState.RUNNING:
         deliver(state, executor, item)
     else:
@@ -334,7 +338,13 @@ def terminated(state: AgentState, executor: Executor, status: int | None) -> Non
     after, reason, why = ending
     for task in executor.live():
         updates.report_task(
-            state, task, after, source=Source.SOURCE_AGENT, reason=reason, message=why
+            state,
+            task,
+            after,
+            source=Source.SOURCE_AGENT,
+            reason=reason,
+            message=why,
+            limited=executor.limited,
         )
     for task in executor.tasks.values():
         task.ended = True

@@ -11,6 +11,8 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from mesoskit.agent.allotments import Sum, of_resources
+from mesoskit.agent.container import Allotment
 from mesoskit.messages.mesos_pb2 import ExecutorInfo, FrameworkInfo, Task, TaskInfo
 from mesoskit.model.ids import ContainerId, ExecutorId, FrameworkId, PeerId, TaskId
 from mesoskit.model.statuses import make_task
@@ -109,6 +111,8 @@ class Executor:
     @ivar completed: tasks that are terminal and acknowledged, newest last.
     @ivar sent_task: it was ever given a task.
     @ivar termination: the state, reason and text that its live tasks end with; L{None}: Mesos' own.
+    @ivar given: what its container is given: its own resources, and its live tasks'.
+    @ivar limited: what its container took too much of.
     """
 
     __slots__ = (
@@ -118,10 +122,12 @@ class Executor:
         "directory",
         "first_note",
         "framework",
+        "given",
         "grace_period",
         "id",
         "info",
         "kind",
+        "limited",
         "noted",
         "peer",
         "pid",
@@ -170,6 +176,8 @@ class Executor:
         self.completed: deque[AgentTask] | None = None
         self.sent_task = False
         self.termination: tuple[int, int, str] | None = None
+        self.given = Sum(of_resources(info.resources) if info is not None else Allotment())
+        self.limited: tuple[tuple[str, float], ...] = ()
 
     def complete(self, task: AgentTask, most: int) -> None:
         """Move a task that is terminal and acknowledged to the history."""
@@ -205,6 +213,8 @@ class AgentTask:
     @ivar ending: the state, source, reason and text that it ends with whatever its exit status.
     @ivar checks: what it is asked from time to time (L{mesoskit.agent.checks}).
     @ivar sick: it is killed because a health check failed.
+    @ivar given: what its executor's container is given for it, while it is live (custom executors).
+    @ivar limited: what its container took too much of.
     @ivar held: the wait status of a task of a group that ended before its group ran.
     """
 
@@ -214,6 +224,7 @@ class AgentTask:
         "ended",
         "ending",
         "executor",
+        "given",
         "group",
         "held",
         "id",
@@ -221,6 +232,7 @@ class AgentTask:
         "kill_grace",
         "killed",
         "killed_at",
+        "limited",
         "max_completion",
         "noted",
         "overdue",
@@ -254,6 +266,8 @@ class AgentTask:
         self.max_completion = 0.0
         self.ending: tuple[int, int, int, str] | None = None
         self.held: int | None = None
+        self.given: Allotment | None = None
+        self.limited: tuple[tuple[str, float], ...] = ()
         self.checks: tuple[Check, ...] = ()
         self.sick = False
 

@@ -90,14 +90,6 @@ class SandboxesLike(Protocol):
 class FetcherLike(Protocol):
     """What is asked of L{mesoskit.agent.fetcher.Fetcher}."""
 
-    def start(self) -> "Deferred[None]":
-        """Make ready."""
-        ...
-
-    def metrics(self) -> dict[str, float]:
-        """Return what it counts."""
-        ...
-
     def fetch(
         self,
         container: ContainerId,
@@ -172,7 +164,6 @@ class Hands:
         """
 
         async def start() -> None:
-            await self._fetcher.start()
             await self.containers.start()
             self._tell(await self.containers.recover())
             self._tell(await self._sandboxes.find())
@@ -183,7 +174,6 @@ class Hands:
         """Return what was counted, and as 0 what is not there: a cache, images, providers."""
         shown = dict.fromkeys(_NOT_THERE, 0.0)
         shown.update((name, float(count)) for name, count in self._counts.items())
-        shown.update(self._fetcher.metrics())
         return shown
 
     def stop(self) -> "Deferred[None]":

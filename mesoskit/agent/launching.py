@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mesoskit.agent import (
+    allotments,
     authorizing,
     checkpoint,
     checks,
@@ -126,7 +127,7 @@ def _run(
         return
     framework = _obtain(state, framework_id, framework_info)
     if executor is None:
-        executor = _add_executor(state, framework, executor_id, executor_info)
+        executor = _add_executor(state, framework, executor_id, executor_info, infos)
     _give(state, executor, infos, group)
 
 
@@ -241,6 +242,7 @@ def _add_executor(
     framework: Framework,
     executor_id: ExecutorId,
     info: ExecutorInfo | None,
+    infos: Sequence[TaskInfo],
 ) -> Executor:
     container = ContainerId(state.ids.text())
     directory = executor_run_path(
@@ -255,7 +257,7 @@ def _add_executor(
     executor = Executor(framework, executor_id, kind, container, directory, info, grace)
     framework.executors[executor_id] = executor
     if kind is Kind.CUSTOM:
-        executors.launch(state, executor)
+        executors.launch(state, executor, allotments.launched(executor, infos))
     elif kind is Kind.DEFAULT:
         state.out.append(
             Store(((checkpoint.executor_key(executor), checkpoint.executor_record(executor)),))
@@ -278,6 +280,8 @@ def _give(state: AgentState, executor: Executor, infos: Sequence[TaskInfo], grou
         task.checks = checks.checks_of(task, info)
         executor.tasks[task.id] = task
         state.tasks[executor.framework.id, task.id] = task
+        if executor.kind is Kind.CUSTOM:
+            allotments.took(executor, task)
         tasks.append(task)
         state.remember("accepted", task.id, executor.framework.id, executor.id)
     if executor.kind is Kind.COMMAND:

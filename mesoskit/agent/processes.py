@@ -13,6 +13,7 @@ from signal import SIGTERM, strsignal
 from typing import TYPE_CHECKING, Final
 
 from mesoskit.agent import (
+    allotments,
     checkpoint,
     checks,
     completion,
@@ -29,6 +30,7 @@ from mesoskit.agent.container import (
     ContainerStarted,
     Forget,
     Launch,
+    Limitation,
     Signal,
 )
 from mesoskit.agent.environment import (
@@ -141,6 +143,8 @@ def spec_of(
         rlimits=rlimits_of(info.container) if info.HasField("container") else (),
         uris=uris_of(command) if len(command.uris) else (),
         links=((latest_link(executor.directory), executor.directory), *links),
+        allotment=allotments.of_task(info),
+        info=info.container.SerializeToString() if info.HasField("container") else b"",
         wrong=unresolved(command),
         patience=patience_of(state, executor),
     )
@@ -236,12 +240,26 @@ def exited(state: AgentState, event: ContainerExited) -> None:
             state.out.append(Forget(container))
         return
     state.usage.pop(container, None)
+    if event.limitation is not None:
+        limited(state, owner, event.limitation)
     if isinstance(owner, Executor):
         executors.terminated(state, owner, event.status)
     else:
         _drop_deadlines(state, owner)
         end(state, owner, event.status)
     state.out.append(Forget(container))
+
+
+def limited(state: AgentState, owner: AgentTask | Executor, why: Limitation) -> None:
+    """A container was ended because it took more than it was given."""
+    state.note("warn", f"{owner.id} has exceeded its limits: {why.message.splitlines()[0]}")
+    if isinstance(owner, Executor):
+        if owner.termination is None:
+            owner.termination = TaskState.TASK_FAILED, why.reason, why.message
+            owner.limited = why.resources
+    elif owner.ending is None:
+        owner.ending = TaskState.TASK_FAILED, Source.SOURCE_AGENT, why.reason, why.message
+        owner.limited = why.resources
 
 
 # Ending.
@@ -275,7 +293,9 @@ def report_end(state: AgentState, task: AgentTask, status: int | None) -> None:
         after = TaskState.TASK_FINISHED
     else:
         after = TaskState.TASK_FAILED
-    updates.report_task(state, task, after, source=source, reason=reason, message=text)
+    updates.report_task(
+        state, task, after, source=source, reason=reason, message=text, limited=task.limited
+    )
 
 
 # Killing.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import checkpoint, checks, updates
+from mesoskit.agent import allotments, checkpoint, checks, updates
 from mesoskit.agent.frameworks import (
     AgentTask,
     Executor,
@@ -45,6 +45,8 @@ def rebuild(state: AgentState, snapshot: checkpoint.Snapshot) -> None:
             task.state = status.state
             task.remember(status.state, status.SerializeToString())
         _settle(state, task, bool(told))
+        if executor.kind is Kind.CUSTOM and not task.terminal:
+            allotments.took(executor, task)
         if row.first is not None:
             key = framework_id, executor_id, row.first
             group = groups.setdefault(key, Group([], row.first))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import checks, cleaning, executors, groups, processes
+from mesoskit.agent import allotments, checks, cleaning, executors, groups, processes
 from mesoskit.agent.container import ContainerStarted, RecoveredContainers, Signal
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group, Kind
 from mesoskit.model.tasks import Reason, TaskState, as_lost
@@ -126,6 +126,7 @@ def _custom(state: AgentState, one: Executor, event: RecoveredContainers) -> Non
         return
     one.pid = pid
     state.remember(f"found again as process {pid}", one.id, one.container)
+    allotments.update(state, one)  # what it was given before is not known
     if one.container in event.abandoned:
         one.termination = _gone(one, cleaning.ABANDONED)
         one.state = ExecutorState.TERMINATING

@@ -26,6 +26,7 @@ from mesoskit.agent import (
     completion,
     draining,
     failures,
+    processes,
     rebuilding,
     reconnecting,
     registration,
@@ -189,6 +190,10 @@ def containers(state: AgentState, event: RecoveredContainers) -> None:
     recovery = state.recovery
     if recovery.found or not recovery.read:
         return
+    for container, limitation in event.limitations.items():
+        owner = state.containers.get(container)
+        if owner is not None:
+            processes.limited(state, owner, limitation)
     for container in event.running:
         if container not in state.containers:
             state.doomed.add(container)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import checkpoint, checks, completion, draining
+from mesoskit.agent import allotments, checkpoint, checks, completion, draining
 from mesoskit.agent.frameworks import AgentTask, Kind
 from mesoskit.messages.internal_pb2 import StatusUpdateAcknowledgementMessage, StatusUpdateMessage
-from mesoskit.messages.mesos_pb2 import TaskStatus
+from mesoskit.messages.mesos_pb2 import TaskStatus, Value
 from mesoskit.model.events import Send, Store
 from mesoskit.model.ids import FrameworkId, TaskId
 from mesoskit.model.statuses import make_status, make_update
-from mesoskit.model.tasks import Source, TaskState
+from mesoskit.model.tasks import TERMINAL, Source, TaskState
 from mesoskit.model.updates import Receipt, UpdateStream
 
 if TYPE_CHECKING:
@@ -41,10 +41,13 @@ def report_task(
     source: int = Source.SOURCE_EXECUTOR,
     reason: int | None = None,
     message: str | None = None,
+    limited: tuple[tuple[str, float], ...] = (),
 ) -> None:
     """
     Report a new state of a task that the agent itself has made, as its executor or as the agent.
     For a framework that is being shut down only the state changes: it acknowledges nothing.
+
+    @param limited: what its container took too much of, as L{Limitation} has it.
     """
     executor = task.executor
     if executor.framework.terminating:
@@ -63,6 +66,8 @@ def report_task(
     )
     if message is None:
         status.ClearField("message")
+    for name, amount in limited:
+        status.limitation.resources.add(name=name, type=Value.SCALAR).scalar.value = amount
     if source == Source.SOURCE_EXECUTOR:
         describe_container(state, task, status)
         checks.describe(task, status)
@@ -115,6 +120,8 @@ def report(
     if task is not None:
         task.state = status.state
         task.remember(status.state, status.SerializeToString())
+        if status.state in TERMINAL:
+            allotments.ended(state, task)
     name = TaskState(status.state).name
     state.remember(f"{name} {status.message}".rstrip(), key[1], framework_id)
     _push(state, key, stream)
