@@ -60,7 +60,8 @@ def store_failed(state: AgentState, event: StoreFailed) -> None:
     _repeat(state)
     if checkpoint.AGENT in state.unstored:
         registration.announce(state)
-    if state.unstored and ("unstored",) not in state.deadlines:
+    waits = state.unstored or state.unforgotten
+    if waits and ("unstored",) not in state.deadlines:
         state.deadlines.set(("unstored",), state.now + AGAIN)
 
 
@@ -81,9 +82,21 @@ def store_again(state: AgentState) -> None:
         key = FrameworkId(path[0]), TaskId(path[1])
         if key not in state.streams or key in state.in_memory:
             changes.append((name, None))
+    if not state.unstored:
+        _forget_containers(state)
     state.unstored.clear()
     if changes:
         state.out.append(Store(tuple(changes)))
+    if state.unforgotten:
+        state.deadlines.set(("unstored",), state.now + AGAIN)
+
+
+def _forget_containers(state: AgentState) -> None:
+    """All is stored: let go of what containers have left whose tasks are nowhere any more."""
+    for container, key in list(state.unforgotten.items()):
+        if key not in state.tasks:
+            del state.unforgotten[container]
+            state.out.append(Forget(container))
 
 
 def _record(state: AgentState, kind: str, path: list[str]) -> bytes | None:
@@ -164,8 +177,9 @@ def _go_on(state: AgentState, key: updates.Key, why: str) -> None:
     if task.executor.kind is Kind.CUSTOM:
         return  # Its call was refused as not stored: it says the same again, and is acknowledged.
     if task.ended:
+        # An agent that is killed now, and started again, must find out once more how it ended.
         assert task.container is not None
-        state.out.append(Forget(task.container))
+        state.unforgotten[task.container] = key
     elif task.state not in TERMINAL:
         reason = Reason.REASON_EXECUTOR_TERMINATED
         processes.destroy(state, task, TaskState.TASK_FAILED, reason, why)

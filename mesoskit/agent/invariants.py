@@ -22,7 +22,7 @@ def validate(state: AgentState) -> None:
         assert state.agent_id, "registered without an id"
         assert ("ping",) in state.deadlines, "registered, and no ping is awaited"
     assert state.recovery.found or not state.recovery.done, "recovered without a look"
-    if state.unstored:
+    if state.unstored or state.unforgotten:
         assert ("unstored",) in state.deadlines, "changes wait for nothing to be stored"
 
 

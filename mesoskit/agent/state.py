@@ -88,6 +88,8 @@ class AgentState:
     @ivar proofs: what peers have proved over HTTP: it as text, and what they may claim.
     @ivar probes: the checks that wait for an answer, by the number of the question.
     @ivar in_memory: the streams of which nothing is stored, because the store refused it.
+    @ivar unforgotten: tasks by the containers that they ended in, where that is not stored: what
+        is known of those containers is kept until nothing is stored of the tasks either.
     @ivar unstored: the keys whose records the store refused to change, to be tried again.
     """
 
@@ -128,6 +130,7 @@ class AgentState:
         self.sandboxes = gc.Sandboxes()
         self.usage: dict[ContainerId, Usage] = {}
         self.in_memory: set[tuple[FrameworkId, TaskId]] = set()
+        self.unforgotten: dict[ContainerId, tuple[FrameworkId, TaskId]] = {}
         self.unstored: set[str] = set()
         self.probes: dict[int, checks.Check] = {}
         self.next_probe = 0

@@ -1,6 +1,6 @@
 """A store that fails: tasks fail, the agent goes on."""
 
-from mesoskit.agent.container import ContainerExited, ContainerStarted, Destroy
+from mesoskit.agent.container import ContainerExited, ContainerStarted, Destroy, Forget
 from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.model.events import Connected, PeerKind, Send, Store, StoreFailed
@@ -95,8 +95,26 @@ class StoreFailureTests(SynchronousTestCase):
         bench.wait(25)
         self.assertNotEqual(set(bench.store), OWN_RECORDS)
         bench.full = False
-        bench.wait(10)
+        bench.wait(20)
         self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertIsNone(bench.state.deadlines.when(("unstored",)))
+
+    def test_how_a_task_ended_is_not_forgotten_before_that_is_stored(self) -> None:
+        bench = self.bench()
+        bench.run(task())
+        bench.start()
+        bench.acknowledge()
+        container = bench.container_of()
+        bench.full = True
+        bench.exit()
+        bench.acknowledge()
+        bench.wait(25)
+        # Its record says that it runs; an agent that came back now would look for it.
+        self.assertNotIn(Forget(container), bench.hands)
+        bench.full = False
+        bench.wait(20)
+        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.hands.count(Forget(container)), 1)
         self.assertIsNone(bench.state.deadlines.when(("unstored",)))
 
     def test_other_tasks_go_on(self) -> None:
