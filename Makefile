@@ -28,7 +28,7 @@ help:
 	@echo 'make trial    the tests alone; TESTS=tests.messages for some of them'
 	@echo 'make lint     ruff; make format lets it rewrite'
 	@echo 'make types    mypy'
-	@echo 'make soak     the long tests'
+	@echo 'make soak     faults of all kinds for a quarter of an hour, and nothing may be lost'
 	@echo 'make bench    the measurements that the documents quote'
 	@echo 'make certs    a CA, a server'"'"'s and a client'"'"'s certificate in ./certs, for trying TLS out'
 	@echo 'make deps     as root: install what the tests need from the system'
@@ -88,8 +88,10 @@ $(SYSTEM): $(COMPILED) Makefile
 trial: $(COMPILED) $(SYSTEM)
 	PYTHONWARNINGS=error::RuntimeWarning $(BIN)/python -m twisted.trial -j$(JOBS) $(TESTS)
 
-soak: $(COMPILED)
-	MESOSKIT_SOAK=1 $(BIN)/python -m twisted.trial tests
+# SOAK: --seed=N, --faults=N and others; see `python -m tests.soak --help`.
+soak: $(COMPILED) $(SYSTEM)
+	$(BIN)/python -m tests.soak $(SOAK)
+	MESOSKIT_SOAK=1 $(BIN)/python -m twisted.trial -j$(JOBS) tests.master tests.agent tests.soak.test_machine
 
 bench: $(COMPILED)
 	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
