@@ -160,12 +160,31 @@ class Remove:
     path: str
 
 
+@dataclass(slots=True, frozen=True)
+class ContainerFacts:
+    """
+    What whoever runs a container has to say of it, for the status that its task runs.
+
+    @ivar data: as its framework gets it: of a Docker engine the inspection, a JSON array.
+    @ivar addresses: under which the container is reached, where it has a network of its own.
+    """
+
+    data: bytes = b""
+    addresses: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class ContainerStarted:
-    """Event: the container's process runs."""
+    """
+    Event: the container's process runs.
+
+    @ivar pid: 0 where it had ended before anybody could look.
+    @ivar facts: L{None} where there is nothing to say of it.
+    """
 
     container: ContainerId
     pid: int
+    facts: ContainerFacts | None = None
 
 
 @dataclass(slots=True)

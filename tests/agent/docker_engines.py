@@ -1,0 +1,181 @@
+"""A real Docker engine for tests: Debian's, in directories and a network namespace of its own."""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SkipTest
+
+from mesoskit.agent.containers.docker_http import Engine
+from tests.agent.real import REACTOR
+
+IMAGE = "local/busybox"
+"""An image with busybox alone, whose command is C{echo default}."""
+
+_BUSYBOX = "/usr/bin/busybox"
+_TOOLS = (
+    "sh cat echo env sleep ls id pwd true false kill ps head wc sort grep dd tail seq hostname ip"
+    " readlink test mkdir touch nc httpd wget yes stat"
+).split()
+_PATIENCE = 20.0
+
+
+def busybox() -> bytes:
+    """Return a root file system, as a tar."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for name in ("bin", "tmp", "etc", "proc", "sys", "dev", "mnt", "root"):
+            entry = tarfile.TarInfo(name)
+            entry.type = tarfile.DIRTYPE
+            entry.mode = 0o1777 if name == "tmp" else 0o755
+            tar.addfile(entry)
+        tar.add(_BUSYBOX, "bin/busybox")
+        for name in _TOOLS:
+            entry = tarfile.TarInfo(f"bin/{name}")
+            entry.type = tarfile.SYMTYPE
+            entry.linkname = "busybox"
+            tar.addfile(entry)
+    return data.getvalue()
+
+
+class Daemon:
+    """
+    A C{dockerd} and all that belongs to it; nothing of it is outside of its directory.
+
+    @ivar socket: where it is asked.
+    """
+
+    def __init__(self) -> None:
+        """Raises L{SkipTest} where there can be none."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root, for a Docker engine")
+        tools = ("dockerd", "runc", "unshare", "setpriv", "ip")
+        missing = [name for name in tools if shutil.which(name) is None]
+        if missing or not os.path.exists(_BUSYBOX):
+            raise SkipTest("needs Debian's packages docker.io and busybox-static: make deps")
+        self.directory = Path(tempfile.mkdtemp(prefix="mesoskit-docker-"))
+        self.socket = str(self.directory / "docker.sock")
+        self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait, blocking, until it answers."""
+        command = [
+            "setpriv",
+            "--pdeathsig",
+            "TERM",
+            "dockerd",
+            "--iptables=false",
+            "--ip6tables=false",
+            "--ip-forward=false",
+            "--ip-masq=false",
+            "--bip=172.30.55.1/24",
+            "--storage-driver=overlay2",
+            f"--data-root={self.directory}/data",
+            f"--exec-root={self.directory}/exec",
+            f"--pidfile={self.directory}/pid",
+            f"--host=unix://{self.socket}",
+            "--exec-opt=native.cgroupdriver=cgroupfs",
+            "--shutdown-timeout=1",
+        ]
+        inside = "ip link set lo up; exec " + " ".join(command)
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["unshare", "--net", "sh", "-c", inside],
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + _PATIENCE
+        while not self._answers():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                log_text = (self.directory / "log").read_text(errors="replace")[-3000:]
+                raise SkipTest(f"dockerd does not run here: {log_text}")
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        import socket
+
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(2)
+            asked.connect(self.socket)
+            asked.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+            return b" 200 " in asked.recv(4096)
+        return False
+
+    def pid(self) -> int:
+        """Return the pid of the engine."""
+        return int((self.directory / "pid").read_text())
+
+    def stop(self) -> None:
+        """End it; what it runs ends with it."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def close(self) -> None:
+        """End it and remove all of it."""
+        atexit.unregister(self.close)
+        self.stop()
+        for _ in range(3):
+            mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+            for path in sorted(mounts, reverse=True):
+                if path.startswith(f"{self.directory}/"):
+                    subprocess.run(["umount", "-l", path], check=False)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+_daemon: Daemon | None = None
+_why = ""
+
+
+async def daemon() -> Daemon:
+    """Return the one engine of this process, with L{IMAGE} in it."""
+    global _daemon, _why
+    if _why:
+        raise SkipTest(_why)
+    if _daemon is None:
+        try:
+            _daemon = Daemon()
+        except SkipTest as error:
+            _why = str(error)
+            raise
+        await make_image(_daemon, IMAGE, busybox(), ['CMD ["echo", "default"]', "ENV FROM=image"])
+    return _daemon
+
+
+async def make_image(daemon: Daemon, name: str, root: bytes, changes: list[str]) -> None:
+    """Make an image of a root file system."""
+    engine = Engine(REACTOR, daemon.socket)
+    await engine.negotiate()
+    repository, _, tag = name.partition(":")
+    path = "/images/create"
+    query = {"fromSrc": "-", "repo": repository, "tag": tag or "latest"}
+    pairs = [*query.items(), *(("changes", change) for change in changes)]
+    await engine.ask("POST", path, pairs, root)
+    await engine.close()
+
+
+def soon(seconds: float) -> Deferred[None]:
+    """Fire after a while."""
+    from twisted.internet.task import deferLater
+
+    return deferLater(REACTOR, seconds)
