@@ -10,15 +10,13 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import registration, views
+from mesoskit.agent import registration, statistics, views
 from mesoskit.agent.authorizing import EVERYTHING, Viewer
-from mesoskit.agent.container import Usage
 from mesoskit.agent.frameworks import AgentTask, Executor, Framework, Kind
 from mesoskit.messages import codec
 from mesoskit.messages.agent_pb2 import Call, Response
-from mesoskit.messages.mesos_pb2 import ContainerStatus, ResourceStatistics
+from mesoskit.messages.mesos_pb2 import ContainerStatus
 from mesoskit.messages.pieces import Many, Tree
-from mesoskit.model.ids import ContainerId
 from mesoskit.model.resources import POST
 from mesoskit.model.secrets import hide_secrets
 
@@ -181,39 +179,25 @@ def containers(state: AgentState, call: Call, viewer: Viewer = EVERYTHING) -> Re
         shown.executor_id.value = view["executor_id"]
         shown.container_status.CopyFrom(codec.from_dict(ContainerStatus, view["status"]))
         if "statistics" in view:
-            shown.resource_statistics.CopyFrom(
-                codec.from_dict(ResourceStatistics, view["statistics"])
-            )
+            shown.resource_statistics.CopyFrom(statistics.message_of(view["statistics"]))
     if call.get_containers.show_nested:
-        for parent, nested, pid in _nested(state, viewer):
+        for task in _nested(state, viewer):
             shown = answer.containers.add()
-            shown.container_id.value = nested
-            shown.container_id.parent.value = parent
+            shown.container_id.value = task.container or ""
+            shown.container_id.parent.value = task.executor.container
             shown.container_status.container_id.CopyFrom(shown.container_id)
-            if pid is not None:
-                shown.container_status.executor_pid = pid
-            usage = state.usage.get(nested)
-            if usage is not None:
-                shown.resource_statistics.CopyFrom(_statistics(usage))
+            if task.pid is not None:
+                shown.container_status.executor_pid = task.pid
+            used = statistics.of_task(state, task)
+            if used is not None:
+                shown.resource_statistics.CopyFrom(statistics.message_of(used))
     return response
 
 
-def _nested(
-    state: AgentState, viewer: Viewer
-) -> Iterator[tuple[ContainerId, ContainerId, int | None]]:
+def _nested(state: AgentState, viewer: Viewer) -> Iterator[AgentTask]:
     for framework in state.frameworks.values():
         for executor in framework.executors.values():
             if executor.kind is Kind.DEFAULT and viewer.container(executor):
                 for task in executor.tasks.values():
                     if task.container is not None and not task.ended:
-                        yield executor.container, task.container, task.pid
-
-
-def _statistics(usage: Usage) -> ResourceStatistics:
-    return ResourceStatistics(
-        timestamp=usage.timestamp,
-        processes=usage.processes,
-        cpus_user_time_secs=usage.user_seconds,
-        cpus_system_time_secs=usage.system_seconds,
-        mem_rss_bytes=usage.rss_bytes,
-    )
+                        yield task

@@ -5,6 +5,7 @@ below, the service performs them through a C{Containers} (L{mesoskit.agent.conta
 and a fetcher, and tells what became of them as the events below.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -217,13 +218,28 @@ class ContainerExited:
 
 @dataclass(slots=True, frozen=True)
 class Usage:
-    """What a container uses: CPU seconds since its start, resident bytes, processes."""
+    """
+    What a container uses.
+
+    @ivar user_seconds: CPU time since its start; C{system_seconds} likewise.
+    @ivar rss_bytes: resident memory.
+    @ivar processes: how many; C{threads}: of all of them together, 0 where nobody has counted.
+    @ivar timestamp: when this was so, in seconds since 1970.
+    @ivar figures: whatever else is known, under the names of Mesos' C{ResourceStatistics}:
+        C{"mem_file_bytes"}, C{"cpus_nr_throttled"}, C{"disk_used_bytes"} ...; C{"cpus_limit"}
+        where a quota holds it. Several containers of an executor are shown as their sum.
+    @ivar parts: what of it is no number (C{blkio_statistics}, C{disk_statistics} ...), as a
+        serialized C{ResourceStatistics} of nothing else.
+    """
 
     user_seconds: float
     system_seconds: float
     rss_bytes: int
     processes: int
     timestamp: float = 0.0
+    threads: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)
+    parts: bytes = b""
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ class Process(NamedTuple):
     @ivar user: ticks in user mode, of itself and of the children it has waited for.
     @ivar system: the same in the kernel.
     @ivar rss: resident pages.
+    @ivar threads: how many it has.
     """
 
     pid: int
@@ -31,6 +32,7 @@ class Process(NamedTuple):
     system: int
     start: int
     rss: int
+    threads: int = 1
 
     @property
     def alive(self) -> bool:
@@ -70,6 +72,7 @@ def process(pid: int) -> Process | None:
         int(field[12]) + int(field[14]),
         int(field[19]),
         int(field[21]),
+        int(field[17]),
     )
 
 

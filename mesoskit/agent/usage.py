@@ -47,7 +47,7 @@ def sum_up(
     sums: dict[ContainerId, list[float]] = {}
     for name in leaders:
         user, system, living = strays.get(name, (0.0, 0.0, []))
-        sums[name] = [user * ticks, system * ticks, 0, 0]
+        sums[name] = [user * ticks, system * ticks, 0, 0, 0]
         for pid in living:
             owners[pid] = name
     for found in table.values():
@@ -58,9 +58,10 @@ def sum_up(
             one[1] += found.system
             one[2] += found.rss
             one[3] += 1
+            one[4] += found.threads
     return {
-        name: Usage(user / ticks, system / ticks, int(rss) * page, int(count), now)
-        for name, (user, system, rss, count) in sums.items()
+        name: Usage(user / ticks, system / ticks, int(rss) * page, int(count), now, int(threads))
+        for name, (user, system, rss, count, threads) in sums.items()
         if count
     }
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from mesoskit.agent import statistics
 from mesoskit.agent.authorizing import EVERYTHING, Viewer
-from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Framework, Group, Kind
+from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Framework, Group
 from mesoskit.agent.registration import CAPABILITIES
 from mesoskit.messages import codec
 from mesoskit.messages.mesos_pb2 import AgentInfo, CommandInfo, ExecutorInfo, TaskInfo
@@ -223,7 +224,7 @@ def containers_view(
             view: Json = {
                 "container_id": executor.container,
                 **_whose(framework, executor),
-                "statistics": _statistics(state, executor),
+                "statistics": statistics.of_executor(state, executor),
                 "status": {"container_id": {"value": executor.container}},
             }
             if view["statistics"] is None:
@@ -241,7 +242,7 @@ def statistics_view(state: AgentState) -> list[Json]:
         {**_whose(framework, executor), "statistics": used}
         for framework in state.frameworks.values()
         for executor in framework.executors.values()
-        if (used := _statistics(state, executor)) is not None
+        if (used := statistics.of_executor(state, executor)) is not None
     ]
 
 
@@ -252,26 +253,3 @@ def _whose(framework: Framework, executor: Executor) -> Json:
         "framework_id": framework.id,
         "source": source_of(executor),
     }
-
-
-def _statistics(state: AgentState, executor: Executor) -> Json | None:
-    """Return what all containers of an executor use together; L{None}: nothing is known."""
-    containers = {executor.container, *(task.container for task in executor.tasks.values())}
-    found = [state.usage[one] for one in containers if one is not None and one in state.usage]
-    if not found:
-        return None
-    limits = resources_of(executor)
-    memory = limits.scalar("mem") * 1024 * 1024 // 1000
-    view: Json = {
-        "cpus_soft_limit": limits.scalar("cpus") / 1000,
-        "cpus_system_time_secs": sum(one.system_seconds for one in found),
-        "cpus_user_time_secs": sum(one.user_seconds for one in found),
-        "mem_limit_bytes": memory,
-        "mem_rss_bytes": sum(one.rss_bytes for one in found),
-        "mem_soft_limit_bytes": memory,
-        "processes": sum(one.processes for one in found),
-        "timestamp": max(one.timestamp for one in found),
-    }
-    if executor.kind is Kind.COMMAND and not limits:
-        del view["cpus_soft_limit"], view["mem_limit_bytes"], view["mem_soft_limit_bytes"]
-    return view

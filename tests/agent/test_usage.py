@@ -78,7 +78,7 @@ class SumTests(SynchronousTestCase):
             a=20,
             strays={"a": (1.5, 0.25, [])},
         )
-        expected = Usage(3.0, 2.25, 15 * PAGE, 2, 5.0)
+        expected = Usage(3.0, 2.25, 15 * PAGE, 2, 5.0, threads=2)
         self.assertEqual(self.usage, {"a": expected})
 
     def test_what_has_ended_in_the_meantime_is_left_out(self):
