@@ -1,4 +1,4 @@
-"""The long run: C{make soak}, or C{python -m tests.soak --faults 525 --seed 1}."""
+"""The long run: C{make soak}, or C{python -m tests.soak --seed 1}."""
 
 from __future__ import annotations
 

@@ -121,8 +121,14 @@ class Soaking(Scheduler):
 
     def resource_offers(self, framework: Framework, offers: list[Offer]) -> None:
         for offer in offers:
-            room = min(self._target - len(self.live), AT_ONCE, int((offer.mem - 32.0) / MEM))
-            if room < 1 or self._quiet.exists():
+            # An executor takes its part as well.
+            room = min(
+                self._target - len(self.live),
+                AT_ONCE,
+                int((offer.mem - 32.0) / MEM),
+                int(offer.cpus / CPUS) - 1,
+            )
+            if room < 1 or offer.disk < 32.0 or self._quiet.exists():
                 framework.decline(offer, refuse_seconds=1.0).addErrback(lambda _: None)
             else:
                 self._launch(offer, room)

@@ -171,6 +171,8 @@ class Nemesis:
         if kind is Kind.BROKEN:
             self.cluster.relay.break_off(frozenset({name}))
             return lambda: None
+        if kind is Kind.LEADER_ALONE:
+            return self._trouble(Trouble(ALL, frozenset({name}), up=True, down=True))
         if kind is Kind.SLOW:
             return self._trouble(Trouble(frozenset({name}), ALL, delay=0.02 + 0.5 * fault.pick))
         if name.startswith("z"):

@@ -35,6 +35,7 @@ class Kind(StrEnum):
     LEADER_CUT = "leader cut off from zookeeper"
     LEADER_DUMB = "leader is not heard by zookeeper"
     LEADER_DEAF = "leader does not hear zookeeper"
+    LEADER_ALONE = "leader out of reach of all others"
     SLOW = "links slow"
     BROKEN = "links broken off"
 
@@ -83,6 +84,7 @@ _LASTS: Final[dict[Kind, tuple[float, float]]] = {
     Kind.LEADER_CUT: (0.2, 5.0),
     Kind.LEADER_DUMB: (0.2, 5.0),
     Kind.LEADER_DEAF: (0.2, 5.0),
+    Kind.LEADER_ALONE: (0.2, 10.0),
     Kind.SLOW: (2.0, 8.0),
     Kind.BROKEN: (0.0, 0.0),
 }

@@ -48,8 +48,8 @@ class Plan:
     """
 
     seed: int = 1
-    faults: int = 525
-    interval: float = 2.0
+    faults: int = 21 * len(Kind)
+    interval: float = 1.4
     longest: float = 60.0
     agents: int = 5
     tasks: int = 35
