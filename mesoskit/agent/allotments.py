@@ -8,12 +8,12 @@ C{computeExecutorLimits} in C{src/slave/slave.cpp}).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isinf
 from typing import TYPE_CHECKING, Final
 
 from mesoskit.agent.container import UNLIMITED, Allotment, Update
-from mesoskit.messages.mesos_pb2 import Resource, TaskInfo
+from mesoskit.messages.mesos_pb2 import Resource, TaskInfo, Value
 
 if TYPE_CHECKING:
     from mesoskit.agent.frameworks import AgentTask, Executor
@@ -38,23 +38,27 @@ def of_resources(resources: Iterable[Resource]) -> Allotment:
 
 def of_task(info: TaskInfo) -> Allotment:
     """Return what a task is given, and what it may take at most."""
-    given = of_resources(info.resources)
-    if not len(info.limits):
+    return limited(of_resources(info.resources), info.limits)
+
+
+def limited(given: Allotment, limits: Mapping[str, Value.Scalar]) -> Allotment:
+    """Return what is given, and at most what limits say."""
+    if not len(limits):
         return given
     return Allotment(
         given.cpus,
         given.mem,
         given.disk,
         given.gpus,
-        _limit(info, "cpus", 1000),
-        _limit(info, "mem", _MEGABYTE),
+        _limit(limits, "cpus", 1000),
+        _limit(limits, "mem", _MEGABYTE),
     )
 
 
-def _limit(info: TaskInfo, name: str, unit: int) -> int | None:
-    if name not in info.limits:
+def _limit(limits: Mapping[str, Value.Scalar], name: str, unit: int) -> int | None:
+    if name not in limits:
         return None
-    value = info.limits[name].value
+    value = limits[name].value
     return UNLIMITED if isinf(value) else round(value * unit)
 
 

@@ -10,6 +10,7 @@
     notes/<framework>/<executor>/<task>  words: killed=, grace=, started= (with a number),
                                        overdue, abandoned (with its whole group)
     updates/<framework>/<task>/<n>     StatusUpdateRecord (L{mesoskit.model.updates})
+    nested/<container> ...             no task's containers (L{mesoskit.agent.nested_records})
 
 A head line is text of blank-separated words up to a newline; the message follows it. Notes are
 what came true of an executor or a task later, so that its message is written once. Ids
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
+from mesoskit.agent import nested_records
 from mesoskit.agent.frameworks import AgentTask, Executor, Kind
 from mesoskit.messages.mesos_pb2 import (
     AgentInfo,
@@ -219,6 +221,7 @@ class Snapshot:
     tasks: dict[tuple[FrameworkId, ExecutorId, TaskId], StoredTask] = field(default_factory=dict)
     streams: dict[tuple[FrameworkId, TaskId], UpdateStream] = field(default_factory=dict)
     told: dict[tuple[FrameworkId, TaskId], list[TaskStatus]] = field(default_factory=dict)
+    nested: dict[ContainerId, nested_records.StoredNested] = field(default_factory=dict)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -418,6 +421,10 @@ def _stream(
     return stream
 
 
+def _nested(found: Snapshot, path: list[str], data: bytes) -> None:
+    nested_records.read(found.nested, path, data)
+
+
 def _nothing(found: Snapshot, path: list[str], data: bytes) -> None:
     """Updates are read together."""
 
@@ -428,6 +435,7 @@ _READERS: Final[dict[str, Callable[[Snapshot, list[str], bytes], None]]] = {
     "tasks": _task,
     "notes": _note,
     "updates": _nothing,
+    "nested": _nested,
 }
 
 _DEPTHS: Final[dict[str, tuple[int, ...]]] = {
@@ -436,6 +444,7 @@ _DEPTHS: Final[dict[str, tuple[int, ...]]] = {
     "tasks": (3,),
     "notes": (2, 3),
     "updates": (3,),
+    "nested": (1, 2),
 }
 
 _WORDS: Final = frozenset(

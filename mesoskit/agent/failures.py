@@ -12,7 +12,15 @@ from __future__ import annotations
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, executors, processes, registration, updates
+from mesoskit.agent import (
+    checkpoint,
+    executors,
+    nested_calls,
+    nested_records,
+    processes,
+    registration,
+    updates,
+)
 from mesoskit.agent.container import Destroy, Forget, Signal
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind
 from mesoskit.agent.phase import Phase
@@ -34,7 +42,7 @@ def store_failed(state: AgentState, event: StoreFailed) -> None:
     unlaunched: list[AgentTask] = []
     untold: list[updates.Key] = []
     unacknowledged: list[updates.Key] = []
-    for name, data in event.changes:
+    for name, data in nested_calls.store_failed(state, event):
         kind, *path = name.split("/")
         if kind == "notes" and data is not None:
             _unnoted(state, name, path)
@@ -103,6 +111,8 @@ def _record(state: AgentState, kind: str, path: list[str]) -> bytes | None:
     """Return what is to be stored under a key now; L{None}: nothing."""
     if kind == "agent":
         return _own_record(state, path)
+    if kind == nested_records.KIND:
+        return nested_records.current(state, path)
     framework = state.frameworks.get(FrameworkId(path[0])) if path else None
     if framework is None or framework.terminating:
         return None

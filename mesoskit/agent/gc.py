@@ -47,6 +47,10 @@ class Sandboxes:
         """Remove a sandbox at a moment."""
         self._due.set(path, when)
 
+    def drop(self, path: str) -> None:
+        """Remove it no more: somebody else does."""
+        self._due.drop(path)
+
     def next(self) -> float | None:
         """Return when the next one is due."""
         return self._due.next()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mesoskit.agent import nested
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind
 from mesoskit.agent.phase import Phase
 
@@ -16,6 +17,7 @@ def validate(state: AgentState) -> None:
     _tasks(state)
     _executors(state)
     _containers(state)
+    _nested(state)
     _streams(state)
     if state.phase is Phase.RUNNING:
         assert state.master is not None, "registered without a master"
@@ -104,6 +106,22 @@ def _containers(state: AgentState) -> None:
         assert container not in state.doomed, f"container {container} is owned and doomed"
         framework = owner.framework if isinstance(owner, Executor) else owner.executor.framework
         assert framework.id in state.frameworks, f"container {container} is of a framework gone"
+
+
+def _nested(state: AgentState) -> None:
+    table = state.nested
+    assert table.running.keys() <= table.all.keys(), "a nested container runs and is unknown"
+    for key, one in table.all.items():
+        assert one.key == key, f"container {key} has another name"
+        assert one.over is not (key in table.running), f"container {key} is over and runs"
+        assert key not in state.containers, f"container {key} has two owners"
+        if not state.recovery.found or one.over or len(one.path) == 1:
+            continue
+        alive = key in state.destroying or nested.is_alive(state, one.path[:-1])
+        assert alive, f"container {key} has outlived what it is nested in"
+    for key in table.waits:
+        alive = key in state.containers or nested.is_alive(state, tuple(key.split(".")))
+        assert alive, f"nobody hears of the end of {key}"
 
 
 def _streams(state: AgentState) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 
-from mesoskit.agent import answers, authorizing
+from mesoskit.agent import answers, authorizing, nested_calls
+from mesoskit.agent.container_call import ContainerAnswer
 from mesoskit.agent.files import Sandboxes
 from mesoskit.agent.measuring import measured
 from mesoskit.agent.phase import Phase
@@ -35,17 +36,9 @@ RECORDIO: Final = "application/recordio"
 NOT_YET: Final = frozenset(
     (
         "UNKNOWN",
-        "LAUNCH_NESTED_CONTAINER",
-        "WAIT_NESTED_CONTAINER",
-        "KILL_NESTED_CONTAINER",
-        "REMOVE_NESTED_CONTAINER",
         "LAUNCH_NESTED_CONTAINER_SESSION",
         "ATTACH_CONTAINER_INPUT",
         "ATTACH_CONTAINER_OUTPUT",
-        "LAUNCH_CONTAINER",
-        "WAIT_CONTAINER",
-        "KILL_CONTAINER",
-        "REMOVE_CONTAINER",
         "ADD_RESOURCE_PROVIDER_CONFIG",
         "UPDATE_RESOURCE_PROVIDER_CONFIG",
         "REMOVE_RESOURCE_PROVIDER_CONFIG",
@@ -59,6 +52,7 @@ HANDLED: Final = (
     frozenset(answers.TREES)
     | frozenset(answers.MESSAGES)
     | api.PROCESS_CALLS
+    | (nested_calls.CALLS - {"LAUNCH_NESTED_CONTAINER_SESSION"})
     | {"SET_LOGGING_LEVEL", "LIST_FILES", "READ_FILE", "GET_CONTAINERS"}
 )
 """The names of all calls that are answered."""
@@ -85,6 +79,8 @@ def operator(service: AgentService, request: Any) -> Reply | Deferred[Reply]:
     make = answers.MESSAGES.get(name)
     if make is not None:
         return api.message_reply(make(state, viewer), accepted)
+    if name in nested_calls.CALLS and name in HANDLED:
+        return _container_call(service, request, call, accepted)
     if name == "GET_CONTAINERS":
         return measured(service).addCallback(
             lambda _: api.message_reply(answers.containers(state, call, viewer), accepted)
@@ -100,6 +96,20 @@ def operator(service: AgentService, request: Any) -> Reply | Deferred[Reply]:
         return api.set_logging_level(call, service.reactor)
     facts = api.Facts(state.options.version, state.options.flags, lambda: shared.measured(service))
     return api.process_reply(Response, name, facts, accepted) or api.not_implemented(name)
+
+
+def _container_call(
+    service: AgentService, request: Any, call: Call, accepted: str
+) -> Deferred[Reply]:
+    asked = service.container_calls.ask(call, request.subject)
+    request.notifyFinish().addErrback(lambda _: asked.cancel())
+
+    def reply(answer: ContainerAnswer) -> Reply:
+        if isinstance(answer.what, Response):
+            return api.message_reply(answer.what, accepted)
+        return text(answer.status, answer.what) if answer.what else Reply(answer.status)
+
+    return asked.addCallback(reply)
 
 
 # How a call is read.

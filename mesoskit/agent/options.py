@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from mesoskit.agent.docker import DockerSettings
 from mesoskit.messages.mesos_pb2 import Attribute
 from mesoskit.model.authorization import IAuthorizer
 from mesoskit.model.resources import Resources
@@ -50,6 +51,8 @@ class AgentOptions:
         so that nothing between takes their connection for dead.
     @ivar gc_delay: how long a sandbox stays after its container's end, at most.
     @ivar gc_disk_headroom: the fraction of the disk that the GC tries to keep free.
+    @ivar gc_non_executor_container_sandboxes: whether that is so, too, of containers that are
+        no task's and no executor's; otherwise they stay as long as what they are nested in.
     @ivar disk_watch_interval: between two looks at the disk.
     @ivar usage_interval: between two readings of what containers use.
     @ivar registration_backoff_factor: the first wait between two attempts to register.
@@ -59,6 +62,9 @@ class AgentOptions:
         directory.
     @ivar hadoop_home: where the client is that fetches what else nobody knows; L{None}: in
         C{PATH}, if there.
+    @ivar containerizers: what runs containers: C{"mesos"}, C{"docker"}, in the order in which they
+        are asked.
+    @ivar docker: the flags of the second.
     @ivar frameworks_home: where relative paths to fetch begin.
     @ivar recover: C{reconnect} or C{cleanup}.
     @ivar strict: an agent that cannot read all that it has stored does not start.
@@ -97,6 +103,7 @@ class AgentOptions:
     executor_heartbeat_interval: float = 30 * 60.0
     gc_delay: float = 7 * 24 * 3600.0
     gc_disk_headroom: float = 0.1
+    gc_non_executor_container_sandboxes: bool = False
     disk_watch_interval: float = 60.0
     usage_interval: float = 15.0
     registration_backoff_factor: float = 1.0
@@ -104,6 +111,8 @@ class AgentOptions:
     fetcher_cache_size: int = 2 << 30
     fetcher_cache_dir: str | None = None
     hadoop_home: str | None = None
+    containerizers: tuple[str, ...] = ("mesos",)
+    docker: DockerSettings = field(default_factory=DockerSettings)
     frameworks_home: str | None = None
     firewall_rules: tuple[str, ...] = ()
     recover: str = RECONNECT

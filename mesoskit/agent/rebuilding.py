@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import allotments, checkpoint, checks, updates
+from mesoskit.agent import allotments, checkpoint, checks, nested, updates
 from mesoskit.agent.frameworks import (
     AgentTask,
     Executor,
@@ -53,6 +53,7 @@ def rebuild(state: AgentState, snapshot: checkpoint.Snapshot) -> None:
             group.tasks.append(task)
             group.broken |= row.abandoned
             task.group = group
+    nested.rebuild(state, snapshot.nested)
     for task_key, stream in snapshot.streams.items():
         if not len(stream) and task_key not in state.tasks:
             updates.discard(state, task_key)

@@ -27,6 +27,8 @@ from mesoskit import __version__
 from mesoskit.agent import door_calls
 from mesoskit.agent.bulk import BulkLinks
 from mesoskit.agent.container import Destroy, Forget, Launch, Remove, Settle, Signal, Update
+from mesoskit.agent.container_call import ContainerAnswer
+from mesoskit.agent.container_calls import ContainerCalls
 from mesoskit.agent.door import Door
 from mesoskit.agent.events import Leave, ShutDown
 from mesoskit.agent.hands import Hands
@@ -132,6 +134,7 @@ class AgentService(Service):
     @ivar authorizing: says what they may do.
     @ivar executors: those that come over HTTP.
     @ivar bulk: its links for files.
+    @ivar container_calls: calls about single containers that wait for their answers.
     """
 
     log = Logger()
@@ -208,6 +211,7 @@ class AgentService(Service):
         )
         self.bulk = BulkLinks(self, self._dialer.dial_again, hello)
         self.hands = make_hands(reactor, options, self._tell)
+        self.container_calls = ContainerCalls(self._tell)
         perform = self.hands.perform
         self._perform: dict[type, Callable[[Any], None]] = {
             **self.peers.effects,
@@ -220,6 +224,7 @@ class AgentService(Service):
             Update: perform,
             Probe: perform,
             Abandon: perform,
+            ContainerAnswer: self.container_calls.answer,
         }
         self._start_state(options)
 
@@ -335,6 +340,7 @@ class AgentService(Service):
             closing.append(stopping if isinstance(stopping, Deferred) else succeed(None))
         self.ports = []
         self.peers.lose_all(why)
+        self.container_calls.stop()
         self.bulk.close(why)
         self.port.close_undecided()
         closing += [streams, self.port.close_http(), self._parted()]
@@ -411,7 +417,7 @@ class AgentService(Service):
         again()
 
     def _read_usage(self) -> None:
-        if self.state.containers:
+        if self.state.containers or self.state.nested.running:
             self.hands.read_usage()
 
     def _tell(self, event: Any) -> None:

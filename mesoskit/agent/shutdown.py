@@ -127,6 +127,8 @@ def _terminate(state: AgentState, why: str) -> None:
     state.stopping_why = why
     state.deadlines.drop(("register",))
     state.deadlines.drop(("ping",))
+    for container in list(state.nested.running):
+        state.destroy(container)
     for framework in list(state.frameworks.values()):
         shutdown_framework(state, framework)
     framework_gone(state)
@@ -159,12 +161,12 @@ def leave(state: AgentState, event: Leave) -> None:
                 if not task.killed:
                     processes.destroy(state, task, gone, reason, STOPPED)
     # What is on its way to its end anyway is not waited for.
-    for container in list(state.containers):
+    for container in (*state.containers, *state.nested.running):
         state.destroy(container)
     left(state)
 
 
 def left(state: AgentState) -> None:
     """Where the process is to end and nothing runs any more: let it."""
-    if state.leaving and not (state.containers and state.recovery.done):
+    if state.leaving and not ((state.containers or state.nested.running) and state.recovery.done):
         state.out.append(Stop("asked to", 0))

@@ -22,6 +22,8 @@ from mesoskit.agent import (
     killing,
     launching,
     metrics,
+    nested,
+    nested_calls,
     processes,
     recovery,
     registration,
@@ -41,6 +43,7 @@ from mesoskit.agent.container import (
     Usage,
     UsageRead,
 )
+from mesoskit.agent.container_call import CallAbandoned, ContainerCall, SessionOver
 from mesoskit.agent.environment import agent_variables
 from mesoskit.agent.events import Leave, ShutDown
 from mesoskit.agent.frameworks import AgentTask, Executor, Framework
@@ -79,6 +82,7 @@ class AgentState:
     @ivar tasks: every task that is not completed, by framework and task.
     @ivar streams: every stream of updates that is not acknowledged to its end.
     @ivar containers: who owns a container that was asked for and has not ended.
+    @ivar nested: containers that are no task's and no executor's.
     @ivar destroying: those of which destruction was asked for and that have not ended.
     @ivar doomed: containers of before a restart that are being destroyed and belong to nobody.
     @ivar drain: how the agent drains, L{None} where it does not; C{drain_started}: since when.
@@ -121,6 +125,7 @@ class AgentState:
         self.tasks: dict[tuple[FrameworkId, TaskId], AgentTask] = {}
         self.streams: dict[tuple[FrameworkId, TaskId], UpdateStream] = {}
         self.containers: dict[ContainerId, AgentTask | Executor] = {}
+        self.nested = nested.NestedContainers()
         self.destroying: set[ContainerId] = set()
         self.doomed: set[ContainerId] = set()
         self.peers: dict[PeerId, Executor | None] = {}
@@ -268,7 +273,41 @@ def _congestion(_state: AgentState, _event: Congestion) -> None:
 
 
 def _usage(state: AgentState, event: UsageRead) -> None:
-    state.usage = {key: one for key, one in event.usage.items() if key in state.containers}
+    state.usage = {key: one for key, one in event.usage.items() if _is_known(state, key)}
+
+
+def _is_known(state: AgentState, container: ContainerId) -> bool:
+    return container in state.containers or container in state.nested.running
+
+
+def _started(state: AgentState, event: ContainerStarted) -> None:
+    if not nested.started(state, event):
+        processes.started(state, event)
+
+
+def _failed(state: AgentState, event: ContainerFailed) -> None:
+    if not nested.failed(state, event):
+        nested.answer_waits(state, event.container, None)
+        processes.failed(state, event)
+    nested.orphans(state)
+
+
+def _exited(state: AgentState, event: ContainerExited) -> None:
+    if not nested.exited(state, event):
+        processes.exited(state, event)
+    nested.orphans(state)
+
+
+def _containers(state: AgentState, event: RecoveredContainers) -> None:
+    expected = state.recovery.read and not state.recovery.found
+    recovery.containers(state, nested.recovered(state, event))
+    if expected:
+        nested.settle(state, event)
+
+
+def _store_failed(state: AgentState, event: StoreFailed) -> None:
+    failures.store_failed(state, event)
+    nested.orphans(state)
 
 
 _UNSTORED = ("unstored",)
@@ -280,13 +319,16 @@ _EVENTS: dict[type, Callable[[AgentState, Any], None]] = {
     Congestion: _congestion,
     Woke: _woke,
     Recovered: recovery.recovered,
-    RecoveredContainers: recovery.containers,
+    RecoveredContainers: _containers,
     SandboxesFound: gc.found,
-    StoreFailed: failures.store_failed,
-    ContainerStarted: processes.started,
+    StoreFailed: _store_failed,
+    ContainerStarted: _started,
     Probed: checks.probed,
-    ContainerFailed: processes.failed,
-    ContainerExited: processes.exited,
+    ContainerFailed: _failed,
+    ContainerExited: _exited,
+    ContainerCall: nested_calls.call,
+    CallAbandoned: nested_calls.abandoned,
+    SessionOver: nested_calls.session_over,
     UsageRead: _usage,
     DiskRead: gc.disk_read,
     Removed: gc.removed,

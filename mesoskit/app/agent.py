@@ -143,6 +143,12 @@ FLAGS = Flags(
             "The part of the disk that is kept free of sandboxes.",
         ),
         Flag(
+            "gc_non_executor_container_sandboxes",
+            boolean,
+            False,
+            "Let sandboxes of containers launched over the API go as those of executors do.",
+        ),
+        Flag(
             "disk_watch_interval",
             interval,
             60.0,
@@ -290,6 +296,7 @@ def make_agent(
         executor_heartbeat_interval=values.executor_heartbeat_interval,
         gc_delay=values.gc_delay,
         gc_disk_headroom=values.gc_disk_headroom,
+        gc_non_executor_container_sandboxes=values.gc_non_executor_container_sandboxes,
         disk_watch_interval=values.disk_watch_interval,
         registration_backoff_factor=values.registration_backoff_factor,
         fetcher_stall_timeout=values.fetcher_stall_timeout,

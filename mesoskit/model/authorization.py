@@ -104,6 +104,7 @@ class Thing:
     @ivar resource: what is reserved, made a volume, or freed.
     @ivar command: that is to run in a container within another; C{values} are of that other.
     @ivar id: of the task, executor, agent or container.
+    @ivar root: the id of the outermost container that a container is nested in.
     """
 
     values: tuple[str, ...] | None = None
@@ -113,6 +114,7 @@ class Thing:
     resource: Resource | None = None
     command: CommandInfo | None = None
     id: str = ""
+    root: str = ""
 
 
 ANYTHING: Final = Thing()

@@ -52,6 +52,17 @@ SHARED_ROUTES: Final[Mapping[str, Needs]] = {
 }
 """What the routes need that master and agent have alike, by path."""
 
+_OF_EXECUTORS: Final = frozenset(
+    (
+        Action.LAUNCH_NESTED_CONTAINER,
+        Action.WAIT_NESTED_CONTAINER,
+        Action.KILL_NESTED_CONTAINER,
+        Action.LAUNCH_NESTED_CONTAINER_SESSION,
+        Action.REMOVE_NESTED_CONTAINER,
+        Action.ATTACH_CONTAINER_OUTPUT,
+    )
+)
+
 _UNKNOWN: Final = "It cannot be found out at the moment what is allowed."
 
 
@@ -75,6 +86,24 @@ class _Refusing:
     def allows(self, principal: str | None, action: Action, thing: Thing) -> bool:
         """Say no."""
         return False
+
+
+@implementer(IAuthorizer)
+class _OfContainer:
+    """
+    What an executor may do who has proved which container is his: whatever concerns containers
+    within that (C{LocalImplicitExecutorObjectApprover} of C{src/authorizer/local/authorizer.cpp}).
+    """
+
+    def __init__(self, container: str) -> None:
+        self._container = container
+
+    def prepare(self, principal: str | None) -> None:
+        """There is nothing to wait for."""
+
+    def allows(self, principal: str | None, action: Action, thing: Thing) -> bool:
+        """Say whether it is about what is his."""
+        return action in _OF_EXECUTORS and thing.root == self._container
 
 
 @implementer(IAuthorizer)
@@ -139,7 +168,10 @@ class Authorizing:
             return ANYBODY
         if who is None:
             return Subject(None, self.authorizer)
-        return self._nameless if who.name is None else Subject(who.name, self.authorizer)
+        if who.name is not None:
+            return Subject(who.name, self.authorizer)
+        container = who.claims.get("cid")
+        return Subject(None, _OfContainer(container)) if container else self._nameless
 
     def prepare(self, principal: str | None) -> Deferred[Away | None] | None:
         """
