@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import react
+from twisted.trial.unittest import SkipTest
 
 from tests.soak.soaking import Plan, Soak
 
@@ -22,7 +23,10 @@ def say(what: str) -> None:
 
 async def soak(plan: Plan, keep: bool) -> None:
     """Run it, and exit with status 1 where something is wrong, with 2 where the run is void."""
-    run = Soak(plan, say)
+    try:
+        run = Soak(plan, say)
+    except SkipTest as error:
+        sys.exit(str(error))
     status = 1
     try:
         result = await run.run()

@@ -83,11 +83,12 @@ class Nemesis:
                 self._ended.pop(name, None)
             elif name not in self._ended:
                 self._ended[name] = now
-                ending = getattr(process, "process").returncode  # noqa: B009
-                last = process.log().strip().splitlines()[-1:] or [""]
-                self._note(f"{name} has ended with status {ending}: {last[0][:160]}")
-                if not name.startswith("m") or ending != 1:
-                    self.surprises.append(f"{name} ended with status {ending}: {last[0][:300]}")
+                last = process.log().strip().splitlines()[-8:]
+                lost = name in self.cluster.masters and "Lost leadership" in " ".join(last)
+                why = "lost leadership" if lost else " | ".join(last)
+                self._note(f"{name} has ended by itself: {why}")
+                if not lost:
+                    self.surprises.append(f"{name} ended by itself: {why}")
             elif now - self._ended[name] > PAUSE:
                 del self._ended[name]
                 process.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -90,7 +91,13 @@ _LASTS: Final[dict[Kind, tuple[float, float]]] = {
 }
 
 
-def schedule(seed: int, faults: int, interval: float, longest: float = 60.0) -> list[Fault]:
+def schedule(
+    seed: int,
+    faults: int,
+    interval: float,
+    longest: float = 60.0,
+    kinds: Sequence[Kind] = tuple(Kind),
+) -> list[Fault]:
     """
     Return faults in order; all kinds come equally often, to one.
 
@@ -98,11 +105,11 @@ def schedule(seed: int, faults: int, interval: float, longest: float = 60.0) -> 
     @param longest: seconds that none lasts longer than.
     """
     chance = random.Random(seed)
-    kinds = [list(Kind)[number % len(Kind)] for number in range(faults)]
-    chance.shuffle(kinds)
+    drawn = [kinds[number % len(kinds)] for number in range(faults)]
+    chance.shuffle(drawn)
     found = []
     at = 0.0
-    for kind in kinds:
+    for kind in drawn:
         at += chance.expovariate(1.0 / interval)
         low, high = _LASTS[kind]
         # Mostly short ones: more than half of all are over before anybody has noticed.

@@ -135,7 +135,11 @@ class Soak:
         sampling = Deferred.fromCoroutine(self._sample())
         self._say(f"{cluster.running_tasks()} tasks run; seed {plan.seed}; {cluster.directory}")
         try:
-            await self.nemesis.run(schedule(plan.seed, plan.faults, plan.interval, plan.longest))
+            # Only root may mount the small disks that are filled.
+            kinds = [kind for kind in Kind if kind is not Kind.AGENT_FULL or cluster.disks]
+            await self.nemesis.run(
+                schedule(plan.seed, plan.faults, plan.interval, plan.longest, kinds)
+            )
             result.seconds = reactor.seconds() - begun
         finally:
             sampling.addErrback(lambda reason: reason.trap(CancelledError))
@@ -204,11 +208,17 @@ class Soak:
         excuses = await self._excuses()
         for name, framework in cluster.frameworks.items():
             marks = framework.marks.read()
-            found: Reckoning = reckon(books.read_journal(framework.journal), marks, excuses)
+            journal = list(books.read_journal(framework.journal))
+            found: Reckoning = reckon(journal, marks, excuses)
             result.outcomes += found.outcomes
             result.wrong += [f"{name}: {each}" for each in found.wrong]
             alive = [mark for mark in marks if mark.what == "start" and _runs(mark)]
             result.wrong += [f"{name}: {mark.task} has ended and runs" for mark in alive]
+            ids = {entry["id"] for entry in journal if entry["what"] == books.SUBSCRIBED}
+            if len(ids) != 1:
+                result.wrong.append(f"{name} has had the ids {ids}")
+            errors = [entry["why"] for entry in journal if entry["what"] == books.ERROR]
+            result.wrong += [f"{name} was ended by the master: {why}" for why in errors]
         await self._look_at_what_is_left()
         result.wrong += [f"surprise: {each}" for each in self.nemesis.surprises]
         for name, process in cluster.processes().items():
@@ -233,6 +243,9 @@ class Soak:
         cluster, wrong = self.cluster, self.result.wrong
         if not cluster.leader:
             return
+        known = await asking.metrics(cluster.masters[cluster.leader].port)
+        if known["master/slaves_unreachable"]:
+            wrong.append(f"{known['master/slaves_unreachable']} agents have changed their ids")
         _, body = await asking.get(cluster.masters[cluster.leader].port, "/state", timeout=30.0)
         state = json.loads(body)
         for framework in state["frameworks"]:
@@ -248,9 +261,7 @@ class Soak:
     def _void(self) -> None:
         result, plan = self.result, self.plan
         for kind in Kind:
-            if result.done[kind] < plan.each and not (
-                kind is Kind.AGENT_FULL and not self.cluster.disks
-            ):
+            if result.done[kind] < plan.each:
                 result.void.append(f"{kind} came {result.done[kind]} times, not {plan.each}")
         if result.median < plan.in_flight:
             result.void.append(f"{result.median} tasks ran in the median, not {plan.in_flight}")
