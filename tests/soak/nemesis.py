@@ -149,6 +149,8 @@ class Nemesis:
         elif kind is Kind.ZOOKEEPER_LEADER_KILLED:
             number = await cluster.zookeepers_leader()
             names = [f"z{number}"] if number >= 0 else []
+        elif kind is Kind.ZOOKEEPER_SILENT:
+            names = ["z0,1", "z1,2", "z2,0"]
         elif kind.startswith("zookeeper"):
             names = [f"z{number}" for number in range(len(cluster.servers.servers))]
         else:
@@ -177,7 +179,8 @@ class Nemesis:
         if kind is Kind.SLOW:
             return self._trouble(Trouble(frozenset({name}), ALL, delay=0.02 + 0.5 * fault.pick))
         if name.startswith("z"):
-            return self._zookeeper(int(name[1:]), "stopped" in words)
+            numbers = [int(number) for number in name[1:].split(",")]
+            return self._zookeeper(numbers, "killed" in words)
         for word, way in (("cut", "cut"), ("heard", "dumb"), ("hear", "deaf")):
             if word in words:
                 up, down = _WAYS[way]
@@ -210,13 +213,22 @@ class Nemesis:
         process.signal(signal.SIGSTOP)
         return lambda: process.signal(signal.SIGCONT)
 
-    def _zookeeper(self, number: int, stopped: bool) -> Undo:
-        server = self.cluster.servers.servers[number]
-        if stopped:
-            server.pause()
-            return server.go_on
-        server.kill()
-        return server.start
+    def _zookeeper(self, numbers: list[int], killed: bool) -> Undo:
+        servers = [self.cluster.servers.servers[number] for number in numbers]
+        for server in servers:
+            if killed:
+                server.kill()
+            else:
+                server.pause()
+
+        def undo() -> None:
+            for server in servers:
+                if killed:
+                    server.start()
+                else:
+                    server.go_on()
+
+        return undo
 
     def _trouble(self, trouble: Trouble) -> Undo:
         self.cluster.relay.begin(trouble)

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     ZOOKEEPER_KILLED = "zookeeper killed"
     ZOOKEEPER_LEADER_KILLED = "zookeeper's leader killed"
     ZOOKEEPER_STOPPED = "zookeeper stopped"
+    ZOOKEEPER_SILENT = "zookeeper without a majority"
     AGENT_CUT = "agent cut off"
     AGENT_DUMB = "agent is not heard"
     AGENT_DEAF = "agent does not hear"
@@ -76,6 +77,7 @@ _LASTS: Final[dict[Kind, tuple[float, float]]] = {
     Kind.ZOOKEEPER_KILLED: (0.1, 3.0),
     Kind.ZOOKEEPER_LEADER_KILLED: (0.1, 3.0),
     Kind.ZOOKEEPER_STOPPED: (0.1, 4.0),
+    Kind.ZOOKEEPER_SILENT: (0.1, 5.0),
     Kind.AGENT_CUT: (0.2, 20.0),
     Kind.AGENT_DUMB: (0.2, 20.0),
     Kind.AGENT_DEAF: (0.2, 20.0),
