@@ -90,6 +90,14 @@ class SandboxesLike(Protocol):
 class FetcherLike(Protocol):
     """What is asked of L{mesoskit.agent.fetcher.Fetcher}."""
 
+    def start(self) -> "Deferred[None]":
+        """Make ready."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """Return what it counts."""
+        ...
+
     def fetch(
         self,
         container: ContainerId,
@@ -164,6 +172,7 @@ class Hands:
         """
 
         async def start() -> None:
+            await self._fetcher.start()
             await self.containers.start()
             self._tell(await self.containers.recover())
             self._tell(await self._sandboxes.find())
@@ -174,6 +183,7 @@ class Hands:
         """Return what was counted, and as 0 what is not there: a cache, images, providers."""
         shown = dict.fromkeys(_NOT_THERE, 0.0)
         shown.update((name, float(count)) for name, count in self._counts.items())
+        shown.update(self._fetcher.metrics())
         return shown
 
     def stop(self) -> "Deferred[None]":
