@@ -13,11 +13,13 @@ Client and launcher exchange lines of JSON. A request is C{[number, verb, argume
 answer C{[number, null, result]} or C{[number, "why not", null]}; C{[0, "exited", id, status]} is
 said of every end to every client that has said C{hello}. The verbs:
 
-  - C{hello}: gives C{{"version": 2, "pid": ..., "containers": [[id, pid, over, status,
+  - C{hello}: gives C{{"version": 3, "pid": ..., "containers": [[id, pid, over, status,
     abandoned]...]}}; the launchers of version 1 do not know of the last.
-  - C{launch id file argv environment sandbox credentials limits [patience]}: gives the pid. Asked
+  - C{launch id file argv environment sandbox credentials limits [patience [isolation]]}: gives the
+    pid. Asked
     for again, it gives the same pid and starts nothing. See
-    L{mesoskit.agent.launcher_spawn.Order}.
+    L{mesoskit.agent.launcher_spawn.Order}; C{isolation} is an object of what is in
+    L{mesoskit.agent.launcher_isolation.Isolation}, unknown before version 3.
   - C{signal id number}: to the process group.
   - C{destroy id}: SIGKILL to everything the container ever started; answered when that is gone.
   - C{forget id}: of a container that is over.
@@ -40,13 +42,15 @@ from typing import Any
 if __name__ == "__main__":  # an isolated interpreter knows no path but the standard library's
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+from mesoskit.agent import launcher_isolation
 from mesoskit.agent import launcher_proc as proc
 from mesoskit.agent.launcher_containers import Container, Keeper, complain
+from mesoskit.agent.launcher_isolation import NONE, IsolationError
 from mesoskit.agent.launcher_journal import Journal
 from mesoskit.agent.launcher_server import Client, Server
 from mesoskit.agent.launcher_spawn import MARK, Order, Spawner, SpawnError
 
-VERSION = 2
+VERSION = 3
 
 BLIP = 1.0
 """Seconds that an agent may be away before any container is abandoned."""
@@ -181,7 +185,7 @@ class Launcher:
             if handler is None or not isinstance(number, int):
                 raise RequestError(f"unknown verb {verb!r}: {', '.join(self._verbs)} are known")
             handler(lambda result: client.say(number, None, result), client, *arguments)
-        except (RequestError, SpawnError) as error:
+        except (RequestError, SpawnError, IsolationError) as error:
             client.say(number, str(error), None)
         except OSError as error:
             client.say(number, f"{error.filename or 'launcher'}: {error.strerror}", None)
@@ -207,6 +211,7 @@ class Launcher:
         credentials: list[Any] | None,
         limits: list[list[Any]],
         patience: float | None = None,
+        isolation: dict[str, Any] | None = None,
     ) -> None:
         known = self._keeper.containers.get(name)
         if known is not None:
@@ -227,6 +232,7 @@ class Launcher:
             None if credentials is None else (credentials[0], credentials[1], credentials[2]),
             [(which, soft, hard) for which, soft, hard in limits],
             None if patience is None else float(patience),
+            NONE if isolation is None else launcher_isolation.isolation(isolation),
         )
         answer(self._keeper.launch(order))
 

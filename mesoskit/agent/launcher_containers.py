@@ -14,13 +14,15 @@ import ctypes
 import os
 import selectors
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
 
+from mesoskit.agent import launcher_cgroups as cgroups
 from mesoskit.agent import launcher_proc as proc
 from mesoskit.agent.launcher_journal import Entry, Journal, with_patience
-from mesoskit.agent.launcher_spawn import MARK, Order, Spawner
+from mesoskit.agent.launcher_spawn import MARK, Order, Spawner, SpawnError
 
 PATIENCE = 60.0
 """Seconds after which a container is over although something of it cannot be killed."""
@@ -51,14 +53,18 @@ class Container:
     @ivar patience: for how many seconds it outlives its agent; L{None}: for ever.
     @ivar abandoned: whether it is ended, or was, because that did not come back.
     @ivar ending: L{None} while nobody wants its end.
+    @ivar cgroup: by which all of it is found and killed; empty for none.
+    @ivar exit: a descriptor that tells its wait status (L{launcher_spawn.Started}), -1 for none.
     @ivar user: CPU seconds of strays that have ended; C{system} likewise.
     """
 
     __slots__ = (
         "abandoned",
         "adopted",
+        "cgroup",
         "earliest",
         "ending",
+        "exit",
         "latest",
         "mark",
         "name",
@@ -88,6 +94,8 @@ class Container:
         self.patience: float | None = None
         self.abandoned = False
         self.ending: Ending | None = None
+        self.cgroup = ""
+        self.exit = -1
         self.user = 0.0
         self.system = 0.0
 
@@ -149,6 +157,7 @@ class Keeper:
             container.status = entry.status
             container.patience = entry.patience
             container.abandoned = entry.abandoned
+            container.cgroup = entry.cgroup
             if entry.over:
                 container.over = True
                 container.running = False
@@ -164,7 +173,8 @@ class Keeper:
     def patience(self) -> float | None:
         """How many seconds may pass until L{turn} is called without any reason; L{None}: any."""
         if self._ending:
-            return 0.05 if self._ending & self._adopted else 1.0
+            unheard = any(c.adopted or c.cgroup for c in self._ending)
+            return 0.05 if unheard else 1.0
         if self._leaving:
             return 0.5
         unwatched = any(container.pidfd < 0 for container in self._adopted)
@@ -203,13 +213,17 @@ class Keeper:
         """Start a container that is not known yet; return its pid. Raises SpawnError, OSError."""
         container = Container(order.name)
         container.patience = order.patience
-        announced = with_patience(f"launch {order.name}", order.patience)
-        self._journal.write([*self._unwritten, announced])
+        container.cgroup = order.isolation.kill
+        announced = [with_patience(f"launch {order.name}", order.patience)]
+        if container.cgroup:
+            announced.append(f"cgroup {order.name} {container.cgroup}")
+        self._journal.write([*self._unwritten, *announced])
         self._unwritten.clear()
         self._take_mark(container)
         container.earliest = proc.ticks_since_boot()
         try:
-            container.pid = self._spawner.spawn(order)
+            inside = self._inside(order.isolation.inside)
+            container.pid, container.exit = self._spawner.spawn(order, inside)
         except BaseException:
             self._marks.pop(container.mark, None)
             self._write([f"failed {order.name}"])
@@ -219,6 +233,15 @@ class Keeper:
         self._sessions[container.pid] = container
         self._write([_started(container)])
         return container.pid
+
+    def _inside(self, name: str) -> int:
+        """Return the first process of a container that another one is started in."""
+        if not name:
+            return 0
+        found = self.containers.get(name)
+        if found is None or not found.running or not found.pid:
+            raise SpawnError(f"the container {name} that it is to be started in does not run")
+        return found.pid
 
     def signal(self, container: Container, number: int) -> None:
         """Send a signal to the first process's group, unless that process has ended."""
@@ -307,6 +330,8 @@ class Keeper:
             if owner is not None and owner.running:
                 _kill(os.killpg, pid)
                 owner.status = os.waitpid(pid, 0)[1]
+                if owner.exit >= 0:
+                    owner.status = _status_of_init(owner)
                 owner.running = False
                 self._end(owner)
                 continue
@@ -389,6 +414,8 @@ class Keeper:
         table = proc.processes()
         own = os.getpgrp()
         for container in containers:
+            if container.cgroup:
+                cgroups.kill_all(container.cgroup)
             assert container.ending is not None
             container.ending.again = time.monotonic() + 1.0
             roots = set(container.strays or ())
@@ -471,7 +498,16 @@ class Keeper:
 
     def _entries(self) -> dict[str, Entry]:
         return {
-            c.name: Entry(c.pid, c.earliest, c.latest, c.over, c.status, c.patience, c.abandoned)
+            c.name: Entry(
+                c.pid,
+                c.earliest,
+                c.latest,
+                c.over,
+                c.status,
+                c.patience,
+                c.abandoned,
+                c.cgroup,
+            )
             for c in self.containers.values()
         }
 
@@ -479,13 +515,28 @@ class Keeper:
 def _gone(container: Container, now: float) -> bool:
     """Whether nothing is left, or nothing that we could get rid of."""
     assert container.ending is not None
-    return not container.strays or now > container.ending.since + PATIENCE
+    if now > container.ending.since + PATIENCE:
+        return True
+    return not container.strays and not (container.cgroup and cgroups.pids_in(container.cgroup))
+
+
+def _status_of_init(container: Container) -> int | None:
+    """Return how the process ended for which its init stands."""
+    told = os.read(container.exit, 4)
+    os.close(container.exit)
+    container.exit = -1
+    if len(told) == 4:
+        status: int = struct.unpack("i", told)[0]
+        return status
+    return container.status  # the init itself was killed
 
 
 def _due(container: Container, now: float) -> bool:
     """Whether there is anything to be killed that was not just killed."""
     ending = container.ending
     assert ending is not None
+    if container.cgroup and now >= ending.again - 0.95:
+        return True
     return now >= ending.again or bool((container.strays or set()) - ending.killed)
 
 

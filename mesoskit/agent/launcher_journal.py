@@ -10,6 +10,7 @@ C{kill -9} of the launcher, not the machine, with which all containers end anywa
     started <id> <pid> <ticks> <ticks> [<seconds>]
                                         it was, no earlier and no later than that (since boot)
     failed <id>                         it was not
+    cgroup <id> <path>                  by which all of it is found and killed
     abandoned <id>                      its agent was away for longer than it may outlive that
     exited <id> <wait status or ->      it is over; - where nobody knows the status
     forget <id>                         and need not be remembered
@@ -36,9 +37,19 @@ class Entry:
     @ivar status: its wait status; L{None} where unknown.
     @ivar patience: for how many seconds it outlives its agent; L{None}: for ever.
     @ivar abandoned: it was ended because its agent did not come back in that time.
+    @ivar cgroup: by which all of it is found and killed; empty for none.
     """
 
-    __slots__ = ("abandoned", "earliest", "latest", "over", "patience", "pid", "status")
+    __slots__ = (
+        "abandoned",
+        "cgroup",
+        "earliest",
+        "latest",
+        "over",
+        "patience",
+        "pid",
+        "status",
+    )
 
     def __init__(
         self,
@@ -49,6 +60,7 @@ class Entry:
         status: int | None = None,
         patience: float | None = None,
         abandoned: bool = False,
+        cgroup: str = "",
     ) -> None:
         self.pid = pid
         self.earliest = earliest
@@ -57,6 +69,7 @@ class Entry:
         self.status = status
         self.patience = patience
         self.abandoned = abandoned
+        self.cgroup = cgroup
 
 
 class Journal:
@@ -123,6 +136,8 @@ class Journal:
                 lines.append(with_patience(started, entry.patience))
             else:
                 lines.append(with_patience(f"launch {name}", entry.patience))
+            if entry.cgroup:
+                lines.append(f"cgroup {name} {entry.cgroup}")
             if entry.abandoned:
                 lines.append(f"abandoned {name}")
             if entry.over:
@@ -157,7 +172,11 @@ def _replay(entries: dict[str, Entry], words: list[str]) -> None:
             entries.setdefault(name, Entry(patience=float(rest[0]) if rest else None))
         elif verb == "started":
             patience = float(rest[3]) if len(rest) > 3 else None
-            entries[name] = Entry(int(rest[0]), int(rest[1]), int(rest[2]), patience=patience)
+            cgroup = entries[name].cgroup if name in entries else ""
+            ticks = int(rest[1]), int(rest[2])
+            entries[name] = Entry(int(rest[0]), *ticks, patience=patience, cgroup=cgroup)
+        elif verb == "cgroup" and name in entries:
+            entries[name].cgroup = rest[0]
         elif verb in ("failed", "forget"):
             entries.pop(name, None)
         elif verb == "abandoned" and name in entries:

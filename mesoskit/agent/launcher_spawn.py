@@ -24,6 +24,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
+from mesoskit.agent import launcher_isolation as isolation
+from mesoskit.agent.launcher_isolation import NONE, Isolation
+
 MARK = "MESOSKIT_CONTAINER"
 """The variable, first in a container's environment, that names the container."""
 
@@ -54,6 +57,7 @@ class Order(NamedTuple):
     @ivar credentials: user id, group id and supplementary groups; L{None} for the launcher's own.
     @ivar limits: (C{"RLMT_NOFILE"}, soft, hard), L{None} for none.
     @ivar patience: for how many seconds it outlives its agent; L{None}: for ever.
+    @ivar isolation: how it is kept apart.
     """
 
     name: str
@@ -64,6 +68,20 @@ class Order(NamedTuple):
     credentials: tuple[int, int, list[int]] | None
     limits: list[tuple[str, int | None, int | None]]
     patience: float | None = None
+    isolation: Isolation = NONE
+
+
+class Started(NamedTuple):
+    """
+    What was started.
+
+    @ivar pid: of its first process as the launcher sees it, which leads a session and a group.
+    @ivar status: a descriptor from which the wait status is read where that process is an init,
+        which cannot end by a signal of its own; -1 where it says itself how it ended.
+    """
+
+    pid: int
+    status: int = -1
 
 
 def open_directory(path: str) -> int:
@@ -134,6 +152,7 @@ class Spawner:
     def __init__(self, home: int) -> None:
         self.home = home
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._pid_namespace: isolation.PidNamespace | None = None
         # What Python or whoever started us ignores would stay ignored after the exec.
         self._ignored = [
             number
@@ -141,11 +160,13 @@ class Spawner:
             if signal.getsignal(number) is signal.SIG_IGN
         ]
 
-    def spawn(self, order: Order) -> int:
+    def spawn(self, order: Order, inside: int = 0) -> Started:
         """
-        Start it and return its pid; it leads a session and a process group of its own.
+        Start it.
 
         Raises L{SpawnError}, and nothing runs then.
+
+        @param inside: the first process of the container whose namespaces it enters, 0 for none.
         """
         if not order.argv or not order.file:
             raise SpawnError("nothing to execute: argv is empty")
@@ -156,10 +177,11 @@ class Spawner:
         try:
             with _rights_of(order.credentials, order.sandbox, opened):
                 _open_logs(order.sandbox, opened)
-                path = find(order.file, order.environment)
-            if limits or order.credentials is not None:
-                return self._fork(order, path, opened, limits)
-            return self._spawn(order, path, opened)
+                rooted = order.isolation.root
+                path = order.file if rooted else find(order.file, order.environment)
+            if limits or order.credentials is not None or order.isolation != NONE:
+                return self._fork(order, path, opened, limits, inside)
+            return Started(self._spawn(order, path, opened))
         except OSError as error:
             raise SpawnError(f"cannot start {order.argv[0]!r}: {error.strerror}") from error
         except ValueError as error:  # a NUL in an argument, an "=" in a name
@@ -195,21 +217,53 @@ class Spawner:
             raise SpawnError(f"cannot execute {path!r}: {error.strerror}") from error
 
     def _fork(
-        self, order: Order, path: str, opened: list[int], limits: list[tuple[int, int, int]]
-    ) -> int:
+        self,
+        order: Order,
+        path: str,
+        opened: list[int],
+        limits: list[tuple[int, int, int]],
+        inside: int,
+    ) -> Started:
         report, told = os.pipe()
+        status = ends = -1
+        if "pid" in order.isolation.namespaces:
+            status, ends = os.pipe()
+        entered = isolation.open_namespaces(inside) if inside else {}
         with open(report, "rb", buffering=0) as pipe:
             try:
-                pid = os.fork()
+                pid = self._copy(order, entered)
                 if not pid:
-                    self._become(order, path, opened, limits, told)
+                    self._become(order, path, opened, limits, told, entered, ends)
             finally:
-                os.close(told)
+                for descriptor in (told, *entered.values(), *((ends,) if ends >= 0 else ())):
+                    os.close(descriptor)
             # Closed by the exec; a copy that failed says why first.
             why = pipe.readall()
         if why:
             os.waitpid(pid, 0)
+            if status >= 0:
+                os.close(status)
             raise SpawnError(why.decode(errors="replace"))
+        return Started(pid, status)
+
+    def _copy(self, order: Order, entered: dict[str, int]) -> int:
+        """Fork, into another pid namespace where one is wanted."""
+        new = "pid" in order.isolation.namespaces
+        if not new and "pid" not in entered:
+            return os.fork()
+        if self._pid_namespace is None:
+            self._pid_namespace = isolation.PidNamespace()
+        try:
+            if "pid" in entered:
+                self._pid_namespace.enter(entered["pid"])
+            else:
+                self._pid_namespace.new()
+            pid = os.fork()
+        except OSError as error:
+            self._pid_namespace.leave()
+            raise SpawnError(f"a pid namespace: {error.strerror}") from error
+        if pid:
+            self._pid_namespace.leave()
         return pid
 
     def _become(
@@ -219,6 +273,8 @@ class Spawner:
         opened: list[int],
         limits: list[tuple[int, int, int]],
         told: int,
+        entered: dict[str, int],
+        status: int,
     ) -> NoReturn:
         """
         In the copy: become the container's process, or say why not.
@@ -233,15 +289,25 @@ class Spawner:
             os.dup2(opened[2], 2)
             for ignored in self._ignored:
                 signal.signal(ignored, signal.SIG_DFL)
+            wanted = order.isolation
+            if wanted != NONE:
+                step = "isolation"
+                isolation.reset_signals()
+                isolation.isolate(wanted, entered, order.sandbox)
+                if status >= 0:
+                    isolation.be_init(status)
+                path = find(path, order.environment) if wanted.root else path
             for number, soft, hard in limits:
                 step = f"resource limit {number} = {soft}:{hard}"
                 resource.setrlimit(number, (soft, hard))
+            isolation.bound(wanted)
             if order.credentials is not None:
                 user, group, groups = order.credentials
                 step = f"becoming user {user}, group {group}"
                 os.setgroups(groups)
                 os.setresgid(group, group, group)
                 os.setresuid(user, user, user)
+            isolation.restrict(wanted)
             step = f"cannot execute {path!r}"
             try:
                 os.execve(path, order.argv, order.environment)
@@ -251,6 +317,8 @@ class Spawner:
                 os.execve("/bin/sh", ["/bin/sh", path, *order.argv[1:]], order.environment)
         except OSError as error:
             why = f"{step}: {error.strerror}"
+        except isolation.IsolationError as error:
+            why = f"isolation: {error}"
         except Exception as error:
             why = f"{step}: {error}"
         try:

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,10 @@ STOPPING = "the agent is stopping"
 
 _HELLO = 1
 
-_VERSIONS = (1, launcher.VERSION)
+_VERSIONS = (1, 2, launcher.VERSION)
 """The launchers that this agent can work with: one of before an upgrade keeps its containers."""
+
+_ISOLATES = 3
 
 _Strays = dict[str, tuple[float, float, list[int]]]
 
@@ -168,11 +170,23 @@ class LaunchedContainers:
         """Find the launcher, or start one."""
         return self._dial()
 
-    def launch(self, spec: ContainerSpec) -> "Deferred[int]":
-        """Start a container."""
-        return Deferred.fromCoroutine(self._launch(spec))
+    def launch(
+        self, spec: ContainerSpec, isolation: Mapping[str, Any] | None = None
+    ) -> "Deferred[int]":
+        """
+        Start a container.
 
-    async def _launch(self, spec: ContainerSpec) -> int:
+        @param isolation: how it is kept apart, as L{mesoskit.agent.launcher_isolation.Isolation}
+            has it; what it does not name is as there. L{None}: it is not.
+        """
+        return Deferred.fromCoroutine(self._launch(spec, isolation))
+
+    async def _launch(self, spec: ContainerSpec, isolation: Mapping[str, Any] | None) -> int:
+        if isolation is not None and self._version < _ISOLATES:
+            raise ContainerError(
+                f"the launcher that runs is of version {self._version}, which isolates nothing:"
+                " it has to end before, with the containers that it keeps"
+            )
         try:
             credentials = await self._users.find(spec.user)
         except UserError as error:
@@ -188,7 +202,8 @@ class LaunchedContainers:
             spec.sandbox,
             None if credentials is None else tuple(credentials),
             spec.rlimits,
-            *(() if patient else (spec.patience,)),
+            *(() if patient and isolation is None else (spec.patience,)),
+            *(() if isolation is None else (isolation,)),
         )
         return pid
 
