@@ -245,6 +245,7 @@ def _tell(
         return
     status.uuid = state.ids.bytes()
     status.timestamp = state.now
+    status.ClearField("data")  # what the engine says of a container is said once
     status.reason = reason  # type: ignore[assignment]
     if healthy is not None:
         status.healthy = healthy

@@ -100,7 +100,7 @@ class ContainerSpec:
     uris: tuple[Uri, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     allotment: Allotment = Allotment()
-    info: bytes = b""
+    info: bytes = field(default=b"", repr=False)  # there may be secrets in it
     docker: bool = False
     parent: ContainerId | None = None
     patience: float | None = None

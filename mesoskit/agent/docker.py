@@ -6,10 +6,14 @@ the flags about it; the engine is spoken to in L{mesoskit.agent.containers.docke
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mesoskit.messages.mesos_pb2 import CommandInfo, ContainerInfo, Resource
+from mesoskit.messages.mesos_pb2 import CommandInfo, ContainerInfo, Resource, TaskInfo
 from mesoskit.model.ids import ContainerId
+
+if TYPE_CHECKING:
+    from mesoskit.agent.frameworks import AgentTask
+    from mesoskit.agent.options import AgentOptions
 
 PREFIX: Final = "mesos-"
 """What the names of containers begin with, as in Mesos."""
@@ -52,6 +56,17 @@ def is_docker(container: ContainerInfo) -> bool:
 def name_of(container: ContainerId) -> str:
     """Return the name by which the engine knows a container."""
     return PREFIX + container
+
+
+def take(task: "AgentTask", info: TaskInfo, options: "AgentOptions") -> None:
+    """
+    Note of a command task whether it is a container of the engine. As Mesos' Docker executor,
+    such a one has the grace of executors, where it asks for none of its own.
+    """
+    task.docker = is_docker(info.container)
+    if task.docker and not info.kill_policy.HasField("grace_period"):
+        grace = options.executor_shutdown_grace_period
+        task.kill_grace = max(grace, options.docker.stop_timeout)
 
 
 def process_of(command: CommandInfo) -> tuple[tuple[str, ...], str | None]:

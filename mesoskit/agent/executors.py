@@ -17,6 +17,7 @@ from mesoskit.agent import (
     allotments,
     checkpoint,
     completion,
+    docker,
     gc,
     groups,
     processes,
@@ -88,6 +89,13 @@ def launch(state: AgentState, executor: Executor, allotment: Allotment) -> None:
         )
     command = info.command
     argv, file = process_of(command)
+    in_docker = info.HasField("container") and docker.is_docker(info.container)
+    if in_docker:
+        argv, file = docker.process_of(command)
+        chosen = "PATH" in dict(state.options.executor_environment_variables)
+        variables = docker.executor_variables(
+            state.options.docker, executor.container, variables, chosen
+        )
     spec = ContainerSpec(
         id=executor.container,
         argv=argv,
@@ -100,6 +108,7 @@ def launch(state: AgentState, executor: Executor, allotment: Allotment) -> None:
         links=((latest_link(executor.directory), executor.directory),),
         allotment=allotment,
         info=info.container.SerializeToString() if info.HasField("container") else b"",
+        docker=in_docker,
         wrong=unresolved(command),
         # It ends by itself when no agent comes back, tasks first; this is for one that does not.
         patience=processes.patience_of(state, executor) + executor.grace_period,

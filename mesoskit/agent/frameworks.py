@@ -212,6 +212,7 @@ class AgentTask:
     @ivar ended: its container is gone, or it never had one of its own.
     @ivar ending: the state, source, reason and text that it ends with whatever its exit status.
     @ivar checks: what it is asked from time to time (L{mesoskit.agent.checks}).
+    @ivar docker: it is a container of the Docker engine.
     @ivar sick: it is killed because a health check failed.
     @ivar given: what its executor's container is given for it, while it is live (custom executors).
     @ivar limited: what its container took too much of.
@@ -221,6 +222,7 @@ class AgentTask:
     __slots__ = (
         "checks",
         "container",
+        "docker",
         "ended",
         "ending",
         "executor",
@@ -251,6 +253,7 @@ class AgentTask:
         self.info = info
         self.state: int = TaskState.TASK_STAGING
         self.container: ContainerId | None = None
+        self.docker = False
         self.pid: int | None = None
         self.group: Group | None = None
         self.statuses: tuple[tuple[int, bytes], ...] = ()

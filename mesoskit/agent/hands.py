@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from mesoskit.agent.container import (
     ContainerExited,
+    ContainerFacts,
     ContainerFailed,
     ContainerSpec,
     ContainerStarted,
@@ -163,6 +164,8 @@ class Hands:
         self._starting: set[ContainerId] = set()
         self._doomed: set[ContainerId] = set()
         self._updates: dict[ContainerId, Update] = {}  # of those that are being started
+        self._facts: dict[ContainerId, ContainerFacts] = {}  # likewise
+        self._handed: set[ContainerId] = set()
         self._counts = dict.fromkeys(_COUNTED, 0)
 
     def start(self) -> "Deferred[None]":
@@ -238,6 +241,11 @@ class Hands:
             return
         self._tell(ContainerExited(container, status, limitation))
 
+    def described(self, container: ContainerId, facts: ContainerFacts) -> None:
+        """For the containers: what there is to say of one that was just started."""
+        if container in self._starting:
+            self._facts[container] = facts
+
     async def _launch(self, spec: ContainerSpec) -> None:
         self._starting.add(spec.id)
         stage = "sandbox"
@@ -253,6 +261,7 @@ class Hands:
                 await self._fetch(spec, credentials)
             stage = "launch"
             self._still_wanted(spec.id)
+            self._handed.add(spec.id)
             pid = await self.containers.launch(spec)
         except (UserError, SandboxError, FetchError, ContainerError) as error:
             event: Event = ContainerFailed(spec.id, stage, str(error))
@@ -260,8 +269,9 @@ class Hands:
             self.log.failure("launch of {container}", container=spec.id)
             event = ContainerFailed(spec.id, stage, f"{type(error).__name__}: {error}")
         else:
-            event = ContainerStarted(spec.id, pid)
+            event = ContainerStarted(spec.id, pid, self._facts.pop(spec.id, None))
         self._starting.discard(spec.id)
+        self._handed.discard(spec.id)
         doomed = spec.id in self._doomed
         self._doomed.discard(spec.id)
         update = self._updates.pop(spec.id, None)
@@ -287,7 +297,8 @@ class Hands:
         if container in self._starting:
             self._doomed.add(container)
             self._fetcher.cancel(container)
-            return
+            if container not in self._handed:
+                return
 
         def failed(reason: Failure) -> None:
             why = reason.getErrorMessage()

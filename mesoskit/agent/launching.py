@@ -14,6 +14,7 @@ from mesoskit.agent import (
     checkpoint,
     checks,
     completion,
+    docker,
     draining,
     executors,
     groups,
@@ -275,6 +276,8 @@ def _give(state: AgentState, executor: Executor, infos: Sequence[TaskInfo], grou
     for info in infos:
         task = AgentTask(executor, TaskId(info.task_id.value), info.SerializeToString())
         task.kill_grace = kill_grace_of(info)
+        if executor.kind is Kind.COMMAND and info.HasField("container"):
+            docker.take(task, info, state.options)
         if info.HasField("max_completion_time"):
             task.max_completion = info.max_completion_time.nanoseconds / 1e9
         task.checks = checks.checks_of(task, info)

@@ -136,5 +136,8 @@ class AgentOptions:
 
     @property
     def executor_socket(self) -> str:
-        """The path of the executors' door: always the same for a runtime directory."""
-        return f"{self.runtime_dir}/executors.sock"
+        """
+        The path of the executors' door: always the same for a runtime directory. It has a
+        directory to itself, that containers with a file system of their own can be given.
+        """
+        return f"{self.runtime_dir}/door/socket"

@@ -17,6 +17,7 @@ from mesoskit.agent import (
     checkpoint,
     checks,
     completion,
+    docker,
     executors,
     failures,
     gc,
@@ -88,8 +89,8 @@ def launch_command(state: AgentState, task: AgentTask, info: TaskInfo) -> None:
     spec = spec_of(state, task, info, *surroundings(state, task, info))
     state.out.append(Store(((checkpoint.task_key(task), checkpoint.task_record(task)),)))
     state.out.append(Launch(spec))
-    if not spec.uris:
-        # With something to fetch the task stays staging until that is done, as in Mesos.
+    if not spec.uris and not task.docker:
+        # With something to fetch or to pull the task stays staging until that is done, as in Mesos.
         updates.report_task(state, task, TaskState.TASK_STARTING)
 
 
@@ -100,6 +101,11 @@ def surroundings(state: AgentState, task: AgentTask, info: TaskInfo) -> tuple[st
         assert task.container is not None
         directory = nested_path(executor.directory, task.container)
         return directory, group_task_variables(state.options.ip, role_of(info), directory)
+    if task.docker:
+        settings = state.options.docker
+        return executor.directory, docker.task_variables(
+            settings, executor.container, role_of(info)
+        )
     framework = executor.framework
     variables = executor_variables(
         state.variables,
@@ -131,7 +137,11 @@ def spec_of(
     """
     assert task.container is not None
     command = info.command
+    wrong = unresolved(command)
     argv, file = process_of(command)
+    if task.docker:
+        argv, file = docker.process_of(command)
+        wrong = wrong or docker.ports_error(info.container, info.resources)
     executor = task.executor
     return ContainerSpec(
         id=task.container,
@@ -145,7 +155,8 @@ def spec_of(
         links=((latest_link(executor.directory), executor.directory), *links),
         allotment=allotments.of_task(info),
         info=info.container.SerializeToString() if info.HasField("container") else b"",
-        wrong=unresolved(command),
+        docker=task.docker,
+        wrong=wrong,
         patience=patience_of(state, executor),
     )
 
@@ -187,7 +198,7 @@ def started(state: AgentState, event: ContainerStarted) -> None:
         task.executor.pid = event.pid
         if task.state == TaskState.TASK_STAGING:
             updates.report_task(state, task, TaskState.TASK_STARTING)
-        updates.report_task(state, task, TaskState.TASK_RUNNING)
+        updates.report_task(state, task, TaskState.TASK_RUNNING, facts=event.facts)
         checks.begin(state, task)
     else:
         groups.started(state, task.group)
@@ -280,7 +291,8 @@ def end(state: AgentState, task: AgentTask, status: int | None) -> None:
 
 def report_end(state: AgentState, task: AgentTask, status: int | None) -> None:
     """Report the last state of a task, from how it was to end or how its process did."""
-    text = UNKNOWN_STATUS if status is None else f"Command {exit_text(status)}"
+    what = "Container" if task.docker else "Command"
+    text = UNKNOWN_STATUS if status is None else f"{what} {exit_text(status)}"
     reason = None
     source: int = Source.SOURCE_EXECUTOR
     if task.ending is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import allotments, checkpoint, checks, nested, updates
+from mesoskit.agent import allotments, checkpoint, checks, docker, nested, updates
 from mesoskit.agent.frameworks import (
     AgentTask,
     Executor,
@@ -97,7 +97,11 @@ def _task(
 ) -> AgentTask:
     task = AgentTask(executor, task_id, row.info)
     info = TaskInfo.FromString(row.info)
-    task.kill_grace = kill_grace_of(info) if row.grace is None else row.grace
+    task.kill_grace = kill_grace_of(info)
+    if executor.kind is Kind.COMMAND and info.HasField("container"):
+        docker.take(task, info, state.options)
+    if row.grace is not None:
+        task.kill_grace = row.grace
     if executor.kind is Kind.COMMAND and info.kill_policy.HasField("grace_period"):
         executor.grace_period = kill_grace_of(info) + 2.0  # as when it was launched
     if info.HasField("max_completion_time"):

@@ -55,6 +55,8 @@ from mesoskit.wire.settings import StreamSettings
 from mesoskit.wire.v1_executor import ExecutorCarrier
 
 if TYPE_CHECKING:
+    from mesoskit.agent.containers import Containers
+    from mesoskit.agent.users import InThread, Users
     from mesoskit.wire.tls import TLS
 
 LINGER = 3.0
@@ -93,10 +95,49 @@ def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], No
     hands.prober = Prober(reactor, lambda: hands.containers, lambda: _network(reactor), tell)
     directory = Path(options.runtime_dir, "launcher")
     directory.mkdir(mode=0o700, exist_ok=True)
-    hands.containers = LaunchedContainers(
+    door = Path(options.executor_socket).parent
+    door.mkdir(exist_ok=True)
+    door.chmod(0o755)  # tasks run as other users
+    launched = LaunchedContainers(
         reactor, str(directory), users, in_thread, hands.exited, linger=LINGER
     )
+    if options.containerizers == ("mesos",):
+        hands.containers = launched
+    else:
+        hands.containers = _composed(reactor, options, users, in_thread, hands, launched)
     return hands
+
+
+def _composed(
+    reactor: Any,
+    options: AgentOptions,
+    users: Users,
+    in_thread: InThread,
+    hands: Hands,
+    launched: Containers,
+) -> Containers:
+    """Return what C{--containerizers} names, behind one door."""
+    from mesoskit.agent.containers.composing import DOCKER, MESOS, ComposingContainers, Part
+    from mesoskit.agent.containers.docker import DockerContainers
+
+    parts = []
+    for name in options.containerizers:
+        if name == MESOS:
+            parts.append(Part(MESOS, launched))
+        else:
+            notes = f"{options.runtime_dir}/docker"
+            containers = DockerContainers(
+                reactor,
+                options.docker,
+                options.work_dir,
+                notes,
+                users,
+                in_thread,
+                hands.exited,
+                hands.described,
+            )
+            parts.append(Part(DOCKER, containers, docker=True))
+    return ComposingContainers(parts)
 
 
 def _network(reactor: Any) -> Any:

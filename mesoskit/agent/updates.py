@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mesoskit.agent import allotments, checkpoint, checks, completion, draining
+from mesoskit.agent.container import ContainerFacts
 from mesoskit.agent.frameworks import AgentTask, Kind
 from mesoskit.messages.internal_pb2 import StatusUpdateAcknowledgementMessage, StatusUpdateMessage
 from mesoskit.messages.mesos_pb2 import TaskStatus, Value
@@ -42,11 +43,13 @@ def report_task(
     reason: int | None = None,
     message: str | None = None,
     limited: tuple[tuple[str, float], ...] = (),
+    facts: ContainerFacts | None = None,
 ) -> None:
     """
     Report a new state of a task that the agent itself has made, as its executor or as the agent.
     For a framework that is being shut down only the state changes: it acknowledges nothing.
 
+    @param facts: what there is to say of its container besides.
     @param limited: what its container took too much of, as L{Limitation} has it.
     """
     executor = task.executor
@@ -68,6 +71,11 @@ def report_task(
         status.ClearField("message")
     for name, amount in limited:
         status.limitation.resources.add(name=name, type=Value.SCALAR).scalar.value = amount
+    if facts is not None:
+        status.data = facts.data
+        for address in facts.addresses:
+            infos = status.container_status.network_infos
+            (infos[0] if infos else infos.add()).ip_addresses.add().ip_address = address
     if source == Source.SOURCE_EXECUTOR:
         describe_container(state, task, status)
         checks.describe(task, status)

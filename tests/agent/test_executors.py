@@ -68,7 +68,7 @@ class LaunchTests(ExecutorTestCase):
         (spec,) = bench.launched()
         self.assertEqual(bench.updates(), [])
         environment = dict(spec.environment)
-        self.assertEqual(environment["MESOSKIT_EXECUTOR_SOCKET"], "/r/executors.sock")
+        self.assertEqual(environment["MESOSKIT_EXECUTOR_SOCKET"], "/r/door/socket")
         self.assertEqual(len(environment["MESOSKIT_EXECUTOR_TOKEN"]), 32)
         self.assertEqual(environment["MESOS_EXECUTOR_ID"], "e")
         self.assertNotIn("MESOS_ALLOCATION_ROLE", environment)

@@ -7,7 +7,7 @@ C{patience}: when it is over is found out by the next agent.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from signal import SIGKILL, SIGTERM
 from typing import Any, Final
 
@@ -94,8 +94,10 @@ class DockerContainers:
         users: Users,
         in_thread: InThread,
         exited: Exited,
+        described: Callable[[ContainerId, ContainerFacts], None] = lambda container, facts: None,
     ) -> None:
         """
+        @param described: is told what there is to say of a container, before its launch is over.
         @param work_dir: the agent's, which its containers are known by.
         @param directory: for notes, in the agent's runtime directory.
         @param exited: is told of every end.
@@ -108,6 +110,7 @@ class DockerContainers:
         self._users = users
         self._in_thread = in_thread
         self._exited = exited
+        self._described = described
         self._notes = Notes(directory)
         self._commands = Commands(reactor, self.engine, in_thread, exited)
         self._watch = Watch(reactor, self.engine, work_dir, directory, self._compare, self._look_at)
@@ -203,18 +206,6 @@ class DockerContainers:
             del self._containers[container]
             self._notes.remove(container)
             self._watch.remove_later(known.name, self._settings.remove_delay)
-
-    def facts(self, container: ContainerId) -> ContainerFacts | None:
-        """Return what the engine says of a container, and at what addresses it is."""
-        known = self._containers.get(container)
-        return None if known is None else known.found.facts
-
-    def metrics(self) -> dict[str, float]:
-        """Return what was counted."""
-        return {
-            "containerizer/docker/images_pulled": float(self.images.pulled),
-            "containerizer/docker/image_pull_errors": float(self.images.failed),
-        }
 
     def stop(self) -> "Deferred[None]":
         """Leave the containers to the engine."""
@@ -324,6 +315,8 @@ class DockerContainers:
                 destroyer.callback(None)
             return
         known.running = True
+        if known.found.facts is not None:
+            self._described(known.id, known.found.facts)
         for waiter in waiting:
             waiter.callback(result)
         if known.doomed:

@@ -14,6 +14,7 @@ from mesoskit.agent.container import UNLIMITED, Allotment, ContainerSpec
 from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.docker_parameters import Body, apply
 from mesoskit.agent.docker import DockerSettings, is_docker, name_of
+from mesoskit.agent.environment import EXECUTOR_SOCKET
 from mesoskit.messages.mesos_pb2 import ContainerInfo, MountPropagation, Volume
 
 AGENT_LABEL: Final = "mesoskit.agent"
@@ -98,6 +99,10 @@ def creation(
         "Env": [f"{name}={value}" for name, value in spec.environment],
         "HostConfig": host,
     }
+    door = dict(spec.environment).get(EXECUTOR_SOCKET)
+    if door:
+        where = posixpath.dirname(door)
+        host["Mounts"].append({"Type": "bind", "Source": where, "Target": where})
     _command(body, spec)
     _network(body, info)
     _volumes(body, spec, info, settings)

@@ -134,8 +134,6 @@ class Images:
         self._engine = engine
         self._config = config
         self._pulls: dict[tuple[str, str, str], _Pull] = {}
-        self.pulled = 0
-        self.failed = 0
 
     async def pull(self, image: str, platform: str, sandbox: str) -> None:
         """
@@ -150,15 +148,11 @@ class Images:
         pull = self._pulls.get(key)
         if pull is None:
             pull = self._pulls[key] = _Pull(self._reactor, self._engine, image, platform, auth)
-            pull.begin(lambda failed: self._over(key, failed))
+            pull.begin(lambda: self._over(key))
         await pull.join()
 
-    def _over(self, key: tuple[str, str, str], failed: bool) -> None:
+    def _over(self, key: tuple[str, str, str]) -> None:
         del self._pulls[key]
-        if failed:
-            self.failed += 1
-        else:
-            self.pulled += 1
 
     def stop(self) -> None:
         """Give up all pulls."""
@@ -182,15 +176,14 @@ class _Pull:
         self._line = b""
         self._error = ""
 
-    def begin(self, over: Callable[[bool], None]) -> None:
-        """Pull; C{over} is told whether it has failed."""
+    def begin(self, over: Callable[[], None]) -> None:
+        """Pull; C{over} is called when that has ended."""
 
         def done(result: object) -> None:
             if self._stall is not None:
                 self._stall.cancel()
                 self._stall = None
-            failed = isinstance(result, Failure)
-            over(failed)
+            over()
             waiting, self._waiting = self._waiting, set()
             for one in waiting:
                 if isinstance(result, Failure):
