@@ -9,7 +9,15 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
-from mesoskit.app import authentication, authorization, http_authentication, limits, tls, zookeeper
+from mesoskit.app import (
+    authentication,
+    authorization,
+    docker,
+    http_authentication,
+    limits,
+    tls,
+    zookeeper,
+)
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -92,6 +100,7 @@ FLAGS = Flags(
         *authorization.AGENT_FLAGS,
         *tls.FLAGS,
         *limits.FLAGS,
+        *docker.FLAGS,
         Flag(
             "work_dir",
             text,
@@ -303,6 +312,8 @@ def make_agent(
         fetcher_cache_size=values.fetcher_cache_size,
         fetcher_cache_dir=values.fetcher_cache_dir,
         hadoop_home=values.hadoop_home,
+        containerizers=values.containerizers,
+        docker=docker.docker_settings(values),
         frameworks_home=values.frameworks_home,
         firewall_rules=values.firewall_rules,
         recover=values.recover,
