@@ -91,7 +91,8 @@ trial: $(COMPILED) $(SYSTEM)
 # SOAK: --seed=N, --faults=N and others; see `python -m tests.soak --help`.
 soak: $(COMPILED) $(SYSTEM)
 	$(BIN)/python -m tests.soak $(SOAK)
-	MESOSKIT_SOAK=1 $(BIN)/python -m twisted.trial -j$(JOBS) tests.master tests.agent tests.soak.test_machine
+	MESOSKIT_SOAK=1 $(BIN)/python -m twisted.trial -j$(JOBS) \
+	  tests.master.test_machine tests.master.test_fuzz tests.agent.test_machine tests.soak.test_machine
 
 bench: $(COMPILED)
 	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done

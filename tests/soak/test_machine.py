@@ -39,8 +39,8 @@ from tests.soak import books
 from tests.soak.books import Entry, Mark
 from tests.soak.reckoning import reckon
 
-_EXAMPLES = 400 if os.environ.get("MESOSKIT_SOAK") else 8
-_STEPS = 80 if os.environ.get("MESOSKIT_SOAK") else 40
+_EXAMPLES = 200 if os.environ.get("MESOSKIT_SOAK") else 6
+_STEPS = 60 if os.environ.get("MESOSKIT_SOAK") else 40
 
 AGENTS = 2
 FRAMEWORKS = 2
