@@ -231,14 +231,16 @@ class BulkLinks:
         """Return who hears a link, or L{None} where it is nobody's who was invited."""
         line = self._tickets.pop(link.hello.token or "", None)
         if line is None:
-            return self._refuse(link, "the ticket is none that is good now")
+            self._refuse(link, "the ticket is none that is good now")
+            return None
         control = line.control
         if (
             link.hello.role != PeerKind.AGENT
             or link.hello.instance != control.hello.instance
             or link.principal != control.principal
         ):
-            return self._refuse(link, "the ticket was given to somebody else")
+            self._refuse(link, "the ticket was given to somebody else")
+            return None
         line.stop_timer()
         self.opened += 1
         line.asks = asks = Asks(
