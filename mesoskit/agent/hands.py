@@ -42,6 +42,7 @@ from mesoskit.agent.users import Credentials, UserError
 from mesoskit.model.ids import ContainerId
 
 if TYPE_CHECKING:
+    from mesoskit.agent.logs import Rotation
     from mesoskit.agent.probing import Prober
 
 Effect = Launch | Signal | Destroy | Update | Forget | Remove | Settle | Probe | Abandon
@@ -143,11 +144,13 @@ class Hands:
 
     @ivar containers: what runs them.
     @ivar prober: what asks tasks whether they are well, where anything does.
+    @ivar logs: what holds their output to a size, where anything does.
     """
 
     log = Logger()
     containers: Containers
     prober: "Prober | None" = None
+    logs: "Rotation | None" = None
 
     def __init__(
         self,
@@ -177,7 +180,10 @@ class Hands:
         async def start() -> None:
             await self._fetcher.start()
             await self.containers.start()
-            self._tell(await self.containers.recover())
+            found = await self.containers.recover()
+            if self.logs is not None:
+                self.logs.recover(found.running)
+            self._tell(found)
             self._tell(await self._sandboxes.find())
 
         return Deferred.fromCoroutine(start())
@@ -192,6 +198,8 @@ class Hands:
     def stop(self) -> "Deferred[None]":
         """Let go: fetching ends, containers live on."""
         self._fetcher.stop()
+        if self.logs is not None:
+            self.logs.stop()
         if self.prober is not None:
             self.prober.stop()
         return self.containers.stop()
@@ -239,6 +247,8 @@ class Hands:
         """For the containers: one is over."""
         if self.prober is not None and self.prober.exited(container, status):
             return
+        if self.logs is not None:
+            self.logs.over(container)
         self._tell(ContainerExited(container, status, limitation))
 
     def described(self, container: ContainerId, facts: ContainerFacts) -> None:
@@ -253,6 +263,7 @@ class Hands:
             if spec.wrong:
                 stage = "launch"
                 raise ContainerError(spec.wrong)
+            watch = None if self.logs is None else self.logs.prepare(spec)
             credentials = await self._users.find(spec.user)
             self._sandboxes.make(spec, credentials)
             if spec.uris:
@@ -262,6 +273,8 @@ class Hands:
             stage = "launch"
             self._still_wanted(spec.id)
             self._handed.add(spec.id)
+            if watch is not None:
+                watch()
             pid = await self.containers.launch(spec)
         except (UserError, SandboxError, FetchError, ContainerError) as error:
             event: Event = ContainerFailed(spec.id, stage, str(error))
@@ -270,6 +283,8 @@ class Hands:
             event = ContainerFailed(spec.id, stage, f"{type(error).__name__}: {error}")
         else:
             event = ContainerStarted(spec.id, pid, self._facts.pop(spec.id, None))
+        if self.logs is not None and isinstance(event, ContainerFailed):
+            self.logs.over(spec.id)
         self._starting.discard(spec.id)
         self._handed.discard(spec.id)
         doomed = spec.id in self._doomed

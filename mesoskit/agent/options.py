@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mesoskit.agent.docker import DockerSettings
+from mesoskit.agent.log_sizes import Sizes
 from mesoskit.messages.mesos_pb2 import Attribute
 from mesoskit.model.authorization import IAuthorizer
 from mesoskit.model.resources import Resources
@@ -66,6 +67,7 @@ class AgentOptions:
         are asked.
     @ivar docker: the flags of the second.
     @ivar frameworks_home: where relative paths to fetch begin.
+    @ivar log_sizes: what C{stdout} and C{stderr} of containers are held to; L{None}: nothing.
     @ivar recover: C{reconnect} or C{cleanup}.
     @ivar strict: an agent that cannot read all that it has stored does not start.
     @ivar recovery_timeout: what runs here ends when no agent was there for so long; at once
@@ -114,6 +116,7 @@ class AgentOptions:
     containerizers: tuple[str, ...] = ("mesos",)
     docker: DockerSettings = field(default_factory=DockerSettings)
     frameworks_home: str | None = None
+    log_sizes: Sizes | None = None
     firewall_rules: tuple[str, ...] = ()
     recover: str = RECONNECT
     strict: bool = True

@@ -93,6 +93,11 @@ def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], No
     )
     hands = Hands(users, sandboxes, fetcher, tell)
     hands.prober = Prober(reactor, lambda: hands.containers, lambda: _network(reactor), tell)
+    if options.log_sizes is not None:
+        from mesoskit.agent.logs import Rotation
+
+        notes = str(Path(options.runtime_dir, "logs"))
+        hands.logs = Rotation(reactor, notes, options.log_sizes, in_thread)
     directory = Path(options.runtime_dir, "launcher")
     directory.mkdir(mode=0o700, exist_ok=True)
     door = Path(options.executor_socket).parent

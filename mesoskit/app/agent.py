@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mesoskit.app import (
     authentication,
     authorization,
+    container_logger,
     docker,
     http_authentication,
     limits,
@@ -100,6 +101,7 @@ FLAGS = Flags(
         *authorization.AGENT_FLAGS,
         *tls.FLAGS,
         *limits.FLAGS,
+        *container_logger.FLAGS,
         *docker.FLAGS,
         Flag(
             "work_dir",
@@ -315,6 +317,7 @@ def make_agent(
         containerizers=values.containerizers,
         docker=docker.docker_settings(values),
         frameworks_home=values.frameworks_home,
+        log_sizes=container_logger.log_sizes(values),
         firewall_rules=values.firewall_rules,
         recover=values.recover,
         strict=values.strict,
