@@ -65,6 +65,22 @@ class Limitation:
 
 
 @dataclass(slots=True, frozen=True)
+class Console:
+    """
+    That somebody may attach to a container's input and output.
+
+    @ivar terminal: whether these are a terminal rather than pipes.
+    @ivar session: whether the container exists for who is attached: its output waits for him.
+    @ivar rows: of the terminal, 0 for no particular size; C{columns} likewise.
+    """
+
+    terminal: bool = False
+    session: bool = False
+    rows: int = 0
+    columns: int = 0
+
+
+@dataclass(slots=True, frozen=True)
 class ContainerSpec:
     """
     One container: a process (with all it starts) in a sandbox.
@@ -87,6 +103,7 @@ class ContainerSpec:
         volumes say so, its sandbox, and ends with it.
     @ivar patience: for how many seconds it goes on while no agent is there; L{None}: for ever.
     @ivar wrong: why it cannot be started at all, found out before; empty: nothing is known.
+    @ivar console: how somebody may attach to it; L{None}: not at all, and it has no input.
     """
 
     id: ContainerId
@@ -105,6 +122,7 @@ class ContainerSpec:
     parent: ContainerId | None = None
     patience: float | None = None
     wrong: str = ""
+    console: Console | None = None
 
 
 @dataclass(slots=True)

@@ -15,11 +15,11 @@ said of every end to every client that has said C{hello}. The verbs:
 
   - C{hello}: gives C{{"version": 3, "pid": ..., "containers": [[id, pid, over, status,
     abandoned]...]}}; the launchers of version 1 do not know of the last.
-  - C{launch id file argv environment sandbox credentials limits [patience [isolation]]}: gives the
-    pid. Asked
-    for again, it gives the same pid and starts nothing. See
+  - C{launch id file argv environment sandbox credentials limits [patience [isolation [console]]]}:
+    gives the pid. Asked for again, it gives the same pid and starts nothing. See
     L{mesoskit.agent.launcher_spawn.Order}; C{isolation} is an object of what is in
-    L{mesoskit.agent.launcher_isolation.Isolation}, unknown before version 3.
+    L{mesoskit.agent.launcher_isolation.Isolation}, C{console} a list of what is in
+    L{mesoskit.agent.launcher_console.Console}, both unknown before version 3.
   - C{signal id number}: to the process group.
   - C{destroy id}: SIGKILL to everything the container ever started; answered when that is gone.
   - C{forget id}: of a container that is over.
@@ -42,7 +42,7 @@ from typing import Any
 if __name__ == "__main__":  # an isolated interpreter knows no path but the standard library's
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from mesoskit.agent import launcher_isolation
+from mesoskit.agent import launcher_console, launcher_isolation
 from mesoskit.agent import launcher_proc as proc
 from mesoskit.agent.launcher_containers import Container, Keeper, complain
 from mesoskit.agent.launcher_isolation import NONE, IsolationError
@@ -185,7 +185,7 @@ class Launcher:
             if handler is None or not isinstance(number, int):
                 raise RequestError(f"unknown verb {verb!r}: {', '.join(self._verbs)} are known")
             handler(lambda result: client.say(number, None, result), client, *arguments)
-        except (RequestError, SpawnError, IsolationError) as error:
+        except (RequestError, SpawnError, IsolationError, launcher_console.ConsoleError) as error:
             client.say(number, str(error), None)
         except OSError as error:
             client.say(number, f"{error.filename or 'launcher'}: {error.strerror}", None)
@@ -212,6 +212,7 @@ class Launcher:
         limits: list[list[Any]],
         patience: float | None = None,
         isolation: dict[str, Any] | None = None,
+        console: list[object] | None = None,
     ) -> None:
         known = self._keeper.containers.get(name)
         if known is not None:
@@ -233,6 +234,7 @@ class Launcher:
             [(which, soft, hard) for which, soft, hard in limits],
             None if patience is None else float(patience),
             NONE if isolation is None else launcher_isolation.isolation(isolation),
+            None if console is None else launcher_console.console(console),
         )
         answer(self._keeper.launch(order))
 

@@ -24,7 +24,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
+from mesoskit.agent import launcher_console as consoles
 from mesoskit.agent import launcher_isolation as isolation
+from mesoskit.agent.launcher_console import Console, ConsoleError, Streams
 from mesoskit.agent.launcher_isolation import NONE, Isolation
 
 MARK = "MESOSKIT_CONTAINER"
@@ -58,6 +60,7 @@ class Order(NamedTuple):
     @ivar limits: (C{"RLMT_NOFILE"}, soft, hard), L{None} for none.
     @ivar patience: for how many seconds it outlives its agent; L{None}: for ever.
     @ivar isolation: how it is kept apart.
+    @ivar console: by which somebody may attach to it; L{None} for none.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Order(NamedTuple):
     limits: list[tuple[str, int | None, int | None]]
     patience: float | None = None
     isolation: Isolation = NONE
+    console: Console | None = None
 
 
 class Started(NamedTuple):
@@ -174,28 +178,49 @@ class Spawner:
             (limit_number(name), _bound(soft), _bound(hard)) for name, soft, hard in order.limits
         ]
         opened: list[int] = []
+        console = 0
         try:
             with _rights_of(order.credentials, order.sandbox, opened):
                 _open_logs(order.sandbox, opened)
                 rooted = order.isolation.root
                 path = order.file if rooted else find(order.file, order.environment)
-            if limits or order.credentials is not None or order.isolation != NONE:
-                return self._fork(order, path, opened, limits, inside)
-            return Started(self._spawn(order, path, opened))
+            streams = Streams(self._null, opened[1], opened[2], 0)
+            if order.console is not None:
+                streams = self._open_console(order, order.console, opened)
+                console = streams.pid
+            simple = not limits and order.credentials is None and order.isolation == NONE
+            if not simple or order.console is not None:
+                started = self._fork(order, path, streams, limits, inside)
+            else:
+                started = Started(self._spawn(order, path, streams))
+            console = 0
+            return started
         except OSError as error:
             raise SpawnError(f"cannot start {order.argv[0]!r}: {error.strerror}") from error
+        except ConsoleError as error:
+            raise SpawnError(f"cannot start {order.argv[0]!r}: {error}") from error
         except ValueError as error:  # a NUL in an argument, an "=" in a name
             raise SpawnError(f"cannot start {order.argv[0]!r}: {error}") from error
         finally:
+            if console:
+                os.kill(console, signal.SIGKILL)
             os.fchdir(self.home)
             for descriptor in opened:
                 os.close(descriptor)
 
-    def _spawn(self, order: Order, path: str, opened: list[int]) -> int:
+    def _open_console(self, order: Order, wanted: Console, opened: list[int]) -> Streams:
+        owner = None if order.credentials is None else (order.credentials[0], order.credentials[1])
+        logs = opened[1], opened[2]
+        streams = consoles.open_console(order.name, wanted, self.home, logs, owner)
+        opened += streams[:3]
+        os.fchdir(opened[0])
+        return streams
+
+    def _spawn(self, order: Order, path: str, streams: Streams) -> int:
         actions = [
-            (os.POSIX_SPAWN_DUP2, self._null, 0),
-            (os.POSIX_SPAWN_DUP2, opened[1], 1),
-            (os.POSIX_SPAWN_DUP2, opened[2], 2),
+            (os.POSIX_SPAWN_DUP2, streams.stdin, 0),
+            (os.POSIX_SPAWN_DUP2, streams.stdout, 1),
+            (os.POSIX_SPAWN_DUP2, streams.stderr, 2),
         ]
 
         def start(path: str, argv: list[str]) -> int:
@@ -220,7 +245,7 @@ class Spawner:
         self,
         order: Order,
         path: str,
-        opened: list[int],
+        streams: Streams,
         limits: list[tuple[int, int, int]],
         inside: int,
     ) -> Started:
@@ -233,7 +258,7 @@ class Spawner:
             try:
                 pid = self._copy(order, entered)
                 if not pid:
-                    self._become(order, path, opened, limits, told, entered, ends)
+                    self._become(order, path, streams, limits, told, entered, ends)
             finally:
                 for descriptor in (told, *entered.values(), *((ends,) if ends >= 0 else ())):
                     os.close(descriptor)
@@ -270,7 +295,7 @@ class Spawner:
         self,
         order: Order,
         path: str,
-        opened: list[int],
+        streams: Streams,
         limits: list[tuple[int, int, int]],
         told: int,
         entered: dict[str, int],
@@ -284,9 +309,11 @@ class Spawner:
         step = "a session of its own"
         try:
             os.setsid()
-            os.dup2(self._null, 0)
-            os.dup2(opened[1], 1)
-            os.dup2(opened[2], 2)
+            for number, stream in enumerate(streams[:3]):
+                os.dup2(stream, number)
+            if order.console is not None and order.console.kind == consoles.TERMINAL:
+                step = "a terminal"
+                consoles.control()
             for ignored in self._ignored:
                 signal.signal(ignored, signal.SIG_DFL)
             wanted = order.isolation

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mesoskit.agent import launcher
-from mesoskit.agent.container import Allotment, ContainerSpec, RecoveredContainers, Usage
+from mesoskit.agent import launcher, launcher_console
+from mesoskit.agent.container import Allotment, Console, ContainerSpec, RecoveredContainers, Usage
 from mesoskit.agent.containers import ContainerError, Exited
 from mesoskit.agent.launcher_proc import process
 from mesoskit.agent.usage import never_less, read_usage
@@ -104,6 +104,20 @@ class _Lines(Protocol):
         """Send a line."""
         if self.transport is not None:
             self.transport.write(line)
+
+
+def _wishes(
+    patience: float | None, isolation: Mapping[str, Any] | None, console: Console | None
+) -> Sequence[Any]:
+    """Return what stands at the end of a request, as short as it may be."""
+    kind = None
+    if console is not None:
+        name = launcher_console.TERMINAL if console.terminal else launcher_console.PIPES
+        kind = name, console.session, console.rows, console.columns
+    wishes: list[Any] = [patience, isolation, kind]
+    while wishes and wishes[-1] is None:
+        wishes.pop()
+    return wishes
 
 
 class _Request:
@@ -191,6 +205,11 @@ class LaunchedContainers:
             credentials = await self._users.find(spec.user)
         except UserError as error:
             raise ContainerError(str(error)) from error
+        if spec.console is not None and self._version < _ISOLATES:
+            raise ContainerError(
+                f"the launcher that runs is of version {self._version}, to whose containers nobody"
+                " can attach: it has to end before, with the containers that it keeps"
+            )
         # Launchers of version 1 let everything outlive the agent for ever.
         patient = spec.patience is None or self._version == 1
         pid: int = await self._ask(
@@ -202,8 +221,7 @@ class LaunchedContainers:
             spec.sandbox,
             None if credentials is None else tuple(credentials),
             spec.rlimits,
-            *(() if patient and isolation is None else (spec.patience,)),
-            *(() if isolation is None else (isolation,)),
+            *_wishes(None if patient else spec.patience, isolation, spec.console),
         )
         return pid
 

@@ -1,0 +1,206 @@
+"""Consoles of real containers: terminals and pipes, listeners and speakers, restarts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from typing import Any
+
+from mesoskit.agent.consoles import DISABLED, ConsoleError, Consoles
+from mesoskit.agent.container import Console, ContainerSpec
+from mesoskit.agent.launcher_console import STDERR, STDOUT, name_of
+from mesoskit.model.ids import ContainerId
+from tests.agent.containers_contract import Ends
+from tests.agent.real import REACTOR, RealTestCase, until
+
+SESSION = Console(session=True)
+
+
+class Heard:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.stdout = b""
+        self.stderr = b""
+        self.ended = False
+
+    def heard(self, kind: int, data: bytes) -> None:
+        if kind == STDOUT:
+            self.stdout += data
+        else:
+            assert kind == STDERR
+            self.stderr += data
+
+    def over(self) -> None:
+        self.ended = True
+
+
+class ConsoleTests(RealTestCase):
+    """Somebody attaches to a container."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ends = Ends()
+        self.containers = self.agent(self.ends)
+        self.consoles = Consoles(REACTOR, self.runtime)
+        self.full: list[bool] = []
+
+    async def launch(self, command: str, console: Console | None, **more: Any) -> ContainerId:
+        name = ContainerId("c")
+        spec = ContainerSpec(
+            id=name,
+            argv=("sh", "-c", command),
+            file="/bin/sh",
+            environment=(("PATH", os.defpath), ("TERM", "xterm")),
+            sandbox=self.sandbox("c"),
+            console=console,
+            **more,
+        )
+        await self.containers.launch(spec)
+        return name
+
+    async def listen(self, name: ContainerId) -> Heard:
+        heard = Heard()
+        self.connection = await self.consoles.listen(name, heard)
+        self.addCleanup(self.connection.stop)
+        return heard
+
+    async def speak(self, name: ContainerId) -> Any:
+        speaker = await self.consoles.speak(name, self.full.append, lambda: None)
+        self.addCleanup(speaker.stop)
+        return speaker
+
+    async def status(self) -> int | None:
+        await until(lambda: self.ends.told)
+        return self.ends.told[0][1]
+
+    async def test_what_is_put_in_comes_out_until_its_end(self) -> None:
+        name = await self.launch("echo begun >&2; cat; exit 3", SESSION)
+        heard = await self.listen(name)
+        speaker = await self.speak(name)
+        speaker.put(b"hello ")
+        speaker.put(b"world")
+        speaker.put(b"")
+        await until(lambda: heard.ended)
+        self.assertEqual((heard.stdout, heard.stderr), (b"hello world", b"begun\n"))
+        self.assertEqual(await self.status(), 3 << 8)
+        self.assertEqual(self.output("c"), "hello world")
+        self.assertEqual(self.output("c", "stderr"), "begun\n")
+        await until(lambda: not os.path.lexists(os.path.join(self.runtime, name_of(name))))
+
+    async def test_output_of_a_session_waits_for_its_listener(self) -> None:
+        name = await self.launch("echo early", SESSION)
+        await self.status()
+        heard = await self.listen(name)
+        await until(lambda: heard.ended)
+        self.assertEqual(heard.stdout, b"early\n")
+
+    async def test_megabytes_go_through_unharmed(self) -> None:
+        name = await self.launch("sha256sum", SESSION)
+        heard = await self.listen(name)
+        speaker = await self.speak(name)
+        speaker.put(b"x" * 5_000_000)
+        speaker.put(b"")
+        await until(lambda: heard.ended)
+
+        self.assertEqual(heard.stdout[:64].decode(), hashlib.sha256(b"x" * 5_000_000).hexdigest())
+
+    async def test_a_session_waits_for_a_listener_who_does_not_listen(self) -> None:
+        name = await self.launch("head -c 30000000 /dev/zero; echo done >&2", SESSION)
+        heard = await self.listen(name)
+        self.connection.pause(True)
+        await until(lambda: os.path.getsize(self.sandbox("c") + "/stdout") > 1 << 20)
+        self.assertEqual(heard.stderr, b"")
+        self.connection.pause(False)
+        await until(lambda: heard.ended)
+        self.assertEqual((len(heard.stdout), heard.stderr), (30_000_000, b"done\n"))
+
+    async def test_a_terminal_has_a_size_that_changes(self) -> None:
+        console = Console(terminal=True, session=True, rows=30, columns=100)
+        command = "test -t 0 && test -t 2 && tty >/dev/tty; stty size; read line; stty size"
+        name = await self.launch(command, console)
+        heard = await self.listen(name)
+        await until(lambda: b"30 100\r\n" in heard.stdout)
+        speaker = await self.speak(name)
+        speaker.resize(50, 132)
+        speaker.put(b"go on\n")
+        await until(lambda: heard.ended)
+        self.assertIn(b"/dev/pts/", heard.stdout)
+        self.assertIn(b"50 132\r\n", heard.stdout)
+        self.assertEqual(await self.status(), 0)
+
+    async def test_a_terminal_interrupts_what_runs_there(self) -> None:
+        name = await self.launch("exec sleep 1000", Console(terminal=True, session=True))
+        await self.listen(name)
+        speaker = await self.speak(name)
+        speaker.put(b"\x03")
+        self.assertEqual(await self.status(), signal.SIGINT)
+
+    async def test_only_one_speaks_at_a_time(self) -> None:
+        name = await self.launch("cat", SESSION)
+        await self.listen(name)
+        first = await self.speak(name)
+        second: Any = self.consoles.speak(name, self.full.append, lambda: None)
+        error: Any = await self.assertFailure(second, ConsoleError)
+        self.assertEqual(
+            (str(error), error.status), ("Multiple input connections are not allowed", 409)
+        )
+        first.stop()
+
+        async def again() -> bool:
+            try:
+                await self.speak(name)
+            except ConsoleError:
+                return False
+            return True
+
+        while not await again():
+            pass
+        await self.containers.destroy(name)
+
+    async def test_without_a_console_nobody_attaches(self) -> None:
+        name = await self.launch("sleep 1000", None)
+        error = await self.assertFailure(self.consoles.listen(name, Heard()), ConsoleError)
+        self.assertEqual(str(error), DISABLED)
+        await self.containers.destroy(name)
+
+    async def test_a_task_goes_on_without_listeners_and_without_its_agent(self) -> None:
+        name = await self.launch("while sleep 0.02; do echo .; done", Console(terminal=True))
+        await until(lambda: self.output("c").count(".") > 2)
+        await self.containers.stop()
+        before = self.output("c").count(".")
+        await until(lambda: self.output("c").count(".") > before + 2)
+        again = self.agent(Ends())
+        await again.recover()
+        heard = await self.listen(name)
+        await until(lambda: b"." in heard.stdout)
+        await again.destroy(name)
+        await until(lambda: heard.ended)
+
+    async def test_a_container_that_cannot_be_started_leaves_no_console(self) -> None:
+        spec = ContainerSpec(
+            id=ContainerId("c"),
+            argv=("./nothing",),
+            sandbox=self.sandbox("c"),
+            console=SESSION,
+        )
+        with self.assertRaises(Exception) as caught:
+            await self.containers.launch(spec)
+        self.assertIn("cannot execute './nothing'", str(caught.exception))
+        error = await self.assertFailure(self.consoles.listen(spec.id, Heard()), ConsoleError)
+        self.assertIn("shutdown", str(error))
+
+    async def test_a_terminal_belongs_to_the_user_of_its_container(self) -> None:
+        os.chown(self.sandbox("c"), 65534, 65534)
+        name = await self.launch(
+            "stat -c '%u %a' $(tty); echo out >$(tty)",
+            Console(terminal=True, session=True),
+            user="nobody",
+        )
+        heard = await self.listen(name)
+        await until(lambda: heard.ended)
+        self.assertEqual(heard.stdout, b"65534 600\r\nout\r\n")
+
+    if os.geteuid() != 0:
+        test_a_terminal_belongs_to_the_user_of_its_container.skip = "needs root"  # type: ignore[attr-defined]
