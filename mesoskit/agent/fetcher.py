@@ -270,9 +270,10 @@ class Fetcher:
         wanted = entry
 
         def give_up(waiter: "Deferred[Entry | None]") -> None:
-            wanted.waiting.remove(waiter)
-            if not wanted.waiting:
-                self._abandon(wanted)
+            if waiter in wanted.waiting:  # and is not just being told
+                wanted.waiting.remove(waiter)
+                if not wanted.waiting:
+                    self._abandon(wanted)
 
         waiter: Deferred[Entry | None] = Deferred(give_up)
         entry.waiting.append(waiter)
@@ -331,7 +332,9 @@ class Fetcher:
             entry.ready = True
             entry.readers = len(waiting)
         for waiter in waiting:
-            if entry.ready:
+            if waiter.called:  # given up by what another one did when it was told
+                entry.readers -= entry.ready
+            elif entry.ready:
                 waiter.callback(entry)
             elif full:
                 waiter.callback(None)

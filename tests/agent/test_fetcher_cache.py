@@ -227,6 +227,20 @@ class CachedTests(FetchTestCase):
         self.assertEqual((fetcher.cache.used, len(fetcher.cache)), (0, 0))
         await until(lambda: not os.listdir(self.cache_dir))
 
+    async def test_one_who_hears_of_it_may_end_the_others(self):
+        fetcher = await self.cached()
+        self.server.hold = True
+        one = self.into(fetcher, "one", self.uri())
+        fetcher._cached(self.uri(), "", None).addCallback(lambda _: fetcher.stop())
+        two = self.into(fetcher, "two", self.uri(), self.uri())
+        await until(lambda: self.server.held)
+        self.server.release()
+        for each in (one, two):
+            self.assertIn("cancelled", await self.why_not(each))
+        entry = fetcher.cache.find((None, self.uri().value))
+        assert entry is not None
+        self.assertEqual(entry.readers, 1)  # that which was taken here by hand
+
     async def test_what_failed_may_come_the_next_time(self):
         fetcher = await self.cached()
         path = self.source / "later"

@@ -11,6 +11,8 @@ from shutil import rmtree
 from typing import Any
 from unittest import skipIf
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
@@ -134,6 +136,34 @@ class RotateTests(SandboxTestCase):
         self.write(20 * KB)
         rotate(self.sandbox, "stdout", 4 * KB, 0)
         self.assertEqual(self.sizes()["stdout"], 0)
+
+    @given(
+        steps=st.lists(st.integers(0, 4 * KB), max_size=12),
+        most=st.integers(1, 5).map(lambda blocks: blocks * 4 * KB),
+        files=st.integers(0, 4),
+    )
+    @settings(  # it runs for both kinds of file systems
+        max_examples=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.differing_executors],
+    )
+    def test_what_is_left_is_the_end_of_what_was_written(
+        self, steps: list[int], most: int, files: int
+    ) -> None:
+        for name in os.listdir(self.sandbox):
+            os.truncate(f"{self.sandbox}/{name}", 0)
+            if name != "stdout":
+                os.unlink(f"{self.sandbox}/{name}")
+        self.written = b""
+        for step in steps:
+            self.write(step * 16)
+            rotate(self.sandbox, "stdout", most, files)
+            found = self.sizes()
+            self.assertTrue(self.written.endswith(self.all()))
+            self.assertLessEqual(set(found), {"stdout", *(f"stdout.{n + 1}" for n in range(files))})
+            self.assertLessEqual(max(found.values()), 2 * most + 4 * KB)
+            if len(found) <= files:
+                self.assertEqual(self.all(), self.written)
 
     def test_what_is_not_a_log_is_not_touched(self) -> None:
         victim = Path(self.sandbox, "victim")
