@@ -11,6 +11,7 @@ import pwd
 import stat
 import tarfile
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +28,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from twisted.web.static import Data
 from twisted.web.util import Redirect
 
-from mesoskit.agent import fetch
+from mesoskit.agent import fetch_files
 from mesoskit.agent.container import Uri
 from mesoskit.agent.fetcher import Fetcher, FetchError
 from mesoskit.agent.users import Credentials
@@ -516,6 +517,62 @@ class HttpTests(FetchTestCase):
             self.fail("it was fetched")
 
 
+class TransferTests(SynchronousTestCase):
+    """How far something is, and whether it goes on."""
+
+    def setUp(self) -> None:
+        self.now = 100.0
+        self.patch(time, "monotonic", lambda: self.now)
+        self.told: list[tuple[int, int | None]] = []
+        self.lines: list[str] = []
+
+    def transfer(self, stall: float = 60.0, most: int = 1 << 40) -> fetch_files.Transfer:
+        budget = fetch_files.Budget(most, 1)
+        told = self.told
+        return fetch_files.Transfer(
+            budget, stall, lambda total, expected: told.append((total, expected)), self.lines.append
+        )
+
+    def test_it_is_told_now_and_then(self) -> None:
+        transfer = self.transfer()
+        transfer.expect(50 << 20)
+        for _ in range(40):
+            transfer.took(1 << 20)
+        self.assertEqual(self.told, [(n << 20, 50 << 20) for n in (0, 16, 32)])
+        self.assertRaises(fetch_files.FetchFailed, transfer.finish)
+
+    def test_it_is_logged_every_ten_seconds(self) -> None:
+        transfer = self.transfer()
+        for _ in range(25):
+            self.now += 1
+            transfer.took(1000)
+        transfer.expect(30_000)
+        self.now += 10
+        transfer.took(1000)
+        self.assertEqual(
+            self.lines,
+            [
+                "10000 bytes have come",
+                "20000 bytes have come",
+                "26000 of 30000 bytes have come",
+            ],
+        )
+
+    def test_a_byte_a_second_is_enough(self) -> None:
+        transfer = self.transfer(stall=5.0)
+        for _ in range(20):
+            self.now += 1
+            transfer.took(1)
+        self.now += 4
+        transfer.took(0)
+        self.now += 1
+        error = self.assertRaises(fetch_files.FetchFailed, transfer.took, 0)
+        self.assertEqual(str(error), "it stalled: 0 bytes in 5 seconds")
+
+    def test_more_than_may_be_written_is_another_matter(self) -> None:
+        self.assertRaises(fetch_files.TooMuch, self.transfer(most=10).took, 11)
+
+
 class NameTests(SynchronousTestCase):
     """File names of URIs, as Mesos makes them."""
 
@@ -529,8 +586,8 @@ class NameTests(SynchronousTestCase):
             "b": "b",
             "s3n://bucket/key": "key",
         }.items():
-            self.assertEqual(fetch.name_of(uri), name)
+            self.assertEqual(fetch_files.name_of(uri), name)
 
     def test_bad_names(self):
         for uri in ("http://host", "http://host/", "http://host/a/", "", "a\\b", "a\0", "x/.."):
-            self.assertRaises(fetch.FetchFailed, fetch.name_of, uri)
+            self.assertRaises(fetch_files.FetchFailed, fetch_files.name_of, uri)
