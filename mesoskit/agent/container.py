@@ -103,6 +103,8 @@ class ContainerSpec:
         volumes say so, its sandbox, and ends with it.
     @ivar patience: for how many seconds it goes on while no agent is there; L{None}: for ever.
     @ivar wrong: why it cannot be started at all, found out before; empty: nothing is known.
+    @ivar staged: what it executes makes namespaces, mounts and rights for what it starts: of
+        isolators it wants limits alone.
     @ivar console: how somebody may attach to it; L{None}: not at all, and it has no input.
     """
 
@@ -122,6 +124,7 @@ class ContainerSpec:
     parent: ContainerId | None = None
     patience: float | None = None
     wrong: str = ""
+    staged: bool = False
     console: Console | None = None
 
 

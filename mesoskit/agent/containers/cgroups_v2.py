@@ -1,0 +1,183 @@
+"""Cgroups of version 2: one hierarchy (Linux' C{admin-guide/cgroup-v2}).
+
+A group whose controllers are handed on to those below may hold no processes itself: so they are
+handed on to the containers' groups and not further, and what is nested in a container is held
+to that one's limits.
+"""
+
+import ctypes
+import os
+from collections.abc import Collection
+
+from mesoskit.agent.containers.cgroups import (
+    CPU,
+    CPUSET,
+    IO,
+    MEMORY,
+    MIN_QUOTA,
+    MIN_SHARES,
+    PERIOD,
+    PIDS,
+    SHARES,
+    CgroupError,
+    Made,
+    attempt,
+    make_directory,
+    read,
+    remove_directory,
+    table,
+    write,
+)
+
+_NAMES = {CPU: "cpu", CPUSET: "cpuset", IO: "io", MEMORY: "memory", PIDS: "pids"}
+_MAX = "max"
+_IN_MODIFY = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_MEMORY_FIGURES = {
+    "anon": ("mem_rss_bytes", "mem_anon_bytes"),
+    "file": ("mem_file_bytes", "mem_cache_bytes"),
+    "file_mapped": ("mem_mapped_file_bytes",),
+    "unevictable": ("mem_unevictable_bytes",),
+}
+
+
+class CgroupsV2:
+    """
+    A C{Cgroups} (L{mesoskit.agent.containers.cgroups}).
+
+    @ivar mount: where the hierarchy is mounted.
+    """
+
+    version = 2
+
+    def __init__(self, mount: str, root: str) -> None:
+        self.mount = mount
+        self._root = root
+        there = set(attempt(read, f"{mount}/cgroup.controllers").split())
+        self.controllers = frozenset(name for name, own in _NAMES.items() if own in there)
+
+    def _path(self, name: str = "") -> str:
+        base = f"{self.mount}/{self._root}"
+        return f"{base}/{name}" if name else base
+
+    def make(self, name: str, controllers: Collection[str]) -> Made:
+        """Make a group, and hand on the controllers to it."""
+        for controller in controllers:
+            if controller not in self.controllers:
+                raise CgroupError(f"cgroups of version 2 have no {controller} on this machine")
+        path = self._path(name)
+        if "/" not in name:
+            self._hand_on([_NAMES[controller] for controller in controllers])
+        make_directory(path)
+        return Made((path,), path)
+
+    def _hand_on(self, controllers: list[str]) -> None:
+        at = self.mount
+        for part in ("", *self._root.split("/")):
+            if part:
+                at = f"{at}/{part}"
+                make_directory(at)
+            missing = set(controllers) - set(read(f"{at}/cgroup.subtree_control").split())
+            if missing:
+                wanted = " ".join(f"+{controller}" for controller in sorted(missing))
+                write(f"{at}/cgroup.subtree_control", wanted)
+
+    def remove(self, name: str) -> bool:
+        """Remove it."""
+        return remove_directory(self._path(name))
+
+    def names(self) -> list[str]:
+        """Return the directories that there are."""
+        try:
+            with os.scandir(self._path()) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir())
+        except OSError:
+            return []
+
+    def share(self, name: str, cpus: int) -> None:
+        """Set C{cpu.weight}: shares from 2 to 262144 become weights from 1 to 10000."""
+        shares = max(MIN_SHARES, cpus * SHARES // 1000)
+        weight = 1 + (min(shares, 262_144) - 2) * 9999 // 262_142
+        write(f"{self._path(name)}/cpu.weight", weight)
+
+    def quota(self, name: str, cpus: int | None) -> None:
+        """Set C{cpu.max}."""
+        quota = _MAX if cpus is None else str(max(MIN_QUOTA, cpus * PERIOD // 1000))
+        write(f"{self._path(name)}/cpu.max", f"{quota} {PERIOD}")
+
+    def memory(self, name: str, soft: int, hard: int | None, swap: bool) -> None:
+        """Set C{memory.low}, C{memory.max} and C{memory.swap.max}."""
+        path = self._path(name)
+        write(f"{path}/memory.low", soft)
+        before = self.memory_limit(name)
+        if hard is not None and before is not None and hard <= before:
+            return
+        write(f"{path}/memory.max", _MAX if hard is None else hard)
+        if swap and os.path.exists(f"{path}/memory.swap.max"):
+            # A limit of its own here: what is held to its memory gets none besides.
+            write(f"{path}/memory.swap.max", _MAX if hard is None else 0)
+
+    def most_pids(self, name: str, most: int) -> None:
+        """Set C{pids.max}."""
+        write(f"{self._path(name)}/pids.max", most)
+
+    def devices(self, name: str, allowed: Collection[str]) -> None:
+        """Refuse: version 2 wants a program for the kernel in the place of this."""
+        raise CgroupError("cgroups/devices needs cgroups of version 1: leave it out of --isolation")
+
+    def statistics(self, name: str) -> dict[str, float]:
+        """Return what there is to read."""
+        path = self._path(name)
+        found: dict[str, float] = {}
+        cpu = table(attempt(read, f"{path}/cpu.stat"))
+        if "user_usec" in cpu:
+            found["cpus_user_time_secs"] = cpu["user_usec"] / 1e6
+            found["cpus_system_time_secs"] = cpu.get("system_usec", 0) / 1e6
+        if cpu.get("nr_periods"):
+            found["cpus_nr_periods"] = cpu["nr_periods"]
+            found["cpus_nr_throttled"] = cpu.get("nr_throttled", 0)
+            found["cpus_throttled_time_secs"] = cpu.get("throttled_usec", 0) / 1e6
+        figures = table(attempt(read, f"{path}/memory.stat"))
+        for key, names in _MEMORY_FIGURES.items():
+            if key in figures:
+                found.update(dict.fromkeys(names, figures[key]))
+        for file, figure in (
+            ("memory.current", "mem_total_bytes"),
+            ("memory.max", "mem_limit_bytes"),
+            ("memory.low", "mem_soft_limit_bytes"),
+            ("memory.swap.current", "mem_swap_bytes"),
+        ):
+            text = attempt(read, f"{path}/{file}").strip()
+            if text.isdecimal():
+                found[figure] = int(text)
+        return found
+
+    def memory_limit(self, name: str) -> int | None:
+        """Return C{memory.max}."""
+        text = read(f"{self._path(name)}/memory.max").strip()
+        return None if text == _MAX else int(text)
+
+    def memory_peak(self, name: str) -> int:
+        """Return C{memory.peak} (Linux 5.19), or what it has now."""
+        path = self._path(name)
+        return int(attempt(read, f"{path}/memory.peak") or read(f"{path}/memory.current"))
+
+    def memory_text(self, name: str) -> str:
+        """Return C{memory.stat}."""
+        return read(f"{self._path(name)}/memory.stat")
+
+    def killed_for_memory(self, name: str) -> int:
+        """Return C{oom_kill} of C{memory.events}."""
+        return table(attempt(read, f"{self._path(name)}/memory.events")).get("oom_kill", 0)
+
+    def watch_memory(self, name: str) -> int:
+        """Watch C{memory.events} by inotify(7)."""
+        path = f"{self._path(name)}/memory.events"
+        told: int = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        if told < 0 or _libc.inotify_add_watch(told, path.encode(), _IN_MODIFY) < 0:
+            why = os.strerror(ctypes.get_errno())
+            if told >= 0:
+                os.close(told)
+            raise CgroupError(f"{path}: {why}")
+        return told

@@ -1,0 +1,410 @@
+"""Containers that are kept apart: isolators round the start and the end of every one.
+
+Before a container is started each isolator prepares it, and after its end each cleans up. A note
+lies in the agent's runtime directory from before the first of them does anything until after the
+last has removed what it made: so whenever an agent is killed, the next one finds what is left.
+"""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Final, Protocol
+
+import orjson
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+
+from mesoskit.agent.container import (
+    Allotment,
+    ContainerSpec,
+    Limitation,
+    RecoveredContainers,
+    Usage,
+)
+from mesoskit.agent.containers import ContainerError, Exited
+from mesoskit.agent.containers.isolators import (
+    Isolated,
+    Preparation,
+    as_request,
+    together,
+)
+from mesoskit.agent.launcher_spawn import DEFAULT_PATH
+from mesoskit.agent.users import InThread
+from mesoskit.model.ids import ContainerId
+
+_FIRST_PAUSE: Final = 0.02
+_LAST_PAUSE: Final = 1.0
+
+
+class Launching(Protocol):
+    """What is asked of the containers beneath: a C{Containers} that takes isolation, too."""
+
+    def start(self) -> "Deferred[None]":
+        """Begin."""
+        ...
+
+    def launch(
+        self, spec: ContainerSpec, isolation: Mapping[str, Any] | None = None
+    ) -> "Deferred[int]":
+        """Start a container."""
+        ...
+
+    def signal(self, container: ContainerId, signum: int) -> None:
+        """Send a signal."""
+        ...
+
+    def destroy(self, container: ContainerId) -> "Deferred[None]":
+        """Kill it."""
+        ...
+
+    def usage(self) -> "Deferred[dict[ContainerId, Usage]]":
+        """Say what all use."""
+        ...
+
+    def recover(self) -> "Deferred[RecoveredContainers]":
+        """Say what is left."""
+        ...
+
+    def forget(self, container: ContainerId) -> None:
+        """Drop what is kept."""
+        ...
+
+    def stop(self) -> "Deferred[None]":
+        """Let go."""
+        ...
+
+
+class IsolatedContainers:
+    """
+    A C{Containers} (L{mesoskit.agent.containers}) over launched ones.
+
+    Those have to be made with L{exited} as what is told of their ends; they are given by
+    setting L{inner}.
+
+    @ivar inner: what starts processes.
+    """
+
+    log = Logger()
+    inner: Launching
+
+    def __init__(
+        self,
+        reactor: Any,
+        isolators: Sequence[Any],
+        notes: str,
+        in_thread: InThread,
+        exited: Exited,
+        patience: float = 60.0,
+    ) -> None:
+        """
+        @param isolators: L{IIsolator}s, asked in order, and in the reverse at the end.
+        @param notes: a directory of the agent's alone, made if it is not there.
+        @param patience: seconds in which what a container leaves has to be gone.
+        """
+        self._reactor = reactor
+        self._isolators = tuple(isolators)
+        self._notes = notes
+        self._in_thread = in_thread
+        self._exited = exited
+        self._patience = patience
+        self._known: dict[ContainerId, Isolated] = {}
+        self._launching: dict[ContainerId, Deferred[None]] = {}
+        self._limitations: dict[ContainerId, Limitation] = {}
+        self._refused: set[ContainerId] = set()
+        self._stopped = False
+        for isolator in self._isolators:
+            isolator.limited = self._limited
+
+    # What the Protocol promises
+
+    def start(self) -> "Deferred[None]":
+        """Begin."""
+        try:
+            os.makedirs(self._notes, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ContainerError(f"{self._notes}: {error.strerror}") from error
+        return self.inner.start()
+
+    def launch(self, spec: ContainerSpec) -> "Deferred[int]":
+        """Prepare a container and start it."""
+        launching = self._launching.get(spec.id)
+        if launching is not None:
+            return _after(launching).addCallback(lambda _: self.inner.launch(spec))
+        if spec.id in self._known:
+            return self.inner.launch(spec)  # it is known there, too, and is not started again
+        return Deferred.fromCoroutine(self._launch(spec))
+
+    async def _launch(self, spec: ContainerSpec) -> int:
+        parent = None if spec.parent is None else self._known.get(spec.parent)
+        container = Isolated.of(spec, parent)
+        self._known[spec.id] = container
+        self._launching[spec.id] = Deferred()
+        try:
+            self._note(container)
+            prepared = together([await self._prepare(one, container) for one in self._isolators])
+            spec = _with_environment(spec, prepared)
+            container.pid = await self.inner.launch(spec, as_request(prepared))
+            for isolator in self._isolators:
+                isolator.isolated(container)
+        except BaseException:
+            if container.pid:
+                self._refused.add(spec.id)
+                await self.inner.destroy(spec.id)
+                self._refused.discard(spec.id)
+                self.inner.forget(spec.id)
+            else:
+                self._known.pop(spec.id, None)
+                self._clean(container)
+            raise
+        finally:
+            waiting = self._launching.pop(spec.id)
+            self._reactor.callLater(0, waiting.callback, None)
+        return container.pid
+
+    async def _prepare(self, isolator: Any, container: Isolated) -> Preparation:
+        prepared: Preparation = await maybeDeferred(isolator.prepare, container)
+        return prepared
+
+    def signal(self, container: ContainerId, signum: int) -> None:
+        """Send a signal."""
+        self.inner.signal(container, signum)
+
+    def destroy(self, container: ContainerId) -> "Deferred[None]":
+        """Kill a container, when its launch is over."""
+        launching = self._launching.get(container)
+        if launching is None:
+            return self.inner.destroy(container)
+        return _after(launching).addCallback(lambda _: self.inner.destroy(container))
+
+    def update(self, container: ContainerId, allotment: Allotment) -> "Deferred[None]":
+        """Hold a running container to something else."""
+        known = self._known.get(container)
+        done: Deferred[None] = Deferred()
+        if known is None or not known.pid:
+            done.callback(None)
+            return done
+        known.allotment = allotment
+        try:
+            self._note(known)
+            for isolator in self._isolators:
+                isolator.update(known)
+        except ContainerError as error:
+            done.errback(error)
+        else:
+            done.callback(None)
+        return done
+
+    def usage(self) -> "Deferred[dict[ContainerId, Usage]]":
+        """Say what all use: what is seen of their processes, and what isolators count."""
+
+        def add(usage: dict[ContainerId, Usage]) -> "Deferred[dict[ContainerId, Usage]]":
+            known = [self._known[name] for name in usage if name in self._known]
+            return self._in_thread(lambda: self._counted(known)).addCallback(
+                lambda counted: {
+                    name: _joined(one, counted[name]) if counted.get(name) else one
+                    for name, one in usage.items()
+                }
+            )
+
+        return self.inner.usage().addCallback(add)
+
+    def _counted(self, known: Collection[Isolated]) -> dict[ContainerId, dict[str, float]]:
+        """In a thread: ask the isolators."""
+        found: dict[ContainerId, dict[str, float]] = {}
+        for container in known:
+            figures: dict[str, float] = {}
+            for isolator in self._isolators:
+                figures.update(isolator.usage(container))
+            found[container.id] = figures
+        return found
+
+    def recover(self) -> "Deferred[RecoveredContainers]":
+        """Take hold of what runs, and remove what is left of what does not."""
+        return self.inner.recover().addCallback(self._recover)
+
+    def _recover(self, found: RecoveredContainers) -> RecoveredContainers:
+        notes = self._read_notes()
+        limitations = {}
+        for name, note in notes.items():
+            if name in self._known:
+                continue  # it was started since
+            container = self._from_note(name, note, notes)
+            if name in found.running:
+                container.pid = found.running[name]
+                self._known[name] = container
+                for isolator in self._isolators:
+                    isolator.recover(container)
+                continue
+            if name in found.exited:
+                limitation = self._limitation(container)
+                if limitation is not None:
+                    limitations[name] = limitation
+            self._clean(container)
+        return replace(found, limitations={**found.limitations, **limitations})
+
+    def forget(self, container: ContainerId) -> None:
+        """Drop what is kept of its end."""
+        self.inner.forget(container)
+
+    def stop(self) -> "Deferred[None]":
+        """Leave all to themselves."""
+        self._stopped = True
+        for isolator in self._isolators:
+            isolator.stop()
+        return self.inner.stop()
+
+    # Ends
+
+    def exited(
+        self, container: ContainerId, status: int | None, limitation: Limitation | None = None
+    ) -> None:
+        """For the containers beneath: one is over."""
+        known = self._known.pop(container, None)
+        if known is not None:
+            limitation = limitation or self._limitation(known)
+            self._clean(known)
+        if container not in self._refused:
+            self._exited(container, status, limitation)
+
+    def _limited(self, container: ContainerId, limitation: Limitation) -> None:
+        """For isolators: one takes too much."""
+        if self._stopped or container not in self._known or container in self._limitations:
+            return
+        self._limitations[container] = limitation
+        self.destroy(container).addErrback(
+            lambda why: self.log.warn(
+                "{container} takes too much and could not be destroyed: {why}",
+                container=container,
+                why=why.getErrorMessage(),
+            )
+        )
+
+    def _limitation(self, container: Isolated) -> Limitation | None:
+        told = self._limitations.pop(container.id, None)
+        if told is not None:
+            return told
+        for isolator in self._isolators:
+            found: Limitation | None = isolator.limitation(container)
+            if found is not None:
+                return found
+        return None
+
+    def _clean(self, container: Isolated) -> None:
+        """Let isolators remove what they made, now or a little later."""
+        left = list(reversed(self._isolators))
+        deadline = self._reactor.seconds() + self._patience
+
+        def attempt(pause: float) -> None:
+            left[:] = [isolator for isolator in left if not self._cleaned(isolator, container)]
+            if not left:
+                self._unlink(self._note_of(container.id))
+            elif self._reactor.seconds() > deadline:
+                # The note stays: the next agent tries again.
+                self.log.error("{container} cannot be cleaned up", container=container.id)
+            elif not self._stopped:
+                self._reactor.callLater(pause, attempt, min(_LAST_PAUSE, pause * 2))
+
+        attempt(_FIRST_PAUSE)
+
+    def _cleaned(self, isolator: Any, container: Isolated) -> bool:
+        try:
+            return bool(isolator.cleanup(container))
+        except Exception:
+            self.log.failure("cleaning up {container}", container=container.id)
+            return True
+
+    # Notes
+
+    def _note_of(self, container: ContainerId) -> str:
+        return os.path.join(self._notes, container)
+
+    def _note(self, container: Isolated) -> None:
+        """Write down what the next agent must know. Raises L{ContainerError}."""
+        words = {
+            "sandbox": container.sandbox,
+            "allotment": asdict(container.allotment),
+            "info": container.info.hex(),
+            "parent": None if container.parent is None else container.parent.id,
+            "staged": container.staged,
+            "user": container.user,
+        }
+        path = self._note_of(container.id)
+        fresh = path + ".new"
+        try:
+            with open(fresh, "wb", buffering=0) as file:
+                file.write(orjson.dumps(words))
+            os.rename(fresh, path)
+        except OSError as error:
+            self._unlink(fresh)
+            raise ContainerError(f"{path}: {error.strerror}") from error
+
+    def _read_notes(self) -> dict[ContainerId, dict[str, Any]]:
+        found = {}
+        for name in sorted(os.listdir(self._notes)):
+            path = os.path.join(self._notes, name)
+            try:
+                with open(path, "rb") as file:
+                    words = orjson.loads(file.read())
+                if name.endswith(".new") or not isinstance(words, dict):
+                    raise ValueError("half a note")
+            except (OSError, ValueError):
+                self._unlink(path)
+            else:
+                found[ContainerId(name)] = words
+        return found
+
+    def _from_note(
+        self,
+        name: ContainerId,
+        words: dict[str, Any],
+        notes: Mapping[ContainerId, dict[str, Any]],
+    ) -> Isolated:
+        above = words["parent"]
+        parent = self._known.get(above)
+        if parent is None and above in notes:
+            parent = self._from_note(above, notes[above], notes)
+        return Isolated(
+            name,
+            words["sandbox"],
+            Allotment(**words["allotment"]),
+            bytes.fromhex(words["info"]),
+            parent,
+            words["staged"],
+            words["user"],
+        )
+
+    def _unlink(self, path: str) -> None:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self.log.warn("{path}: {why}", path=path, why=error.strerror)
+
+
+def _after(launching: "Deferred[None]") -> "Deferred[None]":
+    over: Deferred[None] = Deferred()
+    launching.addCallback(lambda _: over.callback(None))
+    return over
+
+
+def _with_environment(spec: ContainerSpec, prepared: Preparation) -> ContainerSpec:
+    if not prepared.environment:
+        return spec
+    variables = {"PATH": DEFAULT_PATH, **dict(spec.environment), **dict(prepared.environment)}
+    return replace(spec, environment=tuple(variables.items()))
+
+
+def _joined(seen: Usage, counted: Mapping[str, float]) -> Usage:
+    """Return one usage of what was seen of processes and what a kernel has counted."""
+    figures = dict(counted)
+    user = figures.pop("cpus_user_time_secs", seen.user_seconds)
+    system = figures.pop("cpus_system_time_secs", seen.system_seconds)
+    rss = int(figures.pop("mem_rss_bytes", seen.rss_bytes))
+    return replace(
+        seen,
+        user_seconds=user,
+        system_seconds=system,
+        rss_bytes=rss,
+        figures={**seen.figures, **figures},
+    )

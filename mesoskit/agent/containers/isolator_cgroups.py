@@ -1,0 +1,287 @@
+"""Isolators C{cgroups/cpu}, C{cgroups/mem} and their like: containers held by cgroups.
+
+All of them are one isolator here, as in Mesos (C{src/slave/containerizer/mesos/isolators/cgroups}),
+whose numbers these are: shares of 1024 a cpu, quotas counted in 100 ms, no less than 32 MB. With
+C{--launcher=linux} it is there without any of them: a container's cgroup is by what it is killed.
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from twisted.logger import Logger
+
+from mesoskit.agent.container import UNLIMITED, Allotment, Limitation
+from mesoskit.agent.containers import ContainerError
+from mesoskit.agent.containers.cgroups import (
+    CPU,
+    DEVICES,
+    MEMORY,
+    PIDS,
+    CgroupError,
+    Cgroups,
+    Made,
+)
+from mesoskit.agent.containers.isolators import Isolated, Isolator, Preparation
+from mesoskit.agent.isolation import IsolationSettings
+from mesoskit.agent.launcher_cgroups import kill_all, pids_in
+from mesoskit.model.ids import ContainerId
+from mesoskit.model.sizes import format_size
+from mesoskit.model.tasks import Reason
+
+MIN_MEMORY: Final = 32 << 20
+"""Bytes that every container gets."""
+
+NAMES: Final = {
+    "cgroups/blkio": "blkio",
+    "cgroups/cpu": CPU,
+    "cgroups/cpuset": "cpuset",
+    "cgroups/devices": DEVICES,
+    "cgroups/mem": MEMORY,
+    "cgroups/pids": PIDS,
+}
+"""Names of isolators, and their controllers."""
+
+DEVICES_OF_ALL: Final = (
+    *("c *:* m", "b *:* m", "c 5:1 rwm", "c 4:0 rwm", "c 4:1 rwm", "c 136:* rwm", "c 5:2 rwm"),
+    *("c 10:200 rwm", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 5:0 rwm", "c 1:9 rwm"),
+    "c 1:8 rwm",
+)
+"""
+What every container may use: making devices, consoles and terminals, C{tun}, C{null}, C{zero},
+C{full}, C{tty} and the two that are random.
+"""
+
+
+class Readers(Protocol):
+    """What is asked of a reactor."""
+
+    def addReader(self, reader: Any) -> Any:
+        """Wait for something to read."""
+        ...
+
+    def removeReader(self, reader: Any) -> Any:
+        """Wait no more."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Watch:
+    """A descriptor that can be read from when a container was short of memory."""
+
+    descriptor: int
+    told: Callable[[], None]
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def logPrefix(self) -> str:
+        return "cgroups/mem"
+
+    def doRead(self) -> None:
+        try:
+            os.read(self.descriptor, 4096)
+        except BlockingIOError:
+            return
+        self.told()
+
+    def connectionLost(self, reason: Any) -> None:
+        """Nothing: it is closed by whoever stops it."""
+
+
+class CgroupsIsolator(Isolator):
+    """
+    Holds containers by cgroups.
+
+    @ivar controllers: which.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Readers,
+        cgroups: Cgroups,
+        controllers: Collection[str],
+        settings: IsolationSettings,
+    ) -> None:
+        super().__init__()
+        self.controllers = tuple(sorted(controllers))
+        self._reactor = reactor
+        self._cgroups = cgroups
+        self._settings = settings
+        self._watches: dict[ContainerId, _Watch] = {}
+
+    def prepare(self, container: Isolated) -> Preparation:
+        """Make its groups, and set what they are to be held to."""
+        try:
+            made = self._make(container)
+        except CgroupError as error:
+            self.cleanup(container)
+            raise ContainerError(str(error)) from error
+        return Preparation(cgroups=made.join, kill=made.kill)
+
+    def _make(self, container: Isolated) -> Made:
+        name = group_of(container)
+        if not _own_limits(container):
+            return self._make_within(container, name)
+        made = self._cgroups.make(name, self.controllers)
+        self._set(name, container.allotment)
+        if PIDS in self.controllers:
+            self._cgroups.most_pids(name, self._settings.cgroups_pids_limit)
+        if DEVICES in self.controllers:
+            allowed = (*DEVICES_OF_ALL, *self._settings.allowed_devices)
+            self._cgroups.devices(name, allowed)
+        return made
+
+    def _make_within(self, container: Isolated, name: str) -> Made:
+        """Make what it is killed by; its parent's limits hold it."""
+        assert container.parent is not None
+        own = self._cgroups.make(name, ())
+        if self._cgroups.version == 2:
+            return own
+        above = self._cgroups.make(group_of(container.parent), self.controllers)
+        limits = tuple(path for path in above.join if path != above.kill)
+        return Made((*limits, own.kill), own.kill)
+
+    def _set(self, name: str, given: Allotment) -> None:
+        if CPU in self.controllers:
+            self._cgroups.share(name, given.cpus)
+            limit = given.cpus_limit
+            if limit is None and self._settings.cgroups_enable_cfs:
+                limit = given.cpus
+            held = limit is not None and limit != UNLIMITED
+            self._cgroups.quota(name, limit if held else None)
+        if MEMORY in self.controllers:
+            soft = max(MIN_MEMORY, given.mem)
+            hard: int | None = soft
+            if given.mem_limit == UNLIMITED:
+                hard = None
+            elif given.mem_limit is not None:
+                hard = max(MIN_MEMORY, given.mem_limit)
+            self._cgroups.memory(name, soft, hard, self._settings.cgroups_limit_swap)
+
+    def isolated(self, container: Isolated) -> None:
+        """Wait for it to be short of memory."""
+        if MEMORY in self.controllers and _own_limits(container):
+            self._watch(container)
+
+    def _watch(self, container: Isolated) -> None:
+        try:
+            descriptor = self._cgroups.watch_memory(group_of(container))
+        except CgroupError as error:
+            self.log.warn("{container}: {why}", container=container.id, why=error)
+            return
+
+        def told() -> None:
+            limitation = self.limitation(container)
+            if limitation is not None:
+                self.limited(container.id, limitation)
+
+        watch = _Watch(descriptor, told)
+        self._watches[container.id] = watch
+        self._reactor.addReader(watch)
+
+    def recover(self, container: Isolated) -> None:
+        """Wait again, and see whether it was short of memory in the meantime."""
+        self.isolated(container)
+        limitation = self.limitation(container)
+        if limitation is not None:
+            self.limited(container.id, limitation)
+
+    def update(self, container: Isolated) -> None:
+        """Hold it to what it is given now."""
+        if not _own_limits(container):
+            return
+        try:
+            self._set(group_of(container), container.allotment)
+        except CgroupError as error:
+            raise ContainerError(str(error)) from error
+
+    def usage(self, container: Isolated) -> Mapping[str, float]:
+        """Return what its groups count, and what they hold it to."""
+        if not _own_limits(container):
+            return {}
+        return self._cgroups.statistics(group_of(container))
+
+    def limitation(self, container: Isolated) -> Limitation | None:
+        """Say so where the kernel has killed for its limit."""
+        if MEMORY not in self.controllers or not _own_limits(container):
+            return None
+        name = group_of(container)
+        try:
+            if not self._cgroups.killed_for_memory(name):
+                return None
+            limit = self._cgroups.memory_limit(name)
+            peak = self._cgroups.memory_peak(name)
+            text = self._cgroups.memory_text(name)
+        except CgroupError:
+            return None
+        requested = format_size(limit) if limit is not None else "unlimited"
+        message = (
+            f"Memory limit exceeded: Requested: {requested} Maximum Used: {format_size(peak)}\n"
+            f"\nMEMORY STATISTICS: \n{text}\n"
+        )
+        megabytes = peak / (1 << 20)
+        return Limitation(Reason.REASON_CONTAINER_LIMITATION_MEMORY, message, (("mem", megabytes),))
+
+    def cleanup(self, container: Isolated) -> bool:
+        """Remove its groups; what is left in them is killed."""
+        watch = self._watches.pop(container.id, None)
+        if watch is not None:
+            self._stop(watch)
+        name = group_of(container)
+        if self._cgroups.remove(name):
+            return True
+        self._kill(name)
+        return self._cgroups.remove(name)
+
+    def _kill(self, name: str) -> None:
+        try:
+            kill = self._cgroups.make(name, ()).kill
+        except CgroupError:
+            return
+        if pids_in(kill):
+            kill_all(kill)
+
+    def _stop(self, watch: _Watch) -> None:
+        self._reactor.removeReader(watch)
+        os.close(watch.descriptor)
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        for watch in self._watches.values():
+            self._stop(watch)
+        self._watches.clear()
+
+
+def group_of(container: Isolated) -> str:
+    """Return the name of a container's group."""
+    if container.parent is None:
+        return str(container.id)
+    return f"{group_of(container.parent)}/mesos/{container.id}"
+
+
+def _own_limits(container: Isolated) -> bool:
+    """Whether it has limits of its own, and not its parent's (C{LinuxInfo.share_cgroups})."""
+    return container.parent is None or not container.container_info.linux_info.share_cgroups
+
+
+def controllers_of(names: Collection[str], cgroups: Cgroups) -> frozenset[str]:
+    """
+    Return what isolators want of cgroups. Raises L{CgroupError} where that is not there.
+
+    @param names: of C{--isolation}; C{cgroups/all} is all that there is.
+    """
+    wanted = {NAMES[name] for name in names if name in NAMES}
+    if "cgroups/all" in names:
+        wanted |= cgroups.controllers
+    missing = sorted(wanted - cgroups.controllers)
+    if missing:
+        there = ", ".join(sorted(cgroups.controllers)) or "none"
+        raise CgroupError(
+            f"this machine has no cgroups of {missing[0]} in version {cgroups.version}:"
+            f" there are {there}"
+        )
+    return frozenset(wanted)
