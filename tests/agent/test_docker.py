@@ -5,20 +5,46 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from signal import SIGKILL
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from signal import SIGKILL, SIGTERM
 from typing import Any
 
+import orjson
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
-from mesoskit.agent.container import ContainerSpec, RecoveredContainers
+from mesoskit.agent.container import (
+    UNLIMITED,
+    Allotment,
+    ContainerFacts,
+    ContainerSpec,
+    RecoveredContainers,
+)
+from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.docker import DockerContainers
+from mesoskit.agent.containers.docker_create import creation
 from mesoskit.agent.docker import DockerSettings
 from mesoskit.agent.users import Users, in_thread_of
 from mesoskit.messages.mesos_pb2 import ContainerInfo
 from mesoskit.model.ids import ContainerId
+from mesoskit.model.tasks import Reason
 from tests.agent.containers_contract import ContainersContract, Ends
 from tests.agent.docker_engines import IMAGE, Daemon, daemon
-from tests.agent.real import REACTOR
+from tests.agent.real import REACTOR, until
+
+
+async def until_async(
+    ask: Callable[[], Awaitable[Any]], right: Callable[[Any], bool], seconds: float = 10.0
+) -> None:
+    """Wait until what somebody answers is right."""
+    deadline = REACTOR.seconds() + seconds
+    while not right(found := await ask()):
+        if REACTOR.seconds() > deadline:
+            raise AssertionError(f"after {seconds} s it still is {found}")
+        await deferLater(REACTOR, 0.02)
 
 
 class DockerTestCase(TestCase):
@@ -55,7 +81,7 @@ class DockerTestCase(TestCase):
         return path
 
     def output(self, name: str, stream: str = "stdout") -> str:
-        with open(os.path.join(self.sandbox(name), stream)) as file:
+        with open(os.path.join(self.sandbox(name), stream), newline="") as file:
             return file.read()
 
     def spec(self, name: str, command: str | None, **more: Any) -> ContainerSpec:
@@ -114,3 +140,321 @@ class DockerContractTests(DockerTestCase, ContainersContract):
         expected = RecoveredContainers(pids, {}, frozenset([ContainerId("short")]))
         self.assertEqual(await second.recover(), expected)
         self.assertEqual(await ends.wait(1), [("short", SIGKILL)])
+
+
+def docker_info(**docker: Any) -> ContainerInfo:
+    """Return what a container of Docker is to be; of our image, without a network."""
+    docker.setdefault("network", "NONE")
+    return ContainerInfo(type=ContainerInfo.DOCKER, docker={"image": IMAGE, **docker})
+
+
+class RunningTests(DockerTestCase):
+    """What runs in a container, what it finds, and what is heard of it."""
+
+    async def run_one(self, command: str | None, **more: Any) -> tuple[str, str]:
+        """Run a container to its end; return what it has written."""
+        agent, ends = await self.started()
+        await agent.launch(self.spec("a", command, **more))
+        await ends.wait(1)
+        self.assertEqual(ends.told, [("a", 0)])
+        return self.output("a"), self.output("a", "stderr")
+
+    async def test_it_finds_its_environment_and_its_sandbox(self):
+        script = "cd /mnt/mesos/sandbox; echo $A $FROM; cat given; echo no >&2; echo hi >made"
+        with open(os.path.join(self.sandbox("a"), "given"), "w") as file:
+            file.write("given\n")
+        out, err = await self.run_one(script, info=docker_info())
+        self.assertEqual((out, err), ("1 image\ngiven\n", "no\n"))
+        self.assertEqual(self.output("a", "made"), "hi\n")
+
+    async def test_without_a_command_it_is_what_the_image_says(self):
+        self.assertEqual((await self.run_one(None, info=docker_info()))[0], "default\n")
+
+    async def test_arguments_go_to_the_images_own_entrypoint(self):
+        info = docker_info(parameters=[{"key": "entrypoint", "value": "/bin/echo"}])
+        out, _ = await self.run_one(None, argv=("a", "b c"), info=info)
+        self.assertEqual(out, "a b c\n")
+
+    async def test_output_of_any_size_and_bytes_comes_whole(self):
+        script = (
+            "seq 1 60000; dd if=/dev/zero bs=1000 count=300 2>/dev/null; printf end; seq 1 9 >&2"
+        )
+        out, err = await self.run_one(script, info=docker_info())
+        expected = "".join(f"{number}\n" for number in range(1, 60001)) + "\0" * 300000 + "end"
+        self.assertEqual(len(out), len(expected))
+        self.assertEqual(out, expected)
+        self.assertEqual(err, "".join(f"{number}\n" for number in range(1, 10)))
+
+    async def test_a_terminal_makes_one_stream_of_both(self):
+        info = docker_info(parameters=[{"key": "tty", "value": "true"}])
+        out, err = await self.run_one("echo out; echo err >&2", info=info)
+        self.assertEqual((out, err), ("out\r\nerr\r\n", ""))
+
+    async def test_it_is_asked_to_end_before_it_is_killed(self):
+        agent, ends = await self.started()
+        script = "trap 'echo asked; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+        await agent.launch(self.spec("a", script, info=docker_info()))
+        await until(lambda: self.output("a") == "ready\n")
+        agent.signal(ContainerId("a"), SIGTERM)
+        self.assertEqual(await ends.wait(1), [("a", 7 << 8)])
+        self.assertEqual(self.output("a"), "ready\nasked\n")
+
+    async def test_what_is_destroyed_may_be_given_time_after_sigterm(self):
+        agent, ends = await self.started(replace(self.settings, stop_timeout=10.0))
+        script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+        await agent.launch(self.spec("a", script, info=docker_info()))
+        await until(lambda: self.output("a") == "ready\n")
+        await agent.destroy(ContainerId("a"))
+        self.assertEqual(ends.told, [("a", 7 << 8)])
+
+    async def test_too_much_memory_ends_it_and_its_neighbour_lives(self):
+        agent, ends = await self.started()
+        given = Allotment(cpus=100, mem=32 << 20)
+        for name, script in (("hog", "tail /dev/zero"), ("good", "sleep 1000")):
+            await agent.launch(self.spec(name, script, info=docker_info(), allotment=given))
+        self.assertEqual([name for name, _ in await ends.wait(1)], ["hog"])
+        limitation = ends.limitations["hog"]
+        self.assertEqual(limitation.reason, Reason.REASON_CONTAINER_LIMITATION_MEMORY)
+        self.assertIn("Memory limit exceeded: Requested: 32MB", limitation.message)
+        self.assertEqual(limitation.resources, (("mem", 32.0),))
+        self.assertEqual(list(await agent.usage()), ["good"])
+
+    async def test_it_is_given_more_and_less_while_it_runs(self):
+        agent, _ = await self.started(replace(self.settings, limit_cpu=True))
+        given = Allotment(cpus=500, mem=64 << 20)
+        await agent.launch(self.spec("a", "sleep 1000", info=docker_info(), allotment=given))
+
+        async def limits() -> tuple[int, ...]:
+            found = (await agent.engine.ask("GET", "/containers/mesos-a/json"))["HostConfig"]
+            return tuple(found[name] for name in ("CpuShares", "CpuQuota", "Memory"))
+
+        self.assertEqual(await limits(), (512, 50_000, 64 << 20))
+        await agent.update(ContainerId("a"), Allotment(cpus=2000, mem=256 << 20))
+        self.assertEqual(await limits(), (2048, 200_000, 256 << 20))
+        await agent.update(
+            ContainerId("a"), Allotment(cpus=250, cpus_limit=UNLIMITED, mem=64 << 20)
+        )
+        self.assertEqual(await limits(), (256, -1, 64 << 20))
+
+    async def test_volumes_are_shared_as_asked(self):
+        outside = os.path.join(self.directory, "out:side")
+        os.makedirs(outside)
+        with open(os.path.join(outside, "file"), "w") as file:
+            file.write("outside\n")
+        info = docker_info()
+        info.volumes.add(container_path="/ro", host_path=outside, mode="RO")
+        info.volumes.add(container_path="in", host_path="mine", mode="RW")
+        info.volumes.add(
+            container_path="/own",
+            mode="RW",
+            source={"type": "SANDBOX_PATH", "sandbox_path": {"type": "SELF", "path": "own"}},
+        )
+        script = "cat /ro/file; touch /ro/x || echo read-only; echo 1 > in/a; echo 2 > /own/b"
+        out, _ = await self.run_one(f"cd /mnt/mesos/sandbox; {script}", info=info)
+        self.assertEqual(out, "outside\nread-only\n")
+        self.assertEqual(self.output("a", "mine/a"), "1\n")
+        self.assertEqual(self.output("a", "own/b"), "2\n")
+
+    async def test_it_may_have_a_network_of_its_own_with_ports(self):
+        agent, _ = await self.started()
+        info = docker_info(
+            network="BRIDGE", port_mappings=[{"host_port": 31005, "container_port": 80}]
+        )
+        info.hostname = "box"
+        facts: list[ContainerFacts] = []
+        agent._described = lambda _, what: facts.append(what)
+        script = "hostname; echo pong | nc -l -p 80"
+        await agent.launch(self.spec("a", script, info=info))
+        self.assertEqual([a.rsplit(".", 1)[0] for a in facts[0].addresses], ["172.30.55"])
+        (shown,) = orjson.loads(facts[0].data)
+        self.assertEqual(shown["Name"], "/mesos-a")
+        self.assertNotIn("Env", shown["Config"])
+        inside = f"--net=/proc/{self.daemon.pid()}/ns/net"
+        await until(lambda: self.output("a") == "box\n")
+        answer, *_ = await getProcessOutputAndValue(
+            "/usr/bin/nsenter",
+            [inside, "busybox", "nc", "-w", "3", "127.0.0.1", "31005"],
+            os.environ,
+        )
+        self.assertEqual(answer, b"pong\n")
+
+
+class RefusedTests(DockerTestCase):
+    """What cannot be started, and what is left of it: nothing."""
+
+    async def refusal(self, **more: Any) -> str:
+        agent, ends = await self.started()
+        command = more.pop("command", "true")
+        try:
+            await agent.launch(self.spec("a", command, **more))
+        except ContainerError as error:
+            await until_async(agent._watch.list, lambda found: found == [])
+            self.assertEqual(ends.told, [])
+            self.assertEqual(agent._notes.all(), set())
+            return str(error)
+        raise AssertionError("it was launched")
+
+    async def test_an_image_that_is_not_to_be_had(self):
+        info = docker_info(image="localhost:1/nothing:1.2")
+        why = await self.refusal(info=info)
+        self.assertIn("Failed to pull image 'localhost:1/nothing:1.2': ", why)
+        self.assertIn("connection refused", why)
+
+    async def test_a_device_that_is_not_there(self):
+        info = docker_info(parameters=[{"key": "device", "value": "/dev/nothing"}])
+        self.assertIn("/dev/nothing", await self.refusal(info=info))
+
+    async def test_an_option_that_nobody_knows(self):
+        info = docker_info(parameters=[{"key": "memroy", "value": "1g"}])
+        self.assertIn("docker parameter 'memroy' is not known", await self.refusal(info=info))
+
+    async def test_a_sandbox_in_which_somebody_has_set_a_trap(self):
+        os.symlink("/etc/passwd", os.path.join(self.sandbox("a"), "stdout"))
+        self.assertIn("cannot write", await self.refusal(info=docker_info()))
+
+
+class RestartTests(DockerTestCase):
+    """What becomes of containers while no agent is there, or no engine."""
+
+    COUNT = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo $i; sleep 0.005; done"
+    COUNTED = "".join(f"{number}\n" for number in range(1, 401))
+
+    async def test_not_a_byte_is_lost_or_doubled_while_no_agent_is_there(self):
+        first, _ = await self.started()
+        await first.launch(self.spec("a", self.COUNT, info=docker_info()))
+        note = os.path.join(self.directory, "docker", "a.json")
+        await until(lambda: len(self.output("a")) > 20)
+        with open(note, "rb") as file:
+            old = file.read()
+        await until(lambda: len(self.output("a")) > 200)
+        await first.stop()
+        # As after kill -9, when the note is older than the output.
+        with open(note, "wb") as file:
+            file.write(old)
+        ends = Ends()
+        second = self.agent(ends)
+        await second.start()
+        found = await second.recover()
+        self.assertEqual(list(found.running), ["a"])
+        self.assertEqual(await ends.wait(1), [("a", 0)])
+        self.assertEqual(self.output("a"), self.COUNTED)
+
+    async def test_what_was_written_and_ended_without_an_agent_comes_too(self):
+        first, _ = await self.started()
+        await first.launch(self.spec("a", "sleep 0.3; echo late; exit 3", info=docker_info()))
+        await first.stop()
+        engine = first.engine
+        await until_async(
+            lambda: engine.ask("GET", "/containers/mesos-a/json"),
+            lambda found: not found["State"]["Running"],
+        )
+        second = self.agent(Ends())
+        await second.start()
+        self.assertEqual((await second.recover()).exited, {ContainerId("a"): 3 << 8})
+        await until(lambda: self.output("a") == "late\n")
+
+    async def test_only_its_own_containers_are_an_agents(self):
+        first, _ = await self.started()
+        spec = self.spec("a", "sleep 1000", info=docker_info())
+        await first.launch(spec)
+        # Somebody else's: the same name would do, but for the label.
+        body = {"Image": IMAGE, "Cmd": ["sleep", "1000"], "Labels": {"mesoskit.agent": "/other"}}
+        await first.engine.ask("POST", "/containers/create", {"name": "mesos-b"}, body)
+        self.addCleanup(first._watch.remove, "mesos-b")
+        # Made from a container of ours, whose labels it has, and never started.
+        labels = {"mesoskit.agent": self.directory, "mesoskit.container": "a"}
+        body = {"Image": IMAGE, "Labels": labels}
+        await first.engine.ask("POST", "/containers/create", {"name": "copy"}, body)
+        second = self.agent(Ends())
+        await second.start()
+        self.assertEqual(list((await second.recover()).running), ["a"])
+        await second.engine.ask("GET", "/containers/mesos-b/json")
+        await second.engine.ask("GET", "/containers/copy/json")
+
+    async def test_what_was_made_and_not_started_is_removed(self):
+        first, _ = await self.started()
+        made = creation(self.spec("a", "true"), self.settings, self.directory, (0, 0))
+        await first.engine.ask("POST", "/containers/create", {"name": made.name}, made.body)
+        second = self.agent(Ends(), replace(self.settings, remove_delay=0.0))
+        await second.start()
+        self.assertEqual(await second.recover(), RecoveredContainers())
+        await until_async(second._watch.list, lambda found: found == [])
+
+    async def test_what_was_forgotten_stays_for_a_while_and_is_not_told_again(self):
+        patient = replace(self.settings, remove_delay=100.0)
+        first, ends = await self.started(patient)
+        await first.launch(self.spec("a", "exit 4", info=docker_info()))
+        await ends.wait(1)
+        first.forget(ContainerId("a"))
+        await first.stop()
+        second = self.agent(Ends(), patient)
+        await second.start()
+        self.assertEqual(await second.recover(), RecoveredContainers())
+        self.assertEqual(len(await second._watch.list()), 1)
+
+    async def test_what_somebody_else_removes_has_ended(self):
+        agent, ends = await self.started()
+        await agent.launch(self.spec("a", "sleep 1000", info=docker_info()))
+        await agent._watch.remove("mesos-a")
+        self.assertIn((await ends.wait(1))[0][1], (None, SIGKILL << 8, 137 << 8))
+
+    async def test_an_engine_that_is_restarted_takes_its_containers_along(self):
+        agent, ends = await self.started()
+        await agent.launch(self.spec("a", "echo 1; sleep 1000", info=docker_info()))
+        await deferToThread(self.daemon.stop)
+        refused = await self.failing(agent, self.spec("b", "true", info=docker_info()))
+        self.assertIn(f"no Docker engine answers at {self.daemon.socket}", refused)
+        self.daemon.start()  # not in a thread: it ends with that
+        await ends.wait(1)
+        await agent.launch(self.spec("c", "true", info=docker_info()))
+        self.assertEqual((await ends.wait(2))[1], ("c", 0))
+
+    async def failing(self, agent: DockerContainers, spec: ContainerSpec) -> str:
+        try:
+            await agent.launch(spec)
+        except ContainerError as error:
+            return str(error)
+        raise AssertionError("it was launched")
+
+
+class BesideTests(DockerTestCase):
+    """Commands in the container of a task: what checks run."""
+
+    def beside(self, name: str, command: str) -> ContainerSpec:
+        return ContainerSpec(
+            ContainerId(name),
+            ("sh", "-c", command),
+            "/nowhere",
+            (("B", "2"),),
+            file="/bin/sh",
+            parent=ContainerId("a"),
+            patience=0.0,
+        )
+
+    async def test_they_run_inside_and_end_with_their_status(self):
+        agent, ends = await self.started()
+        await agent.launch(self.spec("a", "echo x >/inside; sleep 1000", info=docker_info()))
+        await until_async(
+            lambda: agent.launch(self.beside("ready", "true")), lambda pid: pid is not None
+        )
+        command = "test -e /inside && test $A$B = 12 && exit 5"
+        await agent.launch(self.beside("b", command))
+        told = dict(await ends.wait(2))
+        self.assertEqual(told, {"ready": 0, "b": 5 << 8})
+        agent.forget(ContainerId("b"))
+
+    async def test_they_are_killed_whole_and_alone(self):
+        agent, ends = await self.started()
+        await agent.launch(self.spec("a", "sleep 1000", info=docker_info()))
+        await agent.launch(self.beside("b", "sleep 1001 & sleep 1002"))
+        await agent.destroy(ContainerId("b"))
+        self.assertEqual(ends.told, [("b", SIGKILL)])
+        await agent.launch(self.beside("c", "ps | grep -c 'sleep 100[12]' | grep -q '^[01]$'"))
+        self.assertEqual((await ends.wait(2))[1], ("c", 0))
+        self.assertEqual(list(await agent.usage()), ["a"])
+
+    async def test_without_the_container_there_is_none(self):
+        agent, _ = await self.started()
+        with self.assertRaises(ContainerError) as raised:
+            await agent.launch(self.beside("b", "true"))
+        self.assertIn("does not run", str(raised.exception))

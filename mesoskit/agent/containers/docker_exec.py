@@ -9,6 +9,8 @@ import signal
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -18,6 +20,9 @@ from mesoskit.agent.containers.docker_http import Body, Delays, Engine, EngineEr
 from mesoskit.agent.launcher_proc import processes
 from mesoskit.agent.users import InThread
 from mesoskit.model.ids import ContainerId
+
+LOOKS: Final = 50
+"""How often it is asked for the pid of a command, before it is killed."""
 
 RUNS_ON: Final = 10.0
 """Seconds after which a command that cannot be killed is left behind."""
@@ -34,6 +39,7 @@ class _Command:
         self.over = False
         self.killed = False
         self.output: Body | None = None
+        self.patience: IDelayedCall | None = None
         self.waiting: list[Deferred[None]] = []
 
 
@@ -108,7 +114,7 @@ class Commands:
         command.waiting.append(waiter)
         command.killed = True
         self._kill(command, signal.SIGKILL)
-        self._reactor.callLater(RUNS_ON, self._leave, command)
+        command.patience = self._reactor.callLater(RUNS_ON, self._leave, command)
         return waiter
 
     def forget(self, container: ContainerId) -> None:
@@ -123,6 +129,7 @@ class Commands:
         for command in list(self._commands.values()):
             if not command.over:
                 self._kill(command, signal.SIGKILL)
+            _call_off(command)
             if command.output is not None:
                 command.output.drop()
 
@@ -133,10 +140,18 @@ class Commands:
             why = reason.getErrorMessage()
             self.log.warn("command {name}: {why}", name=command.id, why=why)
 
-        if command.pid:
-            self._in_thread(lambda: kill_inside(command.pid, command.init, signum)).addErrback(
-                failed
-            )
+        Deferred.fromCoroutine(self._kill_soon(command, signum)).addErrback(failed)
+
+    async def _kill_soon(self, command: _Command, signum: int) -> None:
+        # The engine tells the pid a moment after the beginning of the output.
+        for _ in range(LOOKS):
+            if command.pid or command.over or self._stopped:
+                break
+            await deferLater(self._reactor, 0.02)
+            found = await self._engine.ask("GET", f"/exec/{command.exec_id}/json")
+            command.pid = found.get("Pid") or 0
+        if command.pid and not command.over:
+            await self._in_thread(lambda: kill_inside(command.pid, command.init, signum))
 
     def _leave(self, command: _Command) -> None:
         if not command.over:
@@ -176,10 +191,16 @@ class Commands:
         if command.over or self._stopped:
             return
         command.over = True
+        _call_off(command)
         self._exited(command.id, status)
         waiting, command.waiting = command.waiting, []
         for waiter in waiting:
             waiter.callback(None)
+
+
+def _call_off(command: _Command) -> None:
+    if command.patience is not None and command.patience.active():
+        command.patience.cancel()
 
 
 def kill_inside(pid: int, init: int, signum: int) -> None:

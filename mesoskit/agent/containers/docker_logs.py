@@ -236,26 +236,30 @@ class Follower:
         self._delays = Delays(reactor, 0.2, 10.0)
         self._work: Deferred[None] | None = None
         self._ending = False
+        self._last = False
 
     def begin(self) -> None:
         """Begin."""
+        if self._tty and self._files is not None:
+            # There are no moments: all comes again, and what was written is left out.
+            self._extra = [self._files.sizes[0] - self._place.sizes[0], 0]
         work = self._work = Deferred.fromCoroutine(self._follow())
         work.addBoth(self._ended)
 
     def finish(self) -> None:
-        """The container has ended: what is left comes, and there is no second try after that."""
+        """The container has ended: what is left comes, and that is all."""
         self._ending = True
         if self._work is None and self._files is not None:
             self._delays.cancel()
-            self.begin()
+            self._read_last()
 
     def stop(self) -> None:
         """Let go; what was written is noted."""
         self._ending = True
         self._delays.cancel()
+        self._close()
         if self._work is not None:
             self._work.cancel()
-        self._close()
 
     async def _follow(self) -> None:
         place = self._place
@@ -332,20 +336,26 @@ class Follower:
             if isinstance(result.value, OSError):
                 self._give_up(f"cannot write what {self._name} has to say: {why}")
                 return
+            if isinstance(result.value, EngineError) and result.value.status == 404:
+                self._close()  # somebody else has removed the container
+                return
             if isinstance(result.value, EngineError) and result.value.status >= 400:
                 self._give_up(f"the output of {self._name} cannot be had: {why}")
                 return
             self.log.warn("output of {name}: {why}", name=self._name, why=why)
-        if self._ending:
+            self._delays.again(self.begin)
+        elif self._ending and self._last:
             self._close()
+        elif self._ending:
+            self._read_last()
         else:
-            # It may be at its end; or the engine was restarted, and there is more.
-            self._again()
+            # The end will be heard of; or the engine was restarted, and there is more.
+            self._delays.again(self.begin)
 
-    def _again(self) -> None:
-        if self._tty and self._files is not None:
-            self._extra = [self._files.sizes[0] - self._place.sizes[0], 0]
-        self._delays.again(self.begin)
+    def _read_last(self) -> None:
+        """Read on once more: engines end an answer with the container, before all was sent."""
+        self._last = True
+        self.begin()
 
     def _give_up(self, why: str) -> None:
         self.log.warn("{why}", why=why)
