@@ -8,9 +8,9 @@ of Apache Mesos). An event is encoded once for all streams of a media type.
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -136,11 +136,14 @@ class OperatorStreams:
             lambda: _subscribed(listing, self._fragments(), stream, self.heartbeats.interval),
             str(next(self._numbers)),
         )
-        made = self._documents.get(snapshot)
+        made: Deferred[Any] = self._documents.get(snapshot)
+        stream.making = made
         made.addCallback(stream.start)
         made.addErrback(self._broken, stream)
 
     def _broken(self, reason: Failure, stream: "OperatorStream") -> None:
+        if isinstance(reason.value, CancelledError):
+            return
         self.log.failure("SUBSCRIBED could not be made", reason)
         stream.cut()
 
@@ -166,7 +169,10 @@ class OperatorStream:
 
     @ivar media: the type of its events.
     @ivar viewer: who watches.
+    @ivar making: the SUBSCRIBED that is being made for it.
     """
+
+    making: Deferred[Any] | None = None
 
     def __init__(
         self, streams: OperatorStreams, exchange: Exchange, media: str, viewer: Viewer
@@ -188,6 +194,9 @@ class OperatorStream:
     def start(self, subscribed: bytes) -> None:
         """Send SUBSCRIBED, whose body this is, a heartbeat, and what has waited for them."""
         if self._over:
+            return
+        if self._streams.held > HELD_CAP:
+            self._too_slow("too many others have not taken the state yet")
             return
         self._exchange.write(recordio.encode(subscribed))
         if self._paused:
@@ -269,6 +278,8 @@ class OperatorStream:
 
     def _leave(self) -> None:
         self._over = True
+        if self.making is not None:
+            self.making.cancel()
         self._queue.clear()
         self._queued = 0
         self._release()

@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import orjson
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -351,6 +351,8 @@ class RoutesResource(Resource):
         return text(503, failure.getErrorMessage())
 
     def _broken(self, failure: Failure, request: Any) -> None:
+        if isinstance(failure.value, CancelledError) and getattr(request, "_disconnected", False):
+            return
         self.log.failure("answering {path}", failure, path=request.path)
         request.channel.loseConnection()
 
@@ -371,6 +373,7 @@ class RoutesResource(Resource):
         if isinstance(body, Document):
             built = self._documents.get(body)
             kind = reply.headers.get("Content-Type", JSON)
+            request.notifyFinish().addErrback(lambda _: built.cancel())
             built.addCallback(lambda whole: self._encode(request, reply, whole, kind))
             built.addErrback(self._broken, request)
         elif isinstance(body, bytes):
@@ -401,6 +404,9 @@ class RoutesResource(Resource):
         if len(body) < GZIP_FROM or not accepts_gzip(request):
             self._write(request, reply, body, kind, "")
             return
+        if not self._sender.room_for(body):
+            self._no_room(request)
+            return
         zipped = self._sender.gzip(body, partial(in_thread, self._reactor))
         zipped.addCallback(lambda small: self._write(request, reply, small, kind, "gzip"))
         zipped.addErrback(self._broken, request)
@@ -413,12 +419,16 @@ class RoutesResource(Resource):
         if encoding:
             headers["Content-Encoding"] = encoding
         if not self._sender.room_for(body):
-            head(request, 503, {"Content-Type": TEXT, "Content-Length": "0"})
-            request.finish()
+            self._no_room(request)
             return
         headers["Content-Length"] = str(len(body))
         head(request, reply.status, headers)
         self._sender.send(request, body)
+
+    def _no_room(self, request: Any) -> None:
+        """Too much waits for clients already."""
+        head(request, 503, {"Content-Type": TEXT, "Content-Length": "0"})
+        request.finish()
 
 
 def head(request: Any, status: int, headers: Mapping[str, str]) -> None:

@@ -3,7 +3,9 @@
 A document of megabytes is made of pieces by a generator. A slice of it is made each time the
 reactor comes round, for so long as nobody else has to wait; however many ask, one document of
 a kind is being made at a time, and whoever asks meanwhile shares the next, which begins when
-all of them have asked: nobody is told of less than there was when he asked.
+all of them have asked: nobody is told of less than there was when he asked. Documents of
+different kinds are made in turns, a few at a time; what was not begun yet when everybody who asked
+for it has left is not made at all.
 """
 
 from __future__ import annotations
@@ -11,18 +13,23 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+T = TypeVar("T")
+
 GZIP_FROM: Final = 1024
 """Bytes from which on a body is zipped for whoever takes it so (Mesos' limit)."""
 
 SLICE: Final = 0.004
 """Seconds that a document may take of the reactor at a time."""
+
+MAKING: Final = 4
+"""So many documents are made at a time: with each, a turn takes a slice, and memory a document."""
 
 _THREAD_FROM: Final = 32 * 1024
 _PIECE: Final = 128 * 1024
@@ -51,21 +58,49 @@ class Documents:
 
     def __init__(self, clock: Any) -> None:
         self._clock = clock
+        self._making = 0
         # The one who makes a document is not here; a list holds who waits for the next.
         self._waiting: dict[str, list[Deferred[bytes]]] = {}
+        # What is to be made when others are done, in this order, and who waits for it.
+        self._later: dict[str, tuple[Document, list[Deferred[bytes]]]] = {}
 
     def get(self, document: Document) -> Deferred[bytes]:
-        """Have a document made; it holds at least what there was at this moment."""
-        answer: Deferred[bytes] = Deferred()
-        waiting = self._waiting.get(document.key)
-        if waiting is None:
-            self._waiting[document.key] = []
-            self._make(document, [answer])
+        """
+        Have a document made; it holds at least what there was at this moment.
+
+        Who does not want it any more cancels.
+        """
+        answer: Deferred[bytes] = Deferred(lambda left: self._left(document.key, left))
+        if document.key in self._later:
+            self._later[document.key][1].append(answer)
+        elif document.key in self._waiting:
+            self._waiting[document.key].append(answer)
         else:
-            waiting.append(answer)
+            self._waiting[document.key] = []
+            if self._making >= MAKING or self._later:
+                self._later[document.key] = document, [answer]
+            else:
+                self._make(document, [answer])
         return answer
 
+    def _left(self, key: str, answer: Deferred[bytes]) -> None:
+        """Forget somebody who waits; what nobody waits for is not begun."""
+        waiting = self._waiting.get(key, [])
+        if answer in waiting:
+            waiting.remove(answer)
+        elif key in self._later:
+            readers = self._later[key][1]
+            readers.remove(answer)
+            if not readers:
+                del self._later[key], self._waiting[key]
+
+    def _next(self) -> None:
+        """Make what comes next, as far as there is room."""
+        while self._later and self._making < MAKING:
+            self._make(*self._later.pop(next(iter(self._later))))
+
     def _make(self, document: Document, readers: list[Deferred[bytes]]) -> None:
+        self._making += 1
         parts: list[bytes] = []
         try:
             pieces = document.begin()
@@ -98,11 +133,17 @@ class Documents:
     def _made(
         self, document: Document, readers: list[Deferred[bytes]], result: bytes | Failure
     ) -> None:
+        self._making -= 1
         waiting = self._waiting.pop(document.key)
         if waiting:
             self._waiting[document.key] = []
-            self._clock.callLater(0, self._make, document, waiting)
+            self._later[document.key] = document, waiting
+        if self._later:
+            self._clock.callLater(0, self._next)
         for reader in readers:
+            if reader.called:
+                # He has left.
+                continue
             if isinstance(result, bytes):
                 reader.callback(result)
             else:
@@ -153,7 +194,9 @@ class Sender:
             self._last = (body, small)
             return small
 
-        return in_thread(lambda: gzipped(body)).addCallback(done)
+        # A thread may have many before this one.
+        release = self._hold(body)
+        return in_thread(lambda: gzipped(body)).addCallback(done).addBoth(release)
 
     def room_for(self, body: bytes) -> bool:
         """Tell whether one more may be held until it is taken."""
@@ -165,21 +208,26 @@ class Sender:
             request.write(body)
             request.finish()
             return
+        request.notifyFinish().addBoth(self._hold(body))
+        sending = _Sending(request, body)
+        request.registerProducer(sending, True)
+        sending.resumeProducing()
+
+    def _hold(self, body: bytes) -> Callable[[T], T]:
+        """Count a body until what is returned is called, which hands on what it is given."""
         key = id(body)
         if not self._held.get(key):
             self._total += len(body)
         self._held[key] = self._held.get(key, 0) + 1
 
-        def over(_: object) -> None:
+        def over(result: T) -> T:
             self._held[key] -= 1
             if not self._held[key]:
                 del self._held[key]
                 self._total -= len(body)
+            return result
 
-        request.notifyFinish().addBoth(over)
-        sending = _Sending(request, body)
-        request.registerProducer(sending, True)
-        sending.resumeProducing()
+        return over
 
 
 @implementer(IPushProducer)

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from mesoskit.master import operator_streams
+from mesoskit.master.answers import state_tree
 from mesoskit.master.operator_api import HANDLED, NOT_YET
 from mesoskit.master.options import MasterOptions
 from mesoskit.messages.codec import from_json, to_json
@@ -530,6 +531,19 @@ class Events(OperatorTestCase):
             self.assertFalse(watcher.closed)
             self.clock.advance(15)
         self.assertTrue(watcher.closed)
+        self.assertEqual(0, self.service.state.watchers)
+
+    def test_nobody_is_sent_the_state_while_too_many_have_not_taken_it(self) -> None:
+        made = state_tree
+
+        def meanwhile(*given: Any) -> Any:
+            self.service.operators.held = operator_streams.HELD_CAP + 1
+            return made(*given)
+
+        self.patch(operator_streams, "state_tree", meanwhile)
+        watcher = self.watch()
+        self.assertTrue(watcher.closed)
+        self.assertEqual([], watcher.records())
         self.assertEqual(0, self.service.state.watchers)
 
     def test_agent_is_told_as_it_is_listed(self) -> None:

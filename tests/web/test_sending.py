@@ -7,11 +7,11 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.web.http_headers import Headers
 
-from mesoskit.web.sending import SLICE, Document, Documents, Sender, accepts_gzip
+from mesoskit.web.sending import MAKING, SLICE, Document, Documents, Sender, accepts_gzip
 from tests.base import SynchronousTestCase
 
 
@@ -73,6 +73,54 @@ class SlowDocuments(SynchronousTestCase):
         while not answer.called:
             self.turn()
         self.successResultOf(answer)
+
+
+class ManyDocuments(SynchronousTestCase):
+    """Many who ask for different documents at once."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.documents = Documents(self.clock)
+        self.begun: list[str] = []
+        self.over: list[str] = []
+
+    def get(self, key: str) -> Deferred[bytes]:
+        def pieces() -> Iterator[bytes]:
+            self.begun.append(key)
+            for _ in range(4):
+                self.clock.rightNow += SLICE * 2
+                yield b"x"
+            self.over.append(key)
+
+        return self.documents.get(Document(pieces, key))
+
+    def test_a_few_are_made_at_a_time_and_the_others_in_their_order(self) -> None:
+        names = [f"{number:02}" for number in range(20)]
+        answers = [self.get(name) for name in names]
+        self.assertEqual(names[:MAKING], self.begun)
+        shared = self.get("19")
+        for _ in range(200):
+            self.clock.advance(0)
+            self.assertLessEqual(len(self.begun) - len(self.over), MAKING)
+        self.assertEqual([b"xxxx"] * 21, [self.successResultOf(one) for one in (*answers, shared)])
+        self.assertEqual(names, self.begun)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_what_everybody_has_left_is_not_begun(self) -> None:
+        answers = [self.get(str(number)) for number in range(MAKING + 2)]
+        again = self.get("0")
+        for answer in (answers[0], answers[MAKING], again):
+            answer.cancel()
+            self.failureResultOf(answer, CancelledError)
+        for _ in range(50):
+            self.clock.advance(0)
+        self.assertEqual([str(n) for n in (*range(MAKING), MAKING + 1)], self.begun)
+        self.assertEqual(b"xxxx", self.successResultOf(answers[-1]))
+        late = self.get(str(MAKING))
+        for _ in range(50):
+            self.clock.advance(0)
+        self.assertEqual(b"xxxx", self.successResultOf(late))
+        self.assertEqual([], self.clock.getDelayedCalls())
 
 
 class Request:
