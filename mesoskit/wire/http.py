@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Any, Final, cast
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import IResource
@@ -19,6 +19,7 @@ from zope.interface import implementer
 from mesoskit.wire.endpoints import address_text
 from mesoskit.wire.exchange import REASONS, Streaming
 from mesoskit.wire.quick import CallRoute, Heads, QuickChannel
+from mesoskit.wire.silence import notice
 
 # One that has been told nothing yet may go on sending so many times the limit before it
 # is cut off: many clients do not listen before they have sent everything.
@@ -208,9 +209,8 @@ class WebExchange:
         # Before the first write, which may fill the transport already.
         request.registerProducer(_Producer(writer), True)
         transport = self._request.channel.transport
-        if ITCPTransport.providedBy(transport):
-            # A client whose machine is gone says nothing any more, and need not be sent anything.
-            transport.setTcpKeepAlive(True)
+        # A client whose machine is gone says nothing any more.
+        notice(transport)
         request.write(b"")
 
     def write(self, data: bytes) -> None:

@@ -20,13 +20,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from twisted.internet.interfaces import IDelayedCall, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
 
 from mesoskit.wire.endpoints import address_text
 from mesoskit.wire.exchange import REASONS, Exchange, Streaming
+from mesoskit.wire.silence import notice
 
 Post = Callable[[Exchange], None]
 """What takes the requests of a call route."""
@@ -405,9 +406,8 @@ class QuickChannel(HTTPChannel):
             self.setTimeout(None)  # type: ignore[no-untyped-call]
             # The long way restores this when it has answered.
             self._savedTimeOut = None
-            if ITCPTransport.providedBy(self.transport):
-                # A client whose machine is gone says nothing any more.
-                self.transport.setTcpKeepAlive(True)
+            # A client whose machine is gone says nothing any more.
+            notice(self.transport)
 
     def loseConnection(self) -> None:
         """Close the connection when what was written has left; once."""

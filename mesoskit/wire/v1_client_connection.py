@@ -16,6 +16,7 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mesoskit.wire.silence import notice
 from mesoskit.wire.v1_client_answers import Decoder, Head
 
 # Of the text of an answer, in bytes; the rest is passed over.
@@ -76,7 +77,7 @@ class HttpConnection(TwistedProtocol):
         if ITCPTransport.providedBy(transport):
             # Small requests follow each other; one that waits for an acknowledgement is late.
             transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
+            notice(transport)
         transport.registerProducer(self, True)
         if not self._secure:
             self._is_ready()
