@@ -8,7 +8,7 @@ error; an unknown C{MESOS_} variable is not, for executors inherit many.
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,12 +148,20 @@ class Flags:
     @param command: its name, for messages.
     @param flags: what it takes.
     @param prefix: of the environment variables; C{""} to read none.
+    @param variables: names of the only flags that the environment may give; L{None}: all.
     """
 
-    def __init__(self, command: str, flags: Iterable[Flag], prefix: str = "MESOS_") -> None:
+    def __init__(
+        self,
+        command: str,
+        flags: Iterable[Flag],
+        prefix: str = "MESOS_",
+        variables: Container[str] | None = None,
+    ) -> None:
         self.command = command
         self.flags = tuple(flags)
         self._prefix = prefix
+        self._variables = variables
         self._by_name = {name: flag for flag in self.flags for name in (flag.name, *flag.aliases)}
 
     def parse(
@@ -168,6 +176,8 @@ class Flags:
         given = self._from_arguments(arguments)
         if self._prefix:
             for name, flag in self._by_name.items():
+                if self._variables is not None and flag.name not in self._variables:
+                    continue
                 found = environment.get(self._prefix + name.upper())
                 if found is not None:
                     given.setdefault(flag.name, found)

@@ -78,6 +78,11 @@ class FlagsTests(SynchronousTestCase):
         self.assertEqual(self.parse(MESOS_SLAVE_PING_TIMEOUT="2secs").agent_ping_timeout, 2.0)
         self.assertEqual(self.parse(MESOS_NOTHING_WE_KNOW="x").port, 5050)
 
+    def test_environment_may_be_for_some_flags_alone(self):
+        some = Flags("mesos-test", FLAGS.flags, variables={"work_dir"})
+        values = some.parse([], {"MESOS_WORK_DIR": "/v", "MESOS_PORT": "81"})
+        self.assertEqual((values.work_dir, values.port), ("/v", 5050))
+
     def test_later_flag_wins(self):
         self.assertEqual(self.parse("--port=1", "--port=2").port, 2)
 

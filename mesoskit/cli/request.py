@@ -131,7 +131,8 @@ FLAGS: Final = Flags(
             text,
             None,
             "Mesos master, as host:port, or http://host:port for the v1 HTTP API; or where masters"
-            " elect one, as zk://host1:port1,host2:port2/path.",
+            " elect one, as zk://host1:port1,host2:port2/path. MESOS_MASTER in the environment"
+            " says it where this flag does not.",
             required=True,
             show=hidden,
         ),
@@ -196,7 +197,8 @@ FLAGS: Final = Flags(
             for name, feature in _ABSENT.items()
         ),
     ],
-    prefix="",
+    # The others have names that tasks and shells have for something else: MESOS_NAME.
+    variables=("master",),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from mesoskit.cli.request import Request, read
@@ -100,12 +101,18 @@ class CommandTests(Case):
         self.assert_refused("--name is required", "--command=c")
         self.assert_refused("--command is required", "--name=t")
 
-    def test_environment_of_the_process_is_not_read(self) -> None:
-        """As in Mesos: an executor that runs C{mesos-execute} inherits many variables."""
+    def test_environment_of_the_process_says_only_where_the_master_is(self) -> None:
+        """An executor that runs C{mesos-execute} inherits many variables."""
         import os
 
-        self.patch(os, "environ", {**os.environ, "MESOS_ROLE": "web"})
+        there = "zk://10.0.0.1:2181/mesos"
+        self.patch(os, "environ", {"MESOS_ROLE": "web", "MESOS_MASTER": there})
         self.assertEqual(self.command().framework.role, "*")
+        self.assertEqual(self.command().master, "127.0.0.1:5050")
+        self.assertEqual(read(["--name=t", "--command=c"]).master, there)
+        Path("zk").write_text(there + "\n")
+        os.environ["MESOS_MASTER"] = f"file://{Path('zk').absolute()}"
+        self.assertEqual(read(["--name=t", "--command=c"]).master, there)
 
 
 class FrameworkTests(Case):
