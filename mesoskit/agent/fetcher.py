@@ -6,9 +6,10 @@ is brought into the agent's cache (L{mesoskit.agent.fetcher_cache}) by a process
 however many containers want it at a time, and goes from there into their sandboxes.
 """
 
+import errno
 import os
 import shutil
-import signal
+import stat
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,29 +19,23 @@ from typing import Any
 
 import orjson
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IDelayedCall, IProcessTransport
-from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mesoskit.agent import fetch
 from mesoskit.agent.container import Uri
 from mesoskit.agent.fetcher_cache import Cache, Entry
+from mesoskit.agent.fetcher_process import FetchError, NoRoom, Process
 from mesoskit.agent.options import AgentOptions
 from mesoskit.agent.users import Credentials
 from mesoskit.model.ids import ContainerId
 
-MAX_OUTPUT = 1 << 16
-"""Bytes of a line of a fetching process, and of its complaints; more is nothing we know."""
+__all__ = ["FetchError", "Fetcher", "cache_directory"]
 
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 _OTHERS = ("HADOOP_", "JAVA_HOME", "HDFS_", "YARN_")
 _OWN = ("http://", "https://", "ftp://", "file://", "/")
-
-
-class FetchError(Exception):
-    """Something could not be fetched; the message names the URI and says why."""
 
 
 def cache_directory(options: AgentOptions) -> str:
@@ -65,6 +60,8 @@ class Fetcher:
     @ivar hadoop_home: where the hadoop client is (C{--hadoop_home}); L{None}: in C{PATH}.
     @ivar cache: what is kept.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -97,7 +94,7 @@ class Fetcher:
         self._reactor = reactor
         self._places = DeferredSemaphore(concurrency)
         self._waiting: dict[ContainerId, Deferred[None]] = {}
-        self._bringing: dict[Entry, _Process | Deferred[Any]] = {}
+        self._bringing: dict[Entry, Process | Deferred[Any]] = {}
 
     def start(self) -> "Deferred[None]":
         """Empty the cache: what another agent process has left is not believed."""
@@ -108,12 +105,17 @@ class Fetcher:
         def clear() -> None:
             shutil.rmtree(directory, ignore_errors=True)
             os.makedirs(directory, 0o700, exist_ok=True)
+            found = os.lstat(directory)
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                # Where others may write they may have been here before us.
+                raise NotADirectoryError(errno.ENOTDIR, "it is no directory of the agent's user")
             os.chmod(directory, 0o700)
 
         def failed(reason: Failure) -> None:
             reason.trap(OSError)  # type: ignore[no-untyped-call]
-            # Without a cache everything is fetched all the same.
             self.cache.capacity = 0
+            why = reason.getErrorMessage()
+            self.log.warn("nothing is cached in {path}: {why}", path=directory, why=why)
 
         return self._in_thread(clear).addErrback(failed)
 
@@ -198,7 +200,7 @@ class Fetcher:
 
     async def _run(self, request: dict[str, Any]) -> None:
         """Do what a request says, when there is a place for it. Raises L{FetchError}."""
-        started: list[_Process] = []
+        started: list[Process] = []
 
         def begin() -> "Deferred[None]":
             process = self._process(request, lambda word: None)
@@ -310,7 +312,7 @@ class Fetcher:
         size = max(int(word["bytes"]), int(word["size"] or 0))
         process = self._bringing.get(entry)
         if size > entry.size and not self.cache.set_aside(entry, size):
-            if isinstance(process, _Process):
+            if isinstance(process, Process):
                 process.kill(_NO_ROOM, full=True)
 
     def _brought(self, entry: Entry, result: Any) -> None:
@@ -319,7 +321,7 @@ class Fetcher:
         full = False
         if isinstance(result, Failure):
             why = result.getErrorMessage()
-            full = isinstance(result.value, _NoRoom)
+            full = isinstance(result.value, NoRoom)
         elif waiting:
             try:
                 full = not self.cache.set_aside(entry, os.stat(entry.path).st_size)
@@ -344,7 +346,7 @@ class Fetcher:
     def _abandon(self, entry: Entry) -> None:
         """Nobody wants it any more."""
         running = self._bringing.get(entry)
-        if isinstance(running, _Process):
+        if isinstance(running, Process):
             running.kill(_CANCELLED)
         elif running is not None:
             running.cancel()
@@ -362,8 +364,8 @@ class Fetcher:
 
     # Processes
 
-    def _process(self, request: dict[str, Any], heard: Callable[[Any], None]) -> "_Process":
-        process = _Process(self._reactor, orjson.dumps(request), self.timeout, heard)
+    def _process(self, request: dict[str, Any], heard: Callable[[Any], None]) -> "Process":
+        process = Process(self._reactor, orjson.dumps(request), self.timeout, heard)
         environment = {"LANG": "C.UTF-8", "PATH": os.defpath}
         environment |= {name: os.environ[name] for name in _PROXIES if name in os.environ}
         if request["hadoop"]:
@@ -384,10 +386,6 @@ _NO_ROOM = "there is no room for it in the cache"
 _CANCELLED = "the fetching was cancelled"
 
 
-class _NoRoom(FetchError):
-    """The cache, and not what was to be fetched, is why it could not be."""
-
-
 def _item(uri: Uri) -> dict[str, Any]:
     return {
         "value": uri.value,
@@ -397,91 +395,3 @@ def _item(uri: Uri) -> dict[str, Any]:
         "cached": None,
         "failed": None,
     }
-
-
-class _Process(ProcessProtocol):
-    """One fetching process."""
-
-    transport: IProcessTransport
-
-    def __init__(
-        self, reactor: Any, request: bytes, timeout: float, heard: Callable[[Any], None]
-    ) -> None:
-        """
-        @param heard: is given every line but the last.
-
-        @ivar gone: fired when it has ended, before C{done} is.
-        """
-        self.done: Deferred[None] = Deferred()
-        self._reactor = reactor
-        self._request = request
-        self._timeout = timeout
-        self._heard = heard
-        self._timer: IDelayedCall | None = None
-        self._line = b""
-        self._answer: Any = None
-        self._errors = b""
-        self._why: str | None = None
-        self._full = False
-        self.gone: list[Deferred[None]] = []
-
-    def connectionMade(self) -> None:
-        """Say what to do."""
-        self.transport.write(self._request)
-        self.transport.closeStdin()
-        why = f"the fetching took more than {self._timeout:g} seconds"
-        self._timer = self._reactor.callLater(self._timeout, self.kill, why)
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Hear what it says, within limits: from here on it is the user's process."""
-        if childFD != 1:
-            self._errors = (self._errors + data)[:MAX_OUTPUT]
-            return
-        *lines, rest = (self._line + data).split(b"\n")
-        self._line = rest[:MAX_OUTPUT]
-        for line in lines:
-            try:
-                word = orjson.loads(line)
-                if "error" in word:
-                    self._answer = word
-                elif self._why is None:
-                    self._heard(word)
-            except (ValueError, KeyError, TypeError):
-                self.kill("the fetcher says what it should not")
-
-    def kill(self, why: str, full: bool = False) -> None:
-        """End it, with what it has started."""
-        if self._why is None:
-            self._why, self._full = why, full
-        pid = self.transport.pid
-        try:
-            if pid:
-                os.killpg(pid, signal.SIGKILL)
-        except OSError:  # it leads no group yet
-            pass
-        try:
-            self.transport.signalProcess("KILL")
-        except ProcessExitedAlready:
-            pass
-
-    def processEnded(self, reason: Failure) -> None:
-        """Judge."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        why = self._why
-        if why is None:
-            try:
-                why = self._answer["error"]
-                if why is not None and not isinstance(why, str):
-                    raise TypeError(why)
-                self._full = bool(self._answer.get("full"))
-            except (KeyError, TypeError):
-                last = self._errors.decode(errors="replace").strip()[-500:]
-                why = f"the fetcher ended without an answer: {last or reason.getErrorMessage()}"
-        gone, self.gone = self.gone, []
-        for waiter in gone:
-            waiter.callback(None)
-        if why is None:
-            self.done.callback(None)
-        else:
-            self.done.errback(_NoRoom(why) if self._full else FetchError(why))

@@ -336,6 +336,16 @@ class CachedTests(FetchTestCase):
         await self.into(fetcher, "one", self.uri())
         self.assertEqual(self.read("one"), b"content")
 
+    async def test_a_directory_of_others_is_not_used(self):
+        elsewhere = Path(self.directory, "elsewhere")
+        elsewhere.mkdir(0o755)
+        os.symlink(elsewhere, self.cache_dir)
+        fetcher = await self.cached()
+        self.assertEqual(fetcher.cache.capacity, 0)
+        await self.into(fetcher, "one", self.uri())
+        self.assertEqual(os.listdir(elsewhere), [])
+        self.assertEqual(stat.S_IMODE(elsewhere.stat().st_mode), 0o755)
+
     @not_root
     async def test_users_get_what_they_fetched_and_cannot_change_it(self):
         entry = pwd.getpwnam("nobody")
