@@ -40,7 +40,7 @@ class Server(Protocol):
     """Keeps what connections there are, and why they ended."""
 
     def connectionMade(self) -> None:
-        self.factory.here.append(self)  # type: ignore[union-attr]
+        self.factory.here.append(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.factory.ends.append(reason.getErrorMessage())
