@@ -1,0 +1,406 @@
+"""Containers from images, made by an OCI runtime beneath the launcher's eyes.
+
+Whatever has no image goes on to the containers beneath, as it came. What has one is given to them
+as a process too: the stage (L{mesoskit.agent.launcher_oci}), which makes the container and stands
+for it. So limits, signals, the end of everything and recovery are those of all containers.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mesoskit.agent import launcher_oci
+from mesoskit.agent.container import (
+    Allotment,
+    ContainerSpec,
+    Limitation,
+    RecoveredContainers,
+    Usage,
+)
+from mesoskit.agent.containers import ContainerError, Containers, Exited
+from mesoskit.agent.containers.image_names import ImageError
+from mesoskit.agent.containers.image_store import ImageStore, StoredImage
+from mesoskit.agent.containers.image_tools import find_tool
+from mesoskit.agent.containers.oci import SANDBOX
+from mesoskit.agent.containers.provisioning import Provisions
+from mesoskit.agent.containers.volumes import (
+    Bound,
+    VolumeError,
+    bound_volumes,
+    credentials_of,
+    image_name,
+    images_of,
+)
+from mesoskit.agent.users import Credentials, InThread, UserError, Users
+from mesoskit.messages.mesos_pb2 import ContainerInfo, Image
+from mesoskit.model.ids import ContainerId
+
+READY: Final = 120.0
+"""Seconds that a runtime may take to make a container."""
+
+_FIRST_LOOK: Final = 0.01
+_LAST_LOOK: Final = 0.1
+_OPEN_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class ImageContainers:
+    """
+    A C{Containers} (L{mesoskit.agent.containers}) over another one.
+
+    The containers beneath have to be made with C{exited} of this one as what is told of their
+    ends; they are given by setting L{inner}.
+
+    @ivar inner: what starts processes.
+    @ivar store: where images are.
+    @ivar providers: C{--image_providers}.
+    @ivar sandbox_directory: C{--sandbox_directory}.
+    """
+
+    log = Logger()
+    inner: Containers
+
+    def __init__(
+        self,
+        reactor: Any,
+        users: Users,
+        in_thread: InThread,
+        store: ImageStore,
+        provisions: Provisions,
+        exited: Exited,
+        *,
+        providers: Sequence[str] = ("docker",),
+        sandbox_directory: str = SANDBOX,
+    ) -> None:
+        """
+        @param reactor: with time.
+        @param exited: is told of every end.
+        """
+        self.store = store
+        self.providers = tuple(providers)
+        self.sandbox_directory = sandbox_directory
+        self._reactor = reactor
+        self._users = users
+        self._in_thread = in_thread
+        self._provisions = provisions
+        self._exited = exited
+        self._paths: dict[ContainerId, str] = {}
+        self._known: dict[ContainerId, str] = {}  # those that are over, too
+        self._sandboxes: dict[ContainerId, str] = {}  # of those that others may be within
+        self._making: dict[ContainerId, list[Deferred[None]]] = {}
+        self._pulling: dict[ContainerId, Deferred[Any]] = {}
+        self._early: dict[ContainerId, tuple[int | None, Limitation | None]] = {}
+
+    def start(self) -> "Deferred[None]":
+        """Make the store ready, and what is beneath."""
+
+        async def start() -> None:
+            try:
+                await self.store.start()
+            except OSError as error:
+                raise ContainerError(f"image store {error.filename}: {error.strerror}") from error
+            await self.inner.start()
+
+        return Deferred.fromCoroutine(start())
+
+    # Images
+
+    def provide(
+        self, spec: ContainerSpec, progress: Callable[[str], None] | None = None
+    ) -> "Deferred[None]":
+        """
+        Bring the images that a container needs. Fails with L{ContainerError}.
+
+        They stay until it is over, or L{release} was called.
+
+        @param progress: told now and then how far it is.
+        """
+        return Deferred.fromCoroutine(self._provide(spec, progress)).addCallback(lambda _: None)
+
+    async def _provide(
+        self, spec: ContainerSpec, progress: Callable[[str], None] | None
+    ) -> list[StoredImage]:
+        images = list(images_of(ContainerInfo.FromString(spec.info))) if spec.info else []
+        if spec.docker or not images:
+            return []
+        try:
+            work = gatherResults(
+                [self._image(spec, image, progress) for image in images], consumeErrors=True
+            )
+            self._pulling[spec.id] = work
+            found: list[StoredImage] = await work
+        except Exception as error:
+            self.store.release(spec.id)
+            why = getattr(error, "subFailure", None)
+            cause = error if why is None else why.value
+            raise ContainerError(str(cause) or "its images are not wanted any more") from cause
+        finally:
+            self._pulling.pop(spec.id, None)
+        return found
+
+    def _image(
+        self, spec: ContainerSpec, image: Image, progress: Callable[[str], None] | None
+    ) -> "Deferred[StoredImage]":
+        return self.store.get(
+            image_name(image, self.providers),
+            spec.id,
+            cached=image.cached,
+            credentials=credentials_of(image),
+            progress=progress,
+        )
+
+    def cancel(self, container: ContainerId) -> None:
+        """Give up bringing a container's images."""
+        work = self._pulling.get(container)
+        if work is not None:
+            work.cancel()
+
+    def release(self, container: ContainerId) -> None:
+        """A container will not be started: it needs no images."""
+        if container not in self._paths:
+            self.store.release(container)
+
+    # What the Protocol promises
+
+    def launch(self, spec: ContainerSpec) -> "Deferred[int]":
+        """Start a container."""
+        info = ContainerInfo.FromString(spec.info) if spec.info else ContainerInfo()
+        rooted = info.type == ContainerInfo.MESOS and info.mesos.HasField("image")
+        within = spec.parent is not None and spec.parent in self._sandboxes
+        if spec.docker or not (rooted or within):
+            return self.inner.launch(spec)
+        if spec.id in self._making:
+            made = Deferred[None]()
+            self._making[spec.id].append(made)
+            return made.addCallback(lambda _: self.launch(spec))
+        if spec.id in self._known:
+            return self.inner.launch(self._staged(spec, self._known[spec.id]))
+        return Deferred.fromCoroutine(self._launch(spec, info, rooted))
+
+    async def _launch(self, spec: ContainerSpec, info: ContainerInfo, rooted: bool) -> int:
+        self._making[spec.id] = []
+        try:
+            pid = await self._make(spec, info, rooted)
+            if rooted:
+                self._sandboxes[spec.id] = spec.sandbox
+            return pid
+        except BaseException:
+            self._known.pop(spec.id, None)
+            await self._forget_path(spec.id)
+            raise
+        finally:
+            early = self._early.pop(spec.id, None)
+            waiting = self._making.pop(spec.id)
+            if early is not None and spec.id in self._paths:
+                self._reactor.callLater(0, self.exited, spec.id, *early)
+            for waiter in waiting:
+                self._reactor.callLater(0, waiter.callback, None)
+
+    async def _make(self, spec: ContainerSpec, info: ContainerInfo, rooted: bool) -> int:
+        if os.geteuid() != 0:
+            raise ContainerError("containers from images need an agent that runs as root")
+        try:
+            self._provisions.runtime = self._provisions.runtime or find_tool("runc", "crun")
+            credentials = await self._users.find(spec.user)
+            if rooted:
+                images = await self._provide(spec, None)
+                bounds = _with_images(spec, info, images)
+            self._paths[spec.id] = self._provisions.path(spec.id)
+            path = await self._in_thread(
+                lambda: (
+                    self._prepare(spec, info, credentials, images[0], bounds)
+                    if rooted
+                    else self._prepare_within(spec, info, credentials)
+                )
+            )
+        except (ImageError, VolumeError, UserError) as error:
+            raise ContainerError(str(error)) from error
+        except OSError as error:
+            raise ContainerError(f"{error.filename or 'container'}: {error.strerror}") from error
+        self._known[spec.id] = path
+        pid = await self.inner.launch(self._staged(spec, path))
+        await self._until_ready(spec.id, path)
+        return pid
+
+    def _prepare(
+        self,
+        spec: ContainerSpec,
+        info: ContainerInfo,
+        credentials: Credentials | None,
+        image: StoredImage,
+        bounds: Sequence[tuple[Bound, StoredImage | None]],
+    ) -> str:
+        _make_logs(spec.sandbox, credentials)
+        return self._provisions.make(
+            spec, info, credentials, self.store.layers, image, bounds, self.sandbox_directory
+        )
+
+    def _prepare_within(
+        self, spec: ContainerSpec, info: ContainerInfo, credentials: Credentials | None
+    ) -> str:
+        assert spec.parent is not None
+        _make_logs(spec.sandbox, credentials)
+        return self._provisions.make_within(
+            *(spec, info, credentials, spec.parent, self._sandboxes[spec.parent]),
+            self.sandbox_directory,
+        )
+
+    def _staged(self, spec: ContainerSpec, path: str) -> ContainerSpec:
+        """Return what the containers beneath see: a process that stands for the container."""
+        argv = (sys.executable, "-I", "-S", launcher_oci.__file__, path)
+        return replace(
+            spec,
+            argv=argv,
+            file=sys.executable,
+            environment=(("LANG", "C.UTF-8"),),
+            user=None,
+            rlimits=(),
+            info=b"",
+            parent=None,
+        )
+
+    async def _until_ready(self, container: ContainerId, path: str) -> None:
+        """Return when the container's process runs. Raises L{ContainerError}."""
+        pause = _FIRST_LOOK
+        deadline = self._reactor.seconds() + READY
+        while True:
+            over = container in self._early
+            started, why = self._provisions.state(path)
+            if started:
+                return
+            if over:
+                self.inner.forget(container)
+                raise ContainerError(why or "it ended before its process could begin")
+            if self._reactor.seconds() > deadline:
+                await self.inner.destroy(container)
+                continue
+            await deferLater(self._reactor, pause)
+            pause = min(_LAST_LOOK, pause * 1.2)
+
+    def signal(self, container: ContainerId, signum: int) -> None:
+        """Send a signal; the stage hands it on."""
+        self.inner.signal(container, signum)
+
+    def destroy(self, container: ContainerId) -> "Deferred[None]":
+        """Kill all of it."""
+        self.cancel(container)
+        waiting = self._making.get(container)
+        if waiting is None:
+            return self.inner.destroy(container)
+        made = Deferred[None]()
+        waiting.append(made)
+        return made.addCallback(lambda _: self.inner.destroy(container))
+
+    def update(self, container: ContainerId, allotment: Allotment) -> "Deferred[None]":
+        """Give it more or less."""
+        return self.inner.update(container, allotment)
+
+    def usage(self) -> "Deferred[dict[ContainerId, Usage]]":
+        """Say what all use."""
+        return self.inner.usage()
+
+    def recover(self) -> "Deferred[RecoveredContainers]":
+        """Take over what an earlier agent has left; what belongs to no container is removed."""
+
+        async def recover() -> RecoveredContainers:
+            found = await self.inner.recover()
+            stale = []
+            for path, prepared in await self._in_thread(self._provisions.find):
+                if path in self._paths.values():
+                    continue
+                if prepared is not None and prepared.container in (*found.running, *found.exited):
+                    self._known[prepared.container] = path
+                if prepared is None or prepared.container not in found.running:
+                    stale.append(path)
+                    continue
+                self._paths[prepared.container] = path
+                self.store.pin_layers(prepared.container, prepared.layers)
+                if prepared.image:
+                    self._sandboxes[prepared.container] = prepared.sandbox
+            for path in stale:
+                await self._in_thread(partial(self._provisions.remove, path))
+            return found
+
+        return Deferred.fromCoroutine(recover())
+
+    def forget(self, container: ContainerId) -> None:
+        """Drop what is kept of its end."""
+        self._known.pop(container, None)
+        self.inner.forget(container)
+
+    def stop(self) -> "Deferred[None]":
+        """Leave them to themselves."""
+        for work in list(self._pulling.values()):
+            work.cancel()
+        return self.inner.stop()
+
+    def exited(
+        self, container: ContainerId, status: int | None, limitation: Limitation | None = None
+    ) -> None:
+        """For the containers beneath: one is over."""
+        if container in self._making:
+            self._early[container] = status, limitation
+            return
+        self._forget_path(container)
+        self._exited(container, status, limitation)
+
+    def _forget_path(self, container: ContainerId) -> "Deferred[None]":
+        """Remove what lay ready for a container that is over."""
+        self._sandboxes.pop(container, None)
+        self.store.release(container)
+        path = self._paths.pop(container, None)
+        if path is None:
+            return succeed(None)
+
+        def failed(reason: Failure) -> None:
+            self.log.warn("removing {path}: {why}", path=path, why=reason.getErrorMessage())
+
+        return self._in_thread(lambda: self._provisions.remove(path)).addErrback(failed)
+
+
+def _with_images(
+    spec: ContainerSpec, info: ContainerInfo, images: Sequence[StoredImage]
+) -> list[tuple[Bound, StoredImage | None]]:
+    """Return a container's volumes, and the images of those that have one."""
+    rest = iter(images[1:])
+    above, _, name = spec.sandbox.rpartition("/containers/")
+    parent = above if above and "/" not in name else None
+    return [
+        (bound, None if bound.image is None else next(rest))
+        for bound in bound_volumes(info, spec.sandbox, parent)
+    ]
+
+
+def _make_logs(sandbox: str, credentials: Credentials | None) -> None:
+    """
+    Make C{stdout} and C{stderr} as the container's user: the launcher opens them as root, as
+    which it starts the stage. Raises L{VolumeError}.
+    """
+    user = os.geteuid() if credentials is None else credentials.user
+    directory = os.open(sandbox, _OPEN_DIRECTORY)
+    try:
+        for name in ("stdout", "stderr"):
+            try:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                made = os.open(name, flags, 0o644, dir_fd=directory)
+            except FileExistsError:
+                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                good = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+                if not good or found.st_uid != user:
+                    raise VolumeError(
+                        f"{sandbox}/{name} is no file of the container's user alone"
+                    ) from None
+                continue
+            if credentials is not None:
+                os.fchown(made, credentials.user, credentials.group)
+            os.close(made)
+    finally:
+        os.close(directory)

@@ -1,0 +1,232 @@
+"""What an OCI runtime is told of a container: image and command made one.
+
+The formats are those of https://github.com/opencontainers/runtime-spec; how command and image
+are joined is Mesos' (C{docs/container-image.md}, C{isolators/docker/runtime.cpp}).
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from mesoskit.agent.container import ContainerSpec
+from mesoskit.agent.containers.image_names import ImageError
+from mesoskit.agent.environment import DEFAULT_PATH, EXECUTOR_SOCKET
+from mesoskit.agent.users import Credentials
+from mesoskit.messages.mesos_pb2 import CapabilityInfo, ContainerInfo, LinuxInfo
+
+SANDBOX: Final = "/mnt/mesos/sandbox"
+"""Where a container from an image finds its sandbox (C{--sandbox_directory})."""
+
+MARK: Final = "MESOSKIT_CONTAINER"
+
+CAPABILITIES: Final = (
+    *("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "NET_RAW", "SETGID", "SETUID", "SETFCAP"),
+    *("SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE"),
+)
+"""
+What root of a container may do where nothing else is said: as in Docker, without C{MKNOD}, with
+which it could make itself a device of the machine.
+"""
+
+_MASKED: Final = (
+    *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
+    *("/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"),
+)
+_READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_OF_THE_MACHINE: Final = ("/etc/hosts", "/etc/resolv.conf")
+_NO_LIMIT: Final = (1 << 64) - 1
+
+
+class OCIMount(NamedTuple):
+    """A path of the machine that is seen in the container."""
+
+    source: str
+    target: str
+    read_only: bool
+    follow: bool = False
+
+
+def merged_argv(spec: ContainerSpec, image: Mapping[str, Any]) -> list[str]:
+    """
+    Return what is executed: the command's, the image's entrypoint and command being what is
+    missing in it. Raises L{ImageError}.
+
+    With a value (a shell's or an executable) the image's own are not used. Without one the
+    entrypoint, if there is one, is followed by the command's arguments, or else by the image's
+    C{Cmd}; without an entrypoint the first of C{Cmd} is followed by the arguments, or by the rest.
+    """
+    if spec.file is None or spec.file:
+        return list(spec.argv)
+    arguments = [] if spec.argv == ("",) else list(spec.argv)
+    entrypoint = list(image.get("Entrypoint") or ())
+    command = list(image.get("Cmd") or ())
+    if entrypoint:
+        return entrypoint + (arguments or command)
+    if not command:
+        raise ImageError(
+            "neither the task's command says what to run nor does the image (Entrypoint, Cmd):"
+            " set CommandInfo.value"
+        )
+    return command[:1] + (arguments or command[1:])
+
+
+def executable(spec: ContainerSpec, argv: list[str]) -> list[str]:
+    """
+    Return C{argv} for a runtime, which looks for the executable by its first: C{argv[0]} of a
+    command may be another than its C{value}, and cannot be kept then.
+    """
+    if not argv:
+        raise ImageError("nothing to execute: argv is empty")
+    if spec.file:
+        return [spec.file, *argv[1:]]
+    return argv
+
+
+def merged_environment(
+    spec: ContainerSpec, image: Mapping[str, Any], sandbox: str = SANDBOX
+) -> dict[str, str]:
+    """Return a container's environment: the image's, which the agent's and the task's override."""
+    variables = {MARK: str(spec.id)}
+    for text in image.get("Env") or ():
+        name, equals, value = str(text).partition("=")
+        if equals and name != MARK:
+            variables[name] = value
+    for name, value in spec.environment:
+        if name in (MARK, EXECUTOR_SOCKET):
+            continue  # the socket is not to be seen from within: there is HTTP
+        if name == "PATH" and value == DEFAULT_PATH and "PATH" in variables:
+            continue  # nobody has said so: the image knows better
+        variables[name] = sandbox if name == "MESOS_SANDBOX" else value
+    return variables
+
+
+def capabilities(linux: LinuxInfo) -> dict[str, list[str]]:
+    """Return a process' sets of capabilities."""
+    default = [f"CAP_{name}" for name in CAPABILITIES]
+    bounding = effective = default
+    if linux.HasField("bounding_capabilities"):
+        bounding = _names(linux.bounding_capabilities)
+        effective = [name for name in default if name in bounding]
+    if linux.HasField("effective_capabilities"):
+        effective = _names(linux.effective_capabilities)
+        if not linux.HasField("bounding_capabilities"):
+            bounding = effective
+    elif linux.HasField("capability_info"):
+        bounding = effective = _names(linux.capability_info)
+    return {
+        "bounding": bounding,
+        "effective": effective,
+        "permitted": effective,
+        "inheritable": effective,
+    }
+
+
+def _names(info: CapabilityInfo) -> list[str]:
+    name = CapabilityInfo.Capability.Name
+    return [f"CAP_{name(number)}" for number in info.capabilities if number]
+
+
+def process(
+    spec: ContainerSpec,
+    info: ContainerInfo,
+    argv: Sequence[str],
+    variables: Mapping[str, str],
+    credentials: Credentials | None,
+    directory: str,
+) -> dict[str, Any]:
+    """Return the C{process} of a configuration."""
+    user: dict[str, Any] = {"uid": os.geteuid(), "gid": os.getegid()}
+    if credentials is not None:
+        user = {
+            "uid": credentials.user,
+            "gid": credentials.group,
+            "additionalGids": list(credentials.groups),
+        }
+    sets = capabilities(info.linux_info)
+    if user["uid"] != 0 and not info.linux_info.HasField("effective_capabilities"):
+        sets |= {"effective": [], "permitted": [], "inheritable": []}
+    elif user["uid"] != 0:
+        sets |= {"ambient": sets["effective"]}
+    return {
+        "terminal": False,
+        "user": user,
+        "args": list(argv),
+        "env": [f"{name}={value}" for name, value in variables.items()],
+        "cwd": directory,
+        "capabilities": sets,
+        "rlimits": [
+            {
+                "type": name.replace("RLMT_", "RLIMIT_"),
+                "soft": _NO_LIMIT if soft is None else soft,
+                "hard": _NO_LIMIT if hard is None else hard,
+            }
+            for name, soft, hard in spec.rlimits
+        ],
+        "noNewPrivileges": False,
+    }
+
+
+def configuration(
+    process: Mapping[str, Any],
+    root: str,
+    mounts: Iterable[OCIMount],
+    info: ContainerInfo,
+    cgroup: str,
+) -> dict[str, Any]:
+    """
+    Return the whole configuration of a container.
+
+    @param process: from L{process}.
+    @param root: the directory that is its root.
+    @param cgroup: where it is made; it does not stay there.
+    """
+    namespaces = ["mount", "ipc", "uts"]
+    if not info.linux_info.share_pid_namespace:
+        namespaces.append("pid")
+    return {
+        "ociVersion": "1.0.2",
+        "process": process,
+        "root": {"path": root, "readonly": False},
+        "hostname": info.hostname or os.uname().nodename,
+        "mounts": [*_own_mounts(), *_of_the_machine(), *map(_bind, mounts)],
+        "linux": {
+            "cgroupsPath": cgroup,
+            "namespaces": [{"type": name} for name in namespaces],
+            "rootfsPropagation": "slave",
+            "maskedPaths": list(_MASKED),
+            "readonlyPaths": list(_READ_ONLY),
+        },
+    }
+
+
+def _own_mounts() -> list[dict[str, Any]]:
+    """Return what every container has of the kernel."""
+    safe = ["nosuid", "noexec", "nodev"]
+
+    def mount(target: str, kind: str, source: str, *options: str) -> dict[str, Any]:
+        return {"destination": target, "type": kind, "source": source, "options": list(options)}
+
+    return [
+        mount("/proc", "proc", "proc", *safe),
+        mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+        mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "mode=0620"),
+        mount("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", "size=65536k"),
+        mount("/dev/mqueue", "mqueue", "mqueue", *safe),
+        mount("/sys", "sysfs", "sysfs", *safe, "ro"),
+    ]
+
+
+def _of_the_machine() -> list[dict[str, Any]]:
+    """Return what belongs to the machine's network, which the container shares."""
+    return [_bind(OCIMount(path, path, True)) for path in _OF_THE_MACHINE if os.path.isfile(path)]
+
+
+def _bind(mount: OCIMount) -> dict[str, Any]:
+    options = ["rbind", "ro" if mount.read_only else "rw"]
+    options.append("rslave" if mount.follow else "rprivate")
+    return {
+        "destination": mount.target,
+        "type": "bind",
+        "source": mount.source,
+        "options": options,
+    }

@@ -1,0 +1,248 @@
+"""What lies ready for a container from an image before it is started: one directory each.
+
+    <work_dir>/provisioner/containers/<name>/
+        plan.json, config.json      what L{mesoskit.agent.launcher_oci} and the runtime are told
+        rootfs, upper, work         the image, mounted by the stage; what the container changes
+        binds, images, secrets      where volumes are mounted, before the runtime takes them
+        state                       the runtime's own
+        started, failed, log        what became of it
+
+All of it goes with the container.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from mesoskit.agent import launcher_oci
+from mesoskit.agent.container import ContainerSpec
+from mesoskit.agent.containers import oci
+from mesoskit.agent.containers.image_store import StoredImage
+from mesoskit.agent.containers.volumes import Bound, VolumeError, make_directory
+from mesoskit.agent.users import Credentials
+from mesoskit.messages.mesos_pb2 import ContainerInfo
+from mesoskit.model.ids import ContainerId
+
+_MAX_PLAN: Final = 4 << 20
+
+
+class Prepared(NamedTuple):
+    """
+    What a container of an earlier agent was made of.
+
+    @ivar container: its id.
+    @ivar sandbox: its sandbox.
+    @ivar layers: what it stands on.
+    @ivar image: whether it has a root of its own; else it is within another container.
+    """
+
+    container: ContainerId
+    sandbox: str
+    layers: tuple[str, ...]
+    image: bool
+
+
+class Provisions:
+    """
+    The directories of containers from images.
+
+    @ivar directory: where they are.
+    @ivar runtime: the path of runc or crun.
+    """
+
+    def __init__(self, directory: str, runtime: str = "") -> None:
+        self.directory = os.path.realpath(directory)
+        self.runtime = runtime
+
+    def path(self, container: ContainerId) -> str:
+        """Return a container's directory."""
+        return os.path.join(self.directory, runtime_id(container))
+
+    def make(
+        self,
+        spec: ContainerSpec,
+        info: ContainerInfo,
+        credentials: Credentials | None,
+        layers: str,
+        image: StoredImage,
+        bounds: Sequence[tuple[Bound, StoredImage | None]],
+        sandbox_directory: str = oci.SANDBOX,
+    ) -> str:
+        """
+        Make ready what a container from an image needs; return its directory.
+
+        @param layers: the store's directory of layers.
+        @param bounds: volumes, each with its image, where it has one.
+        Raises L{OSError}, L{VolumeError}, L{mesoskit.agent.containers.image_names.ImageError}.
+        """
+        path = self._empty(spec.id)
+        name = runtime_id(spec.id)
+        argv = oci.executable(spec, oci.merged_argv(spec, image.config))
+        root = os.path.join(path, "rootfs")
+        mounts: list[dict[str, Any]] = [{"target": root, "layers": image.layers, "writable": path}]
+        binds = [spec.sandbox]
+        seen = [oci.OCIMount(_in(path, "binds/0"), sandbox_directory, False)]
+        secrets: list[bytes] = []
+        for number, (bound, laid) in enumerate(bounds):
+            target = os.path.join(sandbox_directory, bound.target)
+            if bound.path is not None:
+                source = bound.path
+            elif bound.sandboxed is not None:
+                owner = None if credentials is None else (credentials.user, credentials.group)
+                base = _sandbox_above(bound.sandboxed, spec.sandbox)
+                make_directory(base, bound.sandboxed, owner)
+                source = _in(path, f"binds/{len(binds)}")
+                binds.append(bound.sandboxed)
+            elif bound.secret is not None:
+                source = _in(path, f"secrets/{len(secrets)}")
+                secrets.append(bound.secret)
+            else:
+                assert laid is not None
+                source = _in(path, f"images/{number}")
+                writable = None if bound.read_only else _in(path, f"changes/{number}")
+                mounts.append({"target": source, "layers": laid.layers, "writable": writable})
+            seen.append(oci.OCIMount(source, target, bound.read_only, bound.follow))
+        directory = image.config.get("WorkingDir") or sandbox_directory
+        variables = oci.merged_environment(spec, image.config, sandbox_directory)
+        process = oci.process(spec, info, argv, variables, credentials, directory)
+        cgroup = f"/mesoskit-oci-{name}"
+        self._write_secrets(path, secrets, credentials)
+        _write(path, "config.json", oci.configuration(process, root, seen, info, cgroup))
+        plan = {
+            "container": spec.id,
+            "sandbox": spec.sandbox,
+            "id": name,
+            "runtime": self.runtime,
+            "options": ["--root", os.path.join(path, "state")],
+            "exec": None,
+            "layers": layers,
+            "mounts": mounts,
+            "binds": binds,
+            "secrets": bool(secrets),
+            "pid": not info.linux_info.share_pid_namespace,
+            "cgroup": cgroup,
+        }
+        _write(path, "plan.json", plan)
+        return path
+
+    def make_within(
+        self,
+        spec: ContainerSpec,
+        info: ContainerInfo,
+        credentials: Credentials | None,
+        parent: ContainerId,
+        parent_sandbox: str,
+        sandbox_directory: str = oci.SANDBOX,
+    ) -> str:
+        """
+        Make ready what a process within a container from an image needs; return its directory.
+
+        It starts in its sandbox, where that is to be seen from within.
+        """
+        path = self._empty(spec.id)
+        name = runtime_id(spec.id)
+        argv = oci.executable(spec, list(spec.argv))
+        inside = spec.sandbox.startswith(parent_sandbox.rstrip("/") + "/")
+        below = spec.sandbox[len(parent_sandbox) :].strip("/") if inside else ""
+        directory = os.path.join(sandbox_directory, below) if below else sandbox_directory
+        variables = oci.merged_environment(spec, {}, directory)
+        process = oci.process(spec, info, argv, variables, credentials, directory)
+        _write(path, "process.json", process)
+        plan = {
+            "container": spec.id,
+            "sandbox": spec.sandbox,
+            "id": name,
+            "runtime": self.runtime,
+            "options": ["--root", os.path.join(self.path(parent), "state")],
+            "exec": runtime_id(parent),
+            "cgroup": f"/mesoskit-oci-{runtime_id(parent)}",
+        }
+        _write(path, "plan.json", plan)
+        return path
+
+    def _empty(self, container: ContainerId) -> str:
+        path = self.path(container)
+        self.remove(path)
+        os.makedirs(path, 0o700)
+        return path
+
+    def _write_secrets(
+        self, path: str, secrets: Sequence[bytes], credentials: Credentials | None
+    ) -> None:
+        if not secrets:
+            return
+        directory = os.path.join(path, "secrets")
+        os.mkdir(directory, 0o700)
+        for number, secret in enumerate(secrets):
+            name = os.path.join(directory, str(number))
+            with open(name, "xb", opener=lambda path, flags: os.open(path, flags, 0o400)) as file:
+                if credentials is not None:
+                    os.fchown(file.fileno(), credentials.user, credentials.group)
+                file.write(secret)
+
+    def state(self, path: str) -> tuple[bool, str]:
+        """Return whether a container has started, and why it could not; empty: nobody knows."""
+        if os.path.exists(os.path.join(path, "started")):
+            return True, ""
+        try:
+            with open(os.path.join(path, "failed"), "rb") as file:
+                return False, file.read(4096).decode("utf-8", "replace")
+        except OSError:
+            return False, ""
+
+    def find(self) -> list[tuple[str, Prepared | None]]:
+        """Return all directories that are there, and what they were made for."""
+        found: list[tuple[str, Prepared | None]] = []
+        try:
+            entries = list(os.scandir(self.directory))
+        except OSError:
+            return found
+        for entry in entries:
+            try:
+                with open(os.path.join(entry.path, "plan.json"), "rb") as file:
+                    found.append((entry.path, _prepared(json.loads(file.read(_MAX_PLAN)))))
+            except (OSError, ValueError, KeyError, TypeError):
+                found.append((entry.path, None))
+        return found
+
+    def remove(self, path: str) -> None:
+        """Remove a directory of a container that does not run, and what its runtime has left."""
+        if not os.path.lexists(path):
+            return
+        launcher_oci.sweep_cgroups(f"/mesoskit-oci-{os.path.basename(path)}")
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def runtime_id(container: ContainerId) -> str:
+    """Return what the runtime calls a container: its id may hold what no runtime takes."""
+    return sha256(container.encode()).hexdigest()[:32]
+
+
+def _prepared(plan: dict[str, Any]) -> Prepared:
+    layers = {layer for mount in plan.get("mounts", ()) for layer in mount["layers"]}
+    return Prepared(
+        ContainerId(plan["container"]), plan["sandbox"], tuple(layers), plan["exec"] is None
+    )
+
+
+def _sandbox_above(path: str, sandbox: str) -> str:
+    """Return the sandbox that a path lies in: the container's own, or one around it."""
+    while not path.startswith(sandbox.rstrip("/") + "/") and path != sandbox:
+        sandbox = os.path.dirname(sandbox)
+        if sandbox == "/":
+            raise VolumeError(f"{path!r} is in no sandbox of the container")
+    return sandbox
+
+
+def _in(path: str, name: str) -> str:
+    return os.path.join(path, name)
+
+
+def _write(path: str, name: str, content: object) -> None:
+    # Secrets may be in the environment.
+    target = os.path.join(path, name)
+    with open(target, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        json.dump(content, file)

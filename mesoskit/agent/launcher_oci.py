@@ -1,0 +1,458 @@
+"""What stands between the launcher and a container that an OCI runtime makes (runc, crun).
+
+The launcher starts it as it starts any process: C{python -I -S launcher_oci.py <directory>}. It
+is the container's first process as far as the launcher knows: it ends as the container's process
+ends, with the same status, and hands signals on to it.
+
+In a mount namespace of its own it lays the image's layers upon each other, so that no mount
+outlives it, whatever happens to the agent. It has the runtime create the container, takes the
+container back into the cgroups that the launcher has put us in (what is held there is all of it),
+and lets it begin. It is a subreaper: the container's process becomes its child, whose status it
+is told exactly.
+
+Where the container has a PID namespace, its process 1 is a copy of ours that does nothing but
+reap, and owns nothing that could be reached from within: so the container's process is an
+ordinary one, which ends at a SIGTERM as it would anywhere else, and all of the container dies
+with process 1.
+
+The directory holds C{plan.json} (L{Plan}) and what the runtime wants. What became of it is
+written there: C{started} when the container's process is about to begin, C{failed} with the
+reason where it could not.
+
+The standard library alone.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+from typing import Any, NoReturn
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_CLONE_NEWNS = 0x00020000
+_CLONE_NEWPID = 0x20000000
+_MS_RDONLY = 1
+_MS_NOSUID = 2
+_MS_NODEV = 4
+_MS_NOEXEC = 8
+_MS_REMOUNT = 32
+_MS_BIND = 4096
+_MS_REC = 16384
+_MS_PRIVATE = 1 << 18
+_MS_SLAVE = 1 << 19
+_MNT_DETACH = 2
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
+_MAX_OPTIONS = 4095
+_OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FORWARDED = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1),
+    *(signal.SIGUSR2, signal.SIGCONT, signal.SIGTSTP, signal.SIGWINCH, signal.SIGALRM),
+)
+
+
+class StageError(Exception):
+    """The container cannot be made; the message says why."""
+
+
+class Stage:
+    """
+    One container, from its plan to its end.
+
+    C{plan.json} is an object of
+      - C{id}: what the runtime calls it;
+      - C{runtime}, C{options}: the runtime's path and its global options;
+      - C{exec}: the id of the container that this one joins, or null: a container of its own, of
+        which the following is said;
+      - C{layers}, C{mounts}: the directory of layers, and what is laid upon each other: objects of
+        C{target}, C{layers} (the lowest first), C{writable} (the directory that holds C{upper} and
+        C{work}, or null);
+      - C{binds}: directories in which no symbolic link is followed; the first is given to the
+        runtime as C{binds/0} in our directory, and so on;
+      - C{secrets}: whether the files in C{secrets} are moved into memory;
+      - C{pid}: whether it has a PID namespace, of which C{config.json} wants to know the path;
+      - C{cgroup}: where the runtime puts the container before we take it back, also of C{exec}.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        with open(os.path.join(directory, "plan.json"), "rb") as file:
+            self.plan: dict[str, Any] = json.load(file)
+        self.child = 0
+        self.reaper = 0
+        self.ended: dict[int, int] = {}
+        self.pending: list[int] = []
+
+    def run(self) -> int:
+        """Do all of it; return the wait status of the container's process."""
+        for number in _FORWARDED:
+            signal.signal(number, self._signalled)
+        _call("prctl", _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+        if self.plan["exec"] is None:
+            self._make()
+        else:
+            self._join()
+        return self._wait(self.child)
+
+    # A container of its own
+
+    def _make(self) -> None:
+        _call("a mount namespace", _libc.unshare(_CLONE_NEWNS))
+        _mount(None, "/", None, _MS_REC | _MS_SLAVE)
+        for mount in self.plan["mounts"]:
+            self._lay(mount["target"], mount["layers"], mount["writable"])
+        for number, source in enumerate(self.plan["binds"]):
+            self._bind(source, os.path.join(self.directory, "binds", str(number)))
+        if self.plan["secrets"]:
+            self._keep_secrets()
+        if self.plan["pid"]:
+            self._make_reaper()
+            self._set_pid_namespace(f"/proc/{self.reaper}/ns/pid")
+        pid_file = os.path.join(self.directory, "pid")
+        self._runtime("create", "--bundle", self.directory, "--pid-file", pid_file, self.plan["id"])
+        self._take(pid_file)
+        self._leave_cgroup()
+        self._runtime("start", self.plan["id"])
+        self._say("started", str(self.child))
+
+    def _lay(self, target: str, layers: list[str], writable: str | None) -> None:
+        """Mount layers upon each other."""
+        os.makedirs(target, exist_ok=True)
+        directory = self.plan["layers"]
+        if writable is None and len(layers) == 1:
+            source = os.path.join(directory, layers[0])
+            _mount(source, target, None, _MS_BIND)
+            _mount(None, target, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY)
+            return
+        os.chdir(directory)  # their names are short: all of them have to fit into a page
+        options = "lowerdir=" + ":".join(reversed(layers))
+        if writable is not None:
+            for name in ("upper", "work"):
+                os.makedirs(os.path.join(writable, name), exist_ok=True)
+            options += f",upperdir={writable}/upper,workdir={writable}/work"
+        if len(options.encode()) > _MAX_OPTIONS:
+            raise StageError(f"{len(layers)} layers are more than one mount can be told of")
+        _mount("overlay", target, "overlay", 0, options)
+        os.chdir("/")
+
+    def _bind(self, source: str, target: str) -> None:
+        """Mount a directory of a task's under a name that the task cannot replace by another."""
+        os.makedirs(target, exist_ok=True)
+        descriptor = os.open("/", _OPEN_DIRECTORY)
+        for name in source.split("/"):
+            if name:
+                descriptor = os.open(name, _OPEN_DIRECTORY, dir_fd=descriptor)
+        _mount(f"/proc/self/fd/{descriptor}", target, None, _MS_BIND | _MS_REC)
+        os.close(descriptor)
+
+    def _keep_secrets(self) -> None:
+        """Move secrets from the disk into memory that nobody else sees, and that ends with us."""
+        path = os.path.join(self.directory, "secrets")
+        kept = []
+        for name in os.listdir(path):
+            with open(os.path.join(path, name), "rb") as file:
+                found = os.fstat(file.fileno())
+                kept.append((name, found.st_uid, found.st_gid, found.st_mode & 0o777, file.read()))
+        flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+        shutil.rmtree(path)
+        os.mkdir(path, 0o700)
+        _mount("secrets", path, "ramfs", flags, "mode=0755")
+        for name, user, group, mode, content in kept:
+            target = os.path.join(path, name)
+            with open(target, "xb") as file:
+                os.fchmod(file.fileno(), mode)
+                os.fchown(file.fileno(), user, group)
+                file.write(content)
+
+    def _set_pid_namespace(self, path: str) -> None:
+        name = os.path.join(self.directory, "config.json")
+        with open(name, "rb") as file:
+            config = json.load(file)
+        for namespace in config["linux"]["namespaces"]:
+            if namespace["type"] == "pid":
+                namespace["path"] = path
+        with open(name, "w") as file:
+            json.dump(config, file)
+
+    def _make_reaper(self) -> None:
+        """Make a PID namespace, of which process 1 is a copy of us that only reaps."""
+        told, tell = os.pipe()
+        named, name = os.pipe()
+        between = os.fork()
+        if not between:
+            try:
+                _call("a PID namespace", _libc.unshare(_CLONE_NEWPID))
+                child = os.fork()
+                if child:
+                    os.write(name, str(child).encode())
+                    os._exit(0)
+                os.close(tell)
+                os.read(told, 1)  # from here on our parent is the stage
+                self._reap()
+            finally:
+                os._exit(1)
+        os.close(told)
+        os.close(name)
+        os.waitpid(between, 0)
+        with open(named, "rb", buffering=0) as pipe:
+            text = pipe.read(32)
+        if not text:
+            raise StageError("a PID namespace cannot be made")
+        self.reaper = int(text)
+        os.write(tell, b".")
+        os.close(tell)
+
+    def _reap(self) -> NoReturn:
+        """Be process 1 of the container."""
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        for number in _FORWARDED:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(null, descriptor)
+        os.closerange(3, 64)
+        # Root of the container could otherwise look for the machine's files through /proc/1/root.
+        empty = os.path.join(self.directory, "empty")
+        os.makedirs(empty, exist_ok=True)
+        _call("a mount namespace", _libc.unshare(_CLONE_NEWNS))
+        _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+        _mount("empty", empty, "tmpfs", _MS_RDONLY, "size=4k")
+        os.chdir(empty)
+        _call("pivot_root", _libc.pivot_root(b".", b"."))
+        _call("umount", _libc.umount2(b".", _MNT_DETACH))
+        os.chdir("/")
+        _drop_capabilities()
+        _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        while True:
+            signal.pause()
+
+    def _leave_cgroup(self) -> None:
+        """Take the container back from where the runtime has put it to where we are."""
+        own = {names: path for _, names, path in _cgroups("self")}
+        for names, root in _hierarchies().items():
+            source = root + self.plan["cgroup"]
+            if names not in own or not os.path.isdir(source):
+                continue
+            try:
+                _move_all(source, f"{root}{own[names].rstrip('/')}")
+            except OSError as error:
+                what = names or "the unified hierarchy"
+                raise StageError(f"cgroup of {what}: {error.strerror}") from error
+
+    # A process within another container
+
+    def _join(self) -> None:
+        process = os.path.join(self.directory, "process.json")
+        pid_file = os.path.join(self.directory, "pid")
+        self._runtime(
+            *("exec", "--detach", "--pid-file", pid_file, "--process", process), self.plan["exec"]
+        )
+        self._take(pid_file)
+        self._leave_cgroup()
+        self._say("started", str(self.child))
+
+    # The runtime
+
+    def _runtime(self, verb: str, *arguments: str) -> None:
+        """Have the runtime do something. Raises L{StageError}, with what it says is wrong."""
+        self._stop_if_told()
+        log = os.path.join(self.directory, "log")
+        command = [self.plan["runtime"], "--log", log, "--log-format", "json"]
+        command += [*self.plan["options"], verb, *arguments]
+        environment = {"PATH": os.defpath + ":/usr/sbin:/sbin", "LANG": "C.UTF-8"}
+        pid = os.posix_spawn(command[0], command, environment, setpgroup=0)
+        if self._wait(pid):
+            raise StageError(_complaint(log) or f"{command[0]} {verb} has failed")
+
+    def _take(self, path: str) -> None:
+        with open(path) as file:
+            self.child = int(file.read())
+
+    def _wait(self, pid: int) -> int:
+        """Wait for a child; take leave of others on the way."""
+        while pid not in self.ended:
+            ended, status = os.waitpid(-1, 0)
+            if ended in (pid, self.child):
+                self.ended[ended] = status
+            if ended == self.reaper:
+                self.reaper = 0
+        return self.ended.pop(pid)
+
+    def _signalled(self, number: int, _: object) -> None:
+        if not self.child:
+            self.pending.append(number)
+            return
+        try:
+            os.killpg(self.child, number)
+        except OSError:
+            pass
+
+    def _stop_if_told(self) -> None:
+        if set(self.pending) & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}:
+            raise StageError("it was told to end before it began")
+
+    def _say(self, name: str, text: str) -> None:
+        path = os.path.join(self.directory, name)
+        with open(path + ".new", "w") as file:
+            file.write(text)
+        os.rename(path + ".new", path)
+
+    def fail(self, why: str) -> None:
+        """Leave nothing, and say why."""
+        for pid in (self.child, self.reaper):
+            if pid:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except OSError:
+                    pass
+        self._sweep()
+        self._say("failed", why)
+
+    def over(self) -> None:
+        """All of the container ends with its process."""
+        if self.reaper:
+            os.kill(self.reaper, signal.SIGKILL)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        if self.plan["exec"] is None:
+            sweep_cgroups(self.plan["cgroup"])
+
+
+def _call(what: str, result: int) -> None:
+    if result < 0:
+        raise StageError(f"{what}: {os.strerror(ctypes.get_errno())}")
+
+
+def _mount(
+    source: str | None, target: str, kind: str | None, flags: int, options: str | None = None
+) -> None:
+    """Do as mount(2) does. Raises L{StageError}."""
+    result = _libc.mount(
+        None if source is None else source.encode(),
+        target.encode(),
+        None if kind is None else kind.encode(),
+        ctypes.c_ulong(flags),
+        None if options is None else options.encode(),
+    )
+    _call(f"cannot mount {kind or source or 'again'} at {target}", result)
+
+
+def _drop_capabilities() -> None:
+    """Give up all rights (capset(2), version 3)."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)()
+    _call("capset", _libc.capset(header, data))
+
+
+def _cgroups(pid: str) -> list[tuple[str, str, str]]:
+    """Return number, controllers and path of each cgroup that a process is in."""
+    with open(f"/proc/{pid}/cgroup") as file:
+        lines = [line.rstrip("\n").split(":", 2) for line in file]
+    return [(line[0], line[1], line[2]) for line in lines]
+
+
+def _hierarchies() -> dict[str, str]:
+    """Return where each hierarchy of cgroups is mounted, by its controllers; C{""} for v2."""
+    found: dict[str, str] = {}
+    known = {names for _, names, _ in _cgroups("self")}
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            before, _, after = line.rstrip("\n").partition(" - ")
+            place = before.split()
+            kind, _, options = after.split(" ", 2)
+            if kind == "cgroup2":
+                found.setdefault("", place[4])
+            elif kind == "cgroup":
+                given = set(options.split(","))
+                for names in known:
+                    if names and set(names.split(",")) <= given:
+                        found.setdefault(names, place[4])
+    return found
+
+
+def _move_all(source: str, target: str) -> None:
+    """Move all processes of a cgroup to another one; some may just be forking."""
+    for _ in range(100):
+        with open(f"{source}/cgroup.procs") as file:
+            pids = file.read().split()
+        if not pids:
+            return
+        for pid in pids:
+            try:
+                with open(f"{target}/cgroup.procs", "w") as file:
+                    file.write(pid)
+            except ProcessLookupError:  # it has ended
+                continue
+
+
+def sweep_cgroups(prefix: str) -> None:
+    """Remove the empty cgroups that a runtime has left below a path."""
+    for root in _hierarchies().values():
+        _remove_cgroup(root, prefix)
+
+
+def _remove_cgroup(root: str, path: str) -> None:
+    for directory, _, _ in os.walk(root + path, topdown=False):
+        try:
+            os.rmdir(directory)
+        except OSError:
+            pass
+
+
+def _complaint(log: str) -> str:
+    """Return the last error in a runtime's log."""
+    try:
+        with open(log, "rb") as file:
+            lines = file.read(1 << 20).splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+            if entry.get("level") in ("error", "fatal"):
+                return str(entry["msg"])[-2000:]
+        except (ValueError, KeyError, AttributeError):
+            continue
+    return ""
+
+
+def end_as(status: int) -> NoReturn:
+    """End as another process has ended."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.WEXITSTATUS(status))
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Be the stage of one container."""
+    os.umask(0o022)
+    stage = Stage(arguments[0])
+    try:
+        status = stage.run()
+    except StageError as error:
+        stage.fail(str(error))
+        os._exit(1)
+    except OSError as error:
+        stage.fail(f"{error.filename or 'the container'}: {error.strerror}")
+        os._exit(1)
+    except Exception as error:
+        stage.fail(f"{type(error).__name__}: {error}")
+        os._exit(1)
+    stage.over()
+    end_as(status)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,409 @@
+"""Containers from images: real ones, by a real runtime."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from typing import Any
+
+from twisted.internet import reactor
+
+from mesoskit.agent.container import ContainerSpec, RecoveredContainers
+from mesoskit.agent.containers import ContainerError
+from mesoskit.agent.containers.image_store import ImageStore
+from mesoskit.agent.containers.imaged import ImageContainers
+from mesoskit.agent.containers.launched import LaunchedContainers
+from mesoskit.agent.containers.provisioning import Provisions
+from mesoskit.agent.environment import DEFAULT_PATH
+from mesoskit.messages.mesos_pb2 import ContainerInfo, Image, Secret, Volume
+from mesoskit.model.ids import ContainerId
+from tests.agent.containers_contract import ContainersContract, Ends
+from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive, layer
+from tests.agent.real import RealTestCase, alive, until
+
+TOOLS = [name for name in ("skopeo", "umoci", "runc") if shutil.which(name) is None]
+if BUSYBOX is None:
+    TOOLS.append("busybox-static")
+SKIP = f"not installed: {', '.join(TOOLS)}" if TOOLS else ""
+if not SKIP and os.geteuid() != 0:
+    SKIP = "root makes containers"
+
+
+def info_of(image: str = "busy", *volumes: Volume, **more: Any) -> ContainerInfo:
+    """Return what says that a container is from an image."""
+    info = ContainerInfo(type=ContainerInfo.MESOS, volumes=volumes, **more)
+    info.mesos.image.type = Image.DOCKER
+    info.mesos.image.docker.name = image
+    return info
+
+
+def host_path(path: str, target: str, mode: Any = Volume.RW) -> Volume:
+    """Return a volume of a path of the machine."""
+    source = Volume.Source(type=Volume.Source.HOST_PATH)
+    source.host_path.path = path
+    return Volume(container_path=target, mode=mode, source=source)
+
+
+def sandbox_path(path: str, target: str, kind: Any = Volume.Source.SandboxPath.SELF) -> Volume:
+    """Return a volume of a path of a sandbox."""
+    source = Volume.Source(type=Volume.Source.SANDBOX_PATH)
+    source.sandbox_path.path = path
+    source.sandbox_path.type = kind
+    return Volume(container_path=target, mode=Volume.RW, source=source)
+
+
+class ImagedTestCase(RealTestCase):
+    """A test with an image C{busy} in a folder, and containers that know it."""
+
+    skip = SKIP or None
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = os.path.join(self.directory, "folder")
+        os.mkdir(self.folder)
+        config = {"Cmd": ["/bin/sh", "-c", "exit 7"], "Env": ["FROM=image", "PATH=/bin"]}
+        self.archive("busy", busybox_layer(), **config)
+
+    def archive(self, name: str, *layers: bytes, **config: Any) -> None:
+        docker_archive(os.path.join(self.folder, f"{name}.tar"), layers, config)
+
+    def imaged(self, ends: Ends) -> ImageContainers:
+        """Return containers from images over a launcher."""
+        work = os.path.join(self.directory, "work")
+        containers = ImageContainers(
+            reactor,
+            self.users,
+            self.in_thread,
+            ImageStore(reactor, self.in_thread, os.path.join(work, "store"), self.folder),
+            Provisions(os.path.join(work, "provisioner")),
+            ends,
+        )
+        self.last = inner = LaunchedContainers(
+            *(reactor, self.runtime, self.users, self.in_thread, containers.exited), linger=0.1
+        )
+        self.agents.append(inner)
+        containers.inner = inner
+        self.provisioner = os.path.join(work, "provisioner")
+        return containers
+
+    async def begun(self) -> tuple[ImageContainers, Ends]:
+        """Return containers at work and what hears of ends."""
+        ends = Ends()
+        agent = self.imaged(ends)
+        await agent.start()
+        await agent.recover()
+        return agent, ends
+
+    def inside(self, name: str, command: str, *volumes: Volume, **more: Any) -> ContainerSpec:
+        """Return a container of a shell command in the image."""
+        info = more.pop("info", None) or info_of("busy", *volumes)
+        return ContainerSpec(
+            ContainerId(name),
+            ("sh", "-c", command),
+            self.sandbox(name),
+            (("PATH", DEFAULT_PATH), ("MESOS_SANDBOX", self.sandbox(name)), ("OF", "task")),
+            file="/bin/sh",
+            info=info.SerializeToString(),
+            **more,
+        )
+
+    async def result(self, command: str, *volumes: Volume, **more: Any) -> str:
+        """Return what a command in the image has written, once it is over; C{""} was fine."""
+        agent, ends = await self.begun()
+        await agent.launch(self.inside("a", command, *volumes, **more))
+        ((_, status),) = await ends.wait(1)
+        self.assertEqual(status, 0, self.output("a", "stderr"))
+        await self.cleaned()
+        return self.output("a")
+
+    async def refusal(self, spec: ContainerSpec) -> str:
+        """Return why a container cannot be launched; nothing is left of it."""
+        agent, ends = await self.begun()
+        try:
+            await agent.launch(spec)
+        except ContainerError as error:
+            await self.cleaned()
+            self.assertEqual(ends.told, [])
+            return str(error)
+        raise AssertionError("it was launched")
+
+    async def cleaned(self) -> None:
+        """Return when nothing lies there for containers."""
+        await until(lambda: not _names(self.provisioner))
+        self.assertEqual([path for path in _cgroups() if path.startswith("mesoskit-oci")], [])
+        self.assertNotIn(self.directory, Path("/proc/self/mountinfo").read_text())
+
+
+def _names(path: str) -> list[str]:
+    return os.listdir(path) if os.path.exists(path) else []
+
+
+def _cgroups() -> list[str]:
+    found: list[str] = []
+    for name in _names("/sys/fs/cgroup"):
+        found += _names(f"/sys/fs/cgroup/{name}") if os.path.isdir(f"/sys/fs/cgroup/{name}") else []
+    return found
+
+
+class ImageContractTests(ImagedTestCase, ContainersContract):
+    """What all containers promise, containers from images promise."""
+
+    def agent(self, ends: Ends) -> Any:
+        return self.imaged(ends)
+
+    def spec(self, name: str, command: str, **more: Any) -> ContainerSpec:
+        return self.inside(name, command, **more)
+
+    async def started(self) -> tuple[Any, Ends]:
+        agent, ends = await self.begun()
+        await agent.store.get("busy")
+        return agent, ends
+
+    async def until_gone(self, pid: int) -> None:
+        await until(lambda: not alive(pid))
+
+
+class ImageTests(ImagedTestCase):
+    """What is found within."""
+
+    async def test_the_root_is_the_images(self):
+        output = await self.result("ls /; ls /mnt/mesos/sandbox; pwd; ls /proc | grep -c '^[0-9]'")
+        self.assertIn("bin", output.split())
+        self.assertNotIn("home", output.split())
+        self.assertIn("/mnt/mesos/sandbox", output.split())
+        self.assertLess(int(output.split()[-1]), 8)
+
+    async def test_environment_and_directory(self):
+        self.archive("there", busybox_layer(), Env=["A=1", "OF=image"], WorkingDir="/tmp")
+        output = await self.result("env; pwd", info=info_of("there"))
+        variables = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+        self.assertEqual((variables["A"], variables["OF"]), ("1", "task"))
+        self.assertEqual(variables["MESOS_SANDBOX"], "/mnt/mesos/sandbox")
+        self.assertEqual(output.splitlines()[-1], "/tmp")
+
+    async def test_a_user(self):
+        os.chmod(self.sandbox("a"), 0o755)
+        shutil.chown(self.sandbox("a"), "nobody")
+        output = await self.result(
+            "id -u; touch made; touch /x || echo no; stat -c %u made", user="nobody"
+        )
+        self.assertEqual(output.split(), ["65534", "no", "65534"])
+        self.assertEqual(os.stat(os.path.join(self.sandbox("a"), "stdout")).st_uid, 65534)
+
+    async def test_the_images_own_command(self):
+        agent, ends = await self.begun()
+        spec = ContainerSpec(
+            *(ContainerId("a"), ("",), self.sandbox("a")),
+            file="",
+            info=info_of().SerializeToString(),
+        )
+        await agent.launch(spec)
+        self.assertEqual(await ends.wait(1), [("a", 7 << 8)])
+
+    async def test_what_is_written_is_the_containers_own(self):
+        agent, ends = await self.begun()
+        await agent.launch(self.inside("a", "echo changed >/etc/passwd; rm /bin/ls"))
+        await ends.wait(1)
+        await agent.launch(self.inside("b", "cat /etc/passwd; ls /etc"))
+        await ends.wait(2)
+        self.assertIn("root:x", self.output("b"))
+        self.assertEqual([status for _, status in ends.told], [0, 0])
+
+    async def test_signals_and_exact_statuses(self):
+        agent, ends = await self.begun()
+        await agent.launch(self.inside("a", "sleep 1000"))
+        agent.signal(ContainerId("a"), SIGTERM)
+        self.assertEqual(await ends.wait(1), [("a", SIGTERM)])
+        await agent.launch(self.inside("b", "trap 'exit 9' TERM; echo set; sleep 1000 & wait"))
+        await until(lambda: self.output("b"))
+        agent.signal(ContainerId("b"), SIGTERM)
+        self.assertEqual((await ends.wait(2))[1], ("b", 9 << 8))
+        await agent.launch(self.inside("c", "kill -9 $$"))
+        self.assertEqual((await ends.wait(3))[2], ("c", SIGKILL))
+        await agent.launch(self.inside("d", "exit 143"))
+        self.assertEqual((await ends.wait(4))[3], ("d", 143 << 8))
+        await self.cleaned()
+
+    async def test_daemons_end_with_the_container(self):
+        agent, ends = await self.begun()
+        token = f"1000{os.getpid() % 1000}.25"
+        command = f"(sh -c 'sleep {token} &' &) ; sleep 0.2; exit 0"
+        await agent.launch(self.inside("a", command))
+        await ends.wait(1)
+        self.assertEqual(_running(token), [])
+        await agent.launch(self.inside("b", f"(sh -c 'sleep {token} &' &) ; sleep 1000"))
+        await until(lambda: _running(token))
+        await agent.destroy(ContainerId("b"))
+        self.assertEqual(_running(token), [])
+        await self.cleaned()
+
+    async def test_the_machine_is_not_to_be_reached_through_process_1(self):
+        output = await self.result("ls /proc/1/root/ 2>&1; ls /proc/1/cwd/; ls /proc/1/fd; exit 0")
+        self.assertNotIn("home", output)
+        self.assertNotIn("mesoskit", output)
+
+    async def test_it_runs_in_the_cgroups_of_its_launcher(self):
+        own = sorted(Path("/proc/self/cgroup").read_text().split())
+        output = await self.result("cat /proc/self/cgroup")
+        self.assertEqual(sorted(output.split()), own)
+
+    async def test_a_missing_executable(self):
+        spec = self.inside("a", "")
+        why = await self.refusal(
+            ContainerSpec(
+                *(spec.id, ("nothing",), spec.sandbox, spec.environment),
+                file="/bin/nothing",
+                info=spec.info,
+            )
+        )
+        self.assertIn("/bin/nothing", why)
+
+    async def test_what_cannot_be_had_is_said(self):
+        for info, expected in (
+            (info_of("none"), "there is no image 'none:latest'"),
+            (info_of("Busy/../x"), "a name such as"),
+            (info_of("busy", sandbox_path("../x", "x")), "leads out of the sandbox"),
+            (info_of("busy", sandbox_path("x", "../x")), "container_path"),
+            (info_of("busy", host_path("/not/there", "x")), "does not exist"),
+        ):
+            why = await self.refusal(self.inside("a", "true", info=info))
+            self.assertIn(expected, why)
+
+    async def test_what_is_destroyed_while_its_image_is_brought_is_not_started(self):
+        agent, ends = await self.begun()
+        launching = agent.launch(self.inside("a", "true"))
+        await agent.destroy(ContainerId("a"))
+        await self.assertFailure(launching, ContainerError)
+        self.assertEqual(ends.told, [])
+        await self.cleaned()
+
+    async def test_an_empty_command_needs_an_image_that_has_one(self):
+        self.archive("mute", busybox_layer())
+        spec = ContainerSpec(
+            *(ContainerId("a"), ("",), self.sandbox("a")),
+            file="",
+            info=info_of("mute").SerializeToString(),
+        )
+        self.assertIn("CommandInfo.value", await self.refusal(spec))
+
+    async def test_a_killed_agent_leaves_nothing_that_its_successor_does_not_find(self):
+        first, _ = await self.begun()
+        pid = await first.launch(self.inside("a", "sleep 1000"))
+        await first.stop()
+        stray = os.path.join(self.provisioner, "0" * 32)
+        os.mkdir(stray)
+        ends = Ends()
+        second = self.imaged(ends)
+        await second.start()
+        self.assertEqual(await second.recover(), RecoveredContainers({ContainerId("a"): pid}, {}))
+        self.assertFalse(os.path.exists(stray))
+        self.assertEqual(await second.store.prune(), ["busy:latest"])
+        self.assertEqual(len(os.listdir(second.store.layers)), 1)
+        await second.destroy(ContainerId("a"))
+        self.assertEqual(ends.told, [("a", SIGKILL)])
+        await self.cleaned()
+
+    async def test_a_process_within_a_container(self):
+        agent, ends = await self.begun()
+        await agent.launch(self.inside("a", "touch /here; sleep 1000"))
+        within = ContainerSpec(
+            ContainerId("b"),
+            ("sh", "-c", "ls /here && pwd; kill -15 $$"),
+            self.sandbox("a"),
+            (("PATH", DEFAULT_PATH),),
+            file="/bin/sh",
+            parent=ContainerId("a"),
+        )
+        await agent.launch(within)
+        self.assertEqual(await ends.wait(1), [("b", SIGTERM)])
+        self.assertEqual(self.output("a").split(), ["/here", "/mnt/mesos/sandbox"])
+        await agent.destroy(ContainerId("a"))
+        await self.cleaned()
+
+
+class VolumeTests(ImagedTestCase):
+    """What is mounted into containers from images."""
+
+    async def test_host_paths(self):
+        shared = os.path.join(self.directory, "shared")
+        os.mkdir(shared)
+        Path(shared, "x").write_text("seen")
+        output = await self.result(
+            "cat /data/x; echo more >/data/y; cat ro/x; touch ro/z 2>/dev/null || echo refused",
+            host_path(shared, "/data"),
+            host_path(shared, "ro", Volume.RO),
+        )
+        self.assertEqual(output, "seenseenrefused\n")
+        self.assertEqual(sorted(os.listdir(shared)), ["x", "y"])
+
+    async def test_sandbox_paths(self):
+        output = await self.result("echo x >/cache/x; cat kept/x", sandbox_path("kept", "/cache"))
+        self.assertEqual(output, "x\n")
+
+    async def test_a_path_of_the_sandbox_around(self):
+        outer = self.sandbox("outer")
+        sandbox = os.path.join(outer, "containers", "a")
+        os.makedirs(sandbox)
+        kind = Volume.Source.SandboxPath.PARENT
+        info = info_of("busy", sandbox_path("shared", "shared", kind))
+        agent, ends = await self.begun()
+        spec = self.inside("a", "echo x >shared/x", info=info)
+        await agent.launch(
+            ContainerSpec(spec.id, spec.argv, sandbox, file=spec.file, info=spec.info)
+        )
+        self.assertEqual(await ends.wait(1), [("a", 0)])
+        self.assertEqual(Path(outer, "shared", "x").read_text(), "x\n")
+
+    async def test_no_link_leads_out_of_a_sandbox(self):
+        os.symlink("/etc", os.path.join(self.sandbox("a"), "link"))
+        info = info_of("busy", sandbox_path("link", "/cache"))
+        self.assertIn("link", await self.refusal(self.inside("a", "true", info=info)))
+
+    async def test_secrets(self):
+        source = Volume.Source(type=Volume.Source.SECRET)
+        source.secret.type = Secret.VALUE
+        source.secret.value.data = b"whisper"
+        volume = Volume(container_path="/run/secret/word", mode=Volume.RO, source=source)
+        agent, _ = await self.begun()
+        command = "cat /run/secret/word; stat -c ' %a %u' /run/secret/word; sleep 1000"
+        shutil.chown(self.sandbox("a"), "nobody")
+        await agent.launch(self.inside("a", command, volume, user="nobody"))
+        await until(lambda: "\n" in self.output("a"))
+        self.assertEqual(self.output("a"), "whisper 400 65534\n")
+        on_disk = [
+            path
+            for path in Path(self.directory).rglob("*")
+            if "secrets" in path.parts and path.is_file()
+        ]
+        self.assertEqual(on_disk, [])
+        await agent.destroy(ContainerId("a"))
+        await self.cleaned()
+
+    async def test_images_as_volumes(self):
+        self.archive("data", layer([("a/x", b"1\n")]), layer([("a/y", b"2\n"), ("a/.wh.x", b"")]))
+        read_only = Volume(container_path="/ro", mode=Volume.RO)
+        writable = Volume(container_path="rw", mode=Volume.RW)
+        for volume in (read_only, writable):
+            volume.image.type = Image.DOCKER
+            volume.image.docker.name = "data"
+        output = await self.result(
+            "ls /ro/a; touch /ro/z 2>/dev/null || echo refused; touch rw/z; ls rw",
+            read_only,
+            writable,
+        )
+        self.assertEqual(output.split(), ["y", "refused", "a", "z"])
+
+
+def _running(token: str) -> list[str]:
+    found = []
+    for pid in os.listdir("/proc"):
+        if pid.isdecimal():
+            try:
+                line = Path("/proc", pid, "cmdline").read_bytes()
+            except OSError:
+                continue
+            if line == f"sleep\0{token}\0".encode():
+                found.append(pid)
+    return found
