@@ -14,7 +14,13 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseNeverReceived
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    ResponseDone,
+    ResponseNeverReceived,
+    _HTTP11ClientFactory,
+)
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
@@ -93,6 +99,12 @@ class _Bytes:
         """Nothing likewise."""
 
 
+class _QuietFactory(_HTTP11ClientFactory):
+    """Makes connections without a word in the log."""
+
+    noisy = False
+
+
 class Body(Protocol):
     """
     An answer that comes in pieces.
@@ -151,9 +163,12 @@ class Engine:
         self._pool = HTTPConnectionPool(reactor, persistent=True)  # type: ignore[no-untyped-call]
         self._pool.maxPersistentPerHost = CONNECTIONS
         self._pool.retryAutomatically = False
+        self._pool._factory = _QuietFactory
         make: Any = Agent.usingEndpointFactory
         self._short: Agent = make(reactor, sockets, self._pool)
-        self._long: Agent = make(reactor, sockets)
+        single = HTTPConnectionPool(reactor, persistent=False)  # type: ignore[no-untyped-call]
+        single._factory = _QuietFactory
+        self._long: Agent = make(reactor, sockets, single)
 
     async def negotiate(self) -> None:
         """Ask what it is, and settle the version to be spoken. Raises L{EngineError}."""
