@@ -90,7 +90,7 @@ def _keys(registry: str) -> tuple[str, ...]:
 def _auth(entry: dict[str, str], server: str) -> str:
     user, secret = entry.get("username", ""), entry.get("password", "")
     if entry.get("auth"):
-        user, _, secret = base64.b64decode(entry["auth"]).decode().partition(":")
+        user, _, secret = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
     found = {"username": user, "password": secret.rstrip("\0"), "serveraddress": server}
     if entry.get("identitytoken"):
         found = {"identitytoken": entry["identitytoken"], "serveraddress": server}

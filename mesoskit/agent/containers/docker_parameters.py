@@ -56,7 +56,7 @@ def apply(body: Body, key: str, value: str) -> None:
         )
     try:
         setter(body, value)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ContainerError(f"docker parameter '{key}' has value {value!r}: {error}") from error
 
 
