@@ -2,11 +2,12 @@
 
 C{recorded.tsv} holds what went between a Mesos 1.12 master, an agent and v1 schedulers, in order:
 C{mesos-execute} (04), kills and grace periods (05, 06), task groups with the default
-executor (07), restarts of the agent (08) and failover of a framework (10). What came in is
-given to the state at its time; what goes out must be what went out, in the same order for
-each peer. Only offers may come at other moments: when one is answered, ours is compared
-with the recorded one, and its id put into the answer. Acknowledgements that came when the link
-of their framework had broken, and that the real master dropped, are left out of the file.
+executor (07), restarts of the agent (08) and of the master (09), failover of a framework (10).
+What came in is given to the state at its time; what goes out must be what went out, in the
+same order for each peer. Only offers may come at other moments: when one is answered, ours is
+compared with the recorded one, and its id put into the answer. Acknowledgements that came when
+the link of their framework had broken, and that the real master dropped, are left out of the
+file.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Row(NamedTuple):
     """
     One line of the recording.
 
-    @ivar way: C{in} to the master, C{out} of it, C{lost} link, or an operator's C{teardown}.
+    @ivar way: C{in} to the master, C{out} of it, C{lost} link, an operator's C{teardown}, or
+        C{restart} of the master, under the id that is the name.
     """
 
     seconds: float
@@ -84,12 +86,23 @@ class Player:
                 peer = self.links.pop(row.peer, None)
                 if peer is not None:
                     self.take(self.bench.lose(peer))
+            elif row.way == "restart":
+                self.restart(row.name)
             elif row.way == "teardown":
                 framework_id = FrameworkId(row.name.partition("=")[2])
                 self.take(self.bench.give(Requested(1, Teardown(framework_id))))
             elif row.way == "in":
                 self.give(row)
         self.take(self.bench.run_until(self.rows[-1].seconds + 1))
+
+    def restart(self, master_id: str) -> None:
+        """Go on with a master that knows what the registry holds."""
+        before = self.bench
+        self.bench = Bench(before.stored, now=before.now, hostname="127.0.0.1", port=25050)
+        self.bench.state.info.id = master_id
+        self.links.clear()
+        self.names.clear()
+        self.offers.clear()
 
     def give(self, row: Row) -> None:
         """Give the state one message."""
@@ -207,6 +220,9 @@ class RecordingTests(SynchronousTestCase):
 
     def test_08_agent_restart(self) -> None:
         self._play("08")
+
+    def test_09_master_restart(self) -> None:
+        self._play("09")
 
     def test_10_framework_failover(self) -> None:
         self._play("10")
