@@ -137,6 +137,7 @@ def master_info(options: MasterOptions, master_id: str) -> MasterInfo:
     info.address.ip = options.ip
     info.address.port = options.port
     info.capabilities.add().type = MasterInfo.Capability.AGENT_UPDATE
+    info.capabilities.add().type = MasterInfo.Capability.AGENT_DRAINING
     return info
 
 

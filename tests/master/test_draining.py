@@ -15,7 +15,7 @@ from mesoskit.master.operator import (
 )
 from mesoskit.master.views import agent_view
 from mesoskit.messages.internal_pb2 import DrainSlaveMessage, UnregisterSlaveMessage
-from mesoskit.messages.mesos_pb2 import DrainInfo
+from mesoskit.messages.mesos_pb2 import DrainInfo, MasterInfo
 from mesoskit.model.events import PeerKind
 from mesoskit.model.ids import AgentId, PeerId
 from tests.base import SynchronousTestCase
@@ -261,6 +261,10 @@ class Draining(_Case):
         (message,) = sent(effects, self.agent, "DrainSlaveMessage")
         self.assertEqual((1, True), (message.config.max_grace_period.nanoseconds, True))
         self.assertEqual("DRAINING", self.shown()["drain_info"]["state"])
+
+    def test_masters_say_that_they_can(self) -> None:
+        said = [one.type for one in self.bench.state.info.capabilities]
+        self.assertIn(MasterInfo.Capability.AGENT_DRAINING, said)
 
     def test_an_agent_that_cannot_drain_is_not_asked_to(self) -> None:
         message = registration("old.example")
