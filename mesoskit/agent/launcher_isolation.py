@@ -83,6 +83,7 @@ class Isolation(NamedTuple):
     @ivar inside: the container whose namespaces it enters, empty for none.
     @ivar namespaces: which of its own it gets, by the names of L{NAMESPACES}.
     @ivar mounts: in order; they want the namespace C{mnt}.
+    @ivar hide: a directory of which it sees nothing but its own sandbox below; empty for none.
     @ivar root: what becomes its root, empty for the host's.
     @ivar directory: where it starts in that root; empty: in its sandbox.
     @ivar bounding: the capabilities that it can ever have, as bits; L{None}: all.
@@ -98,6 +99,7 @@ class Isolation(NamedTuple):
     inside: str = ""
     namespaces: list[str] = []
     mounts: list[Mount] = []
+    hide: str = ""
     root: str = ""
     directory: str = ""
     bounding: int | None = None
@@ -204,11 +206,21 @@ def _mount_all(wanted: Isolation, sandbox: str) -> None:
         _step("/proc", _mount_at, root, Mount("proc", "/proc", "proc", 0xE))
     for mount in wanted.mounts:
         _step(f"mount of {mount.source!r} at {mount.target!r}", _mount_at, root, mount)
+    if wanted.hide:
+        _step(f"hiding {wanted.hide!r}", _hide, wanted.hide, sandbox)
     if wanted.root:
         _step(f"root {wanted.root!r}", _pivot, root)
         os.close(root)
     where = wanted.directory or sandbox
     _step(f"directory {where!r}", os.chdir, where)
+
+
+def _hide(directory: str, sandbox: str) -> None:
+    """Cover a directory with nothing but the sandbox, which is where we are."""
+    _mount(Mount("tmpfs", directory, "tmpfs", 0xE, "size=1m,mode=755"))
+    os.makedirs(sandbox, mode=0o755)
+    _mount(Mount(".", sandbox))
+    _mount(Mount("none", directory, "", MS_REMOUNT | MS_RDONLY | 0xE, "size=1m,mode=755"))
 
 
 def be_init(status: int) -> None:

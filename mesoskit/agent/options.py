@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mesoskit.agent.docker import DockerSettings
+from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.log_sizes import Sizes
 from mesoskit.messages.mesos_pb2 import Attribute
 from mesoskit.model.authorization import IAuthorizer
@@ -66,6 +67,7 @@ class AgentOptions:
     @ivar containerizers: what runs containers: C{"mesos"}, C{"docker"}, in the order in which they
         are asked.
     @ivar docker: the flags of the second.
+    @ivar isolation: the flags that say how containers are kept apart.
     @ivar frameworks_home: where relative paths to fetch begin.
     @ivar log_sizes: what C{stdout} and C{stderr} of containers are held to; L{None}: nothing.
     @ivar recover: C{reconnect} or C{cleanup}.
@@ -114,6 +116,7 @@ class AgentOptions:
     fetcher_cache_dir: str | None = None
     hadoop_home: str | None = None
     containerizers: tuple[str, ...] = ("mesos",)
+    isolation: IsolationSettings = field(default_factory=IsolationSettings)
     docker: DockerSettings = field(default_factory=DockerSettings)
     frameworks_home: str | None = None
     log_sizes: Sizes | None = None

@@ -74,7 +74,7 @@ MakeHands = Callable[[Any, AgentOptions, Callable[[Any], None]], Hands]
 
 def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], None]) -> Hands:
     """Return hands over a launcher process, sandboxes in the work directory and a fetcher."""
-    from mesoskit.agent.containers.launched import LaunchedContainers
+    from mesoskit.agent.containers.making import mesos_containers
     from mesoskit.agent.fetcher import Fetcher, cache_directory
     from mesoskit.agent.probing import Prober
     from mesoskit.agent.sandboxes import Sandboxes
@@ -103,8 +103,8 @@ def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], No
     door = Path(options.executor_socket).parent
     door.mkdir(exist_ok=True)
     door.chmod(0o755)  # tasks run as other users
-    launched = LaunchedContainers(
-        reactor, str(directory), users, in_thread, hands.exited, linger=LINGER
+    launched = mesos_containers(
+        reactor, options, str(directory), users, in_thread, hands.exited, LINGER
     )
     if options.containerizers == ("mesos",):
         hands.containers = launched

@@ -15,6 +15,7 @@ from mesoskit.app import (
     container_logger,
     docker,
     http_authentication,
+    isolation,
     limits,
     tls,
     zookeeper,
@@ -102,6 +103,7 @@ FLAGS = Flags(
         *tls.FLAGS,
         *limits.FLAGS,
         *container_logger.FLAGS,
+        *isolation.FLAGS,
         *docker.FLAGS,
         Flag(
             "work_dir",
@@ -315,6 +317,7 @@ def make_agent(
         fetcher_cache_dir=values.fetcher_cache_dir,
         hadoop_home=values.hadoop_home,
         containerizers=values.containerizers,
+        isolation=isolation.settings(values),
         docker=docker.docker_settings(values),
         frameworks_home=values.frameworks_home,
         log_sizes=container_logger.log_sizes(values),

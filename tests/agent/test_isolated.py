@@ -200,7 +200,7 @@ class LimitTests(IsolatedTestCase):
             self.assertGreater(part, 0.475)
 
     async def next_period(self) -> tuple[int, int, int]:
-        """Return, as a period begins, how many there were, how many throttled, and the time used."""
+        """Return, as a period begins, how many there were, how many throttled, the time used."""
 
         def read() -> tuple[int, int, int]:
             counted = table((self.group("cpu") / "cpu.stat").read_text())

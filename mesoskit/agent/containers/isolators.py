@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from zope.interface import Attribute, Interface
+from zope.interface import Attribute, Interface, implementer
 
 from mesoskit.agent.container import Allotment, ContainerSpec, Limitation
 from mesoskit.agent.launcher_isolation import Mount
@@ -71,6 +71,7 @@ class Preparation:
     inside: str = ""
     namespaces: frozenset[str] = frozenset()
     mounts: tuple[Mount, ...] = ()
+    hide: str = ""
     root: str = ""
     directory: str = ""
     bounding: int | None = None
@@ -128,6 +129,7 @@ class IIsolator(Interface):
         """The agent ends; containers go on."""
 
 
+@implementer(IIsolator)
 @dataclass(slots=True)
 class Isolator:
     """An L{IIsolator} that does nothing, to be more."""

@@ -1,0 +1,142 @@
+"""Isolator C{disk/du} (C{posix/disk}): how much disk a sandbox takes, looked at now and then.
+
+The name is of du(1), which Mesos runs (C{src/slave/containerizer/mesos/isolators/posix/disk.cpp});
+here a thread walks the sandbox, one at a time. Links are not followed, and what other file systems
+are mounted is not counted.
+"""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from mesoskit.agent.container import Limitation
+from mesoskit.agent.containers.isolators import Isolated, Isolator
+from mesoskit.agent.users import InThread
+from mesoskit.model.ids import ContainerId
+from mesoskit.model.sizes import format_size
+from mesoskit.model.tasks import Reason
+
+_BLOCK: Final = 512
+
+
+class DiskIsolator(Isolator):
+    """
+    Looks how much disk containers take.
+
+    @ivar used: bytes, as last seen.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, reactor: IReactorTime, in_thread: InThread, interval: float, enforce: bool
+    ) -> None:
+        """
+        @param interval: seconds between two looks at a container.
+        @param enforce: whether one that takes more than it has is ended.
+        """
+        super().__init__()
+        self.used: dict[ContainerId, int] = {}
+        self._reactor = reactor
+        self._in_thread = in_thread
+        self._interval = interval
+        self._enforce = enforce
+        self._watched: dict[ContainerId, Isolated] = {}
+        self._call: Any = None
+        self._stopped = False
+
+    def isolated(self, container: Isolated) -> None:
+        """Look at it from now on."""
+        self._watched[container.id] = container
+        if self._call is None:
+            self._call = self._reactor.callLater(self._interval, self._look)
+
+    def recover(self, container: Isolated) -> None:
+        """Likewise."""
+        self.isolated(container)
+
+    def _look(self) -> None:
+        looking = Deferred.fromCoroutine(self._look_at_all())
+        looking.addErrback(lambda why: self.log.failure("disk/du", failure=why))
+        looking.addBoth(self._again)
+
+    def _again(self, _: object) -> None:
+        self._call = None
+        if self._watched and not self._stopped:
+            self._call = self._reactor.callLater(self._interval, self._look)
+
+    async def _look_at_all(self) -> None:
+        for container in list(self._watched.values()):
+            used = await self._in_thread(partial(disk_usage, container.sandbox))
+            if self._stopped:
+                return
+            if container.id in self._watched:
+                self.used[container.id] = used
+                self._judge(container, used)
+
+    def _judge(self, container: Isolated, used: int) -> None:
+        quota = container.allotment.disk
+        if self._enforce and quota and used > quota:
+            message = f"Disk usage ({format_size(used)}) exceeds quota ({format_size(quota)})"
+            reason = Reason.REASON_CONTAINER_LIMITATION_DISK
+            amount = (("disk", used / (1 << 20)),)
+            self.limited(container.id, Limitation(reason, message, amount))
+
+    def usage(self, container: Isolated) -> Mapping[str, float]:
+        """Return what was seen last."""
+        figures: dict[str, float] = {}
+        used = self.used.get(container.id)
+        if used is not None:
+            figures["disk_used_bytes"] = used
+        if container.allotment.disk:
+            figures["disk_limit_bytes"] = container.allotment.disk
+        return figures
+
+    def cleanup(self, container: Isolated) -> bool:
+        """Look at it no more."""
+        self._watched.pop(container.id, None)
+        self.used.pop(container.id, None)
+        return True
+
+    def stop(self) -> None:
+        """Look at nothing any more."""
+        self._stopped = True
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+
+
+def disk_usage(path: str) -> int:
+    """
+    Return the bytes that a tree takes on its file system, each file counted once.
+
+    What cannot be read, or is gone in between, is passed over.
+    """
+    try:
+        top = os.lstat(path)
+    except OSError:
+        return 0
+    seen: set[int] = set()
+    total = top.st_blocks * _BLOCK
+    waiting = [path]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    found = entry.stat(follow_symlinks=False)
+                    if found.st_dev != top.st_dev:
+                        continue
+                    if found.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
+                        if found.st_ino in seen:
+                            continue
+                        seen.add(found.st_ino)
+                    total += found.st_blocks * _BLOCK
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except OSError:
+            continue
+    return total
