@@ -115,7 +115,7 @@ class CreationTests(SynchronousTestCase):
         container = info()
         container.volumes.add(container_path="/a", host_path="/x", mode="RO")
         container.volumes.add(container_path="b", host_path="rel/y", mode="RW")
-        shared = {"type": "HOST_PATH", "host_path": {"path": "/z"}}
+        shared: dict[str, Any] = {"type": "HOST_PATH", "host_path": {"path": "/z"}}
         shared["host_path"]["mount_propagation"] = {"mode": "BIDIRECTIONAL"}
         container.volumes.add(container_path="/c", mode="RW", source=shared)
         named = {"name": "v", "driver": "d", "driver_options": {"parameter": []}}
@@ -159,7 +159,7 @@ class CreationTests(SynchronousTestCase):
             ({"container_path": "/a", "image": {"type": "DOCKER"}}, "of kind IMAGE cannot"),
         ):
             container = info()
-            container.volumes.add(mode="RW", **volume)  # type: ignore[arg-type]
+            container.volumes.add(mode="RW", **volume)
             self.assertIn(words, self.refusal(container))
 
     def test_a_volume_driver_gives_relative_paths_another_meaning(self):

@@ -333,12 +333,12 @@ class DockerContainers:
             files = Files(spec.sandbox, owner)
         except OSError as error:
             raise ContainerError(f"cannot write to {spec.sandbox}: {error.strerror}") from error
-        created = False
+        conflict = True
         try:
             place = Place(sizes=(files.sizes[0], files.sizes[1]))
             self._notes.write(known.id, place)
             await self._create(known, wanted)
-            created = True
+            conflict = False
             await self.engine.ask("POST", f"/containers/{known.name}/start")
             # The end of what has ended before is heard of when this was told.
             raw = await self.engine.ask("GET", f"/containers/{known.name}/json")
@@ -346,7 +346,8 @@ class DockerContainers:
         except BaseException as error:
             files.close()
             self._notes.remove(known.id)
-            if created:
+            # Whatever has happened: it may have come to be. But what has its name is not ours.
+            if not (conflict and isinstance(error, EngineError) and error.status == 409):
                 Deferred.fromCoroutine(self._undo(known))
             if isinstance(error, OSError):
                 raise ContainerError(f"cannot note it: {error.strerror}") from error

@@ -292,6 +292,8 @@ class Engine:
         except CancelledError:
             raise
         except ResponseNeverReceived as error:
+            if any(reason.check(CancelledError) for reason in error.reasons):
+                raise CancelledError from error
             why = "; ".join(reason.getErrorMessage() for reason in error.reasons)
             raise EngineError(0, self._gone(why)) from error
         except Exception as error:
