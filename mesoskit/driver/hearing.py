@@ -137,6 +137,7 @@ class Hearing:
             status = failure.status if failure.HasField("status") else -1
             self._tell("executor_lost", agent_id, failure.executor_id.value, status)
         else:
+            self._reconciler.lost(agent_id)
             self._tell("agent_lost", agent_id)
 
     def _tell(self, name: str, *arguments: object) -> None:

@@ -61,6 +61,15 @@ class Reconciler:
         self._more.append((task_id, agent_id))
         self._alarms.set(_MORE, 0.0, self._ask_more)
 
+    def lost(self, agent_id: str) -> None:
+        """
+        Ask again for the tasks of an agent that is lost and of which nothing was heard so far:
+        while it may have come back the master had no answer, and now it has one.
+        """
+        for task_id, where in list(self.waiting.items()):
+            if where == agent_id:
+                self.also(task_id, agent_id)
+
     def _ask_more(self) -> None:
         more = iter(self._more)
         while batch := list(islice(more, self._settings.reconcile_batch)):

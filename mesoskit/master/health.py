@@ -166,7 +166,9 @@ def mark_gone(state: "MasterState", agent_id: AgentId) -> bool:
         state.to_agent(agent, ShutdownMessage(message=_GONE))
         agents.remove(state, agent, after, reason, _GONE)
         return True
-    state.recovered.pop(agent_id, None)
+    if state.recovered.pop(agent_id, None) is not None:
+        # Which tasks it had is known to their frameworks alone: now they may ask after them.
+        agents.tell_lost(state, agent_id)
     state.removals.cancel(state, agent_id)
     state.unreachable.pop(agent_id, None)
     state.past.add((state.now, "agent gone", agent_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mesoskit.driver import DriverSettings, TaskLost
+from mesoskit.messages.scheduler_pb2 import Event
 from tests.driver.peers import FrameworkCase
 
 
@@ -46,6 +47,19 @@ class ReconciliationTests(FrameworkCase):
         before = len(self.master.reconciled())
         self.advance(300)
         self.assertEqual(len(self.master.reconciled()), before + 1)
+
+    def test_what_was_not_answered_is_asked_again_when_its_agent_is_lost(self) -> None:
+        self.again()
+        self.master.update("a", "TASK_RUNNING", b"")
+        failure = Event(type=Event.FAILURE)
+        failure.failure.agent_id.value = "m-S1"
+        self.master.send(failure)
+        self.advance(1)
+        self.assertEqual(len(self.master.reconciled()), 1)
+        failure.failure.agent_id.value = "m-S0"
+        self.master.send(failure)
+        self.advance()
+        self.assertEqual(self.master.reconciled()[1:], [["b", "c"]])
 
     def test_any_update_is_an_answer(self) -> None:
         self.again()

@@ -186,6 +186,14 @@ class AfterAFailover(SynchronousTestCase):
         self.assertEqual({}, bench.state.recovered)
         self.assertIn(AgentId("old-S0"), bench.state.agents)
 
+    def test_frameworks_may_ask_about_one_that_is_gone_for_good(self) -> None:
+        bench = Bench(self.snapshot)
+        framework, _ = bench.subscribe(AWARE)
+        effects = bench.give(Requested(1, MarkAgentGone(AgentId("old-S0"))))
+        (failure,) = events(effects, framework, Event.FAILURE)
+        self.assertEqual("old-S0", failure.failure.agent_id.value)
+        self.assertEqual([AgentId("old-S1")], list(bench.state.recovered))
+
     def test_too_many_missing_stop_the_master(self) -> None:
         bench = Bench(self.snapshot, recovery_agent_removal_limit=0.5)
         (stop,) = stops(bench.run_until(600))
