@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from mesoskit.agent.container import (
     ContainerExited,
+    ContainerFacts,
     ContainerFailed,
     ContainerSpec,
     ContainerStarted,
@@ -28,6 +29,7 @@ from mesoskit.agent.container import (
     Uri,
     UsageRead,
 )
+from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.launched import LaunchedContainers
 from mesoskit.agent.containers.memory import (
     MemoryContainers,
@@ -136,6 +138,35 @@ class HandsTests(SynchronousTestCase):
         self.assertEqual(self.told(), [])
         real(ContainerSpec(A, ("sleep",), "/nowhere/a")).addCallback(starting.callback)
         self.assertEqual(self.told(), [ContainerStarted(A, 1001), ContainerExited(A, SIGKILL)])
+
+    def test_what_waits_for_an_image_hears_of_its_destruction(self):
+        starting: Deferred[int] = Deferred()
+        self.patch(self.hands.containers, "launch", lambda spec: starting)
+
+        def destroy(container: ContainerId) -> Deferred[None]:
+            starting.errback(ContainerError("it was destroyed before it was started"))
+            return succeed(None)
+
+        self.patch(self.hands.containers, "destroy", destroy)
+        self.events.clear()
+        self.hands.perform(Launch(ContainerSpec(A, ("x",), "/s")))
+        self.hands.perform(Destroy(A))
+        why = "it was destroyed before it was started"
+        self.assertEqual(self.events, [ContainerFailed(A, "launch", why)])
+
+    def test_what_there_is_to_say_of_a_container_is_told_with_its_start(self):
+        facts = ContainerFacts(b"[]", ("10.0.0.2",))
+        launch = self.hands.containers.launch
+
+        def describe(spec: ContainerSpec) -> Deferred[int]:
+            self.hands.described(spec.id, facts)
+            return launch(spec)
+
+        self.patch(self.hands.containers, "launch", describe)
+        self.events.clear()
+        self.hands.perform(Launch(ContainerSpec(A, ("x",), "/s")))
+        self.assertEqual([event.facts for event in self.events], [facts])
+        self.hands.described(ContainerId("late"), facts)  # it is not being started
 
     def test_what_nobody_expected_is_a_failure_of_the_container(self):
         self.patch(self.sandboxes, "make", lambda *_: 1 / 0)
