@@ -453,6 +453,22 @@ class BesideTests(DockerTestCase):
         self.assertEqual((await ends.wait(2))[1], ("c", 0))
         self.assertEqual(list(await agent.usage()), ["a"])
 
+    async def test_those_of_an_agent_that_is_gone_are_ended_and_others_are_not(self):
+        first, _ = await self.started()
+        await first.launch(self.spec("a", "sleep 1000", info=docker_info()))
+        await first.launch(self.beside("b", "sleep 1001"))
+        made = await first.engine.ask(
+            "POST", "/containers/mesos-a/exec", body={"Cmd": ["sleep", "1003"]}
+        )
+        await first.engine.ask("POST", f"/exec/{made['Id']}/start", body={"Detach": True})
+        # As after kill -9: nothing is ended in good order.
+        self.patch(first._commands, "_kill", lambda command, signum: None)
+        await first.stop()
+        second, ends = await self.started()
+        await second.launch(self.beside("c", "sleep 0.3; ps | grep -q 'sleep 100[1]'"))
+        await second.launch(self.beside("d", "sleep 0.3; ps | grep -q 'sleep 100[3]'"))
+        self.assertEqual(dict(await ends.wait(2)), {"c": 1 << 8, "d": 0})
+
     async def test_without_the_container_there_is_none(self):
         agent, _ = await self.started()
         with self.assertRaises(ContainerError) as raised:

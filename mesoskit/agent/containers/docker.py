@@ -282,6 +282,7 @@ class DockerContainers:
         self._follow(known, None)
         if found.running:
             known.running = True
+            Deferred.fromCoroutine(self._commands.end_left(found.execs, found.pid))
             if found.patience is not None and away > found.patience:
                 known.abandoned = True
                 self._end(known)

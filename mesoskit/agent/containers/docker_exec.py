@@ -6,6 +6,8 @@ write is not kept.
 
 import os
 import signal
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -20,6 +22,9 @@ from mesoskit.agent.containers.docker_http import Body, Delays, Engine, EngineEr
 from mesoskit.agent.launcher_proc import processes
 from mesoskit.agent.users import InThread
 from mesoskit.model.ids import ContainerId
+
+MARK: Final = "MESOSKIT_COMMAND"
+"""The variable by which a command is known for one of ours."""
 
 LOOKS: Final = 50
 """How often it is asked for the pid of a command, before it is killed."""
@@ -87,7 +92,10 @@ class Commands:
                 "AttachStdout": True,
                 "AttachStderr": True,
                 "Cmd": [executable, *spec.argv[1:]],
-                "Env": [f"{key}={value}" for key, value in spec.environment],
+                "Env": [
+                    f"{MARK}={spec.id}",
+                    *(f"{key}={value}" for key, value in spec.environment),
+                ],
             },
         )
         command.exec_id = created["Id"]
@@ -98,6 +106,20 @@ class Commands:
         found = await self._engine.ask("GET", f"/exec/{command.exec_id}/json")
         command.pid = found.get("Pid") or 0
         output.over.addBoth(lambda _: self._ended(command))
+
+    async def end_left(self, exec_ids: Iterable[str], init: int) -> None:
+        """
+        Kill what an earlier agent has started in a container: nobody waits for it any more. What
+        others have started there, by C{docker exec}, is let be.
+        """
+        for exec_id in exec_ids:
+            try:
+                found = await self._engine.ask("GET", f"/exec/{exec_id}/json")
+            except EngineError:
+                continue
+            pid = found.get("Pid") or 0
+            if found.get("Running") and pid and _is_marked(pid):
+                await self._in_thread(partial(kill_inside, pid, init, signal.SIGKILL))
 
     def signal(self, container: ContainerId, signum: int) -> None:
         """Send a signal to a command."""
@@ -201,6 +223,14 @@ class Commands:
 def _call_off(command: _Command) -> None:
     if command.patience is not None and command.patience.active():
         command.patience.cancel()
+
+
+def _is_marked(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return any(one.startswith(f"{MARK}=".encode()) for one in file.read().split(b"\0"))
+    except OSError:
+        return False
 
 
 def kill_inside(pid: int, init: int, signum: int) -> None:

@@ -59,6 +59,7 @@ class Found:
     @ivar stop_signal: by which the image wants to be asked to end.
     @ivar owner: user and group of its sandbox.
     @ivar patience: see C{ContainerSpec.patience}.
+    @ivar execs: the engine's names of commands beside it.
     @ivar finished: when it ended, as the engine writes it.
     """
 
@@ -75,6 +76,7 @@ class Found:
     owner: tuple[int, int] = (0, 0)
     patience: float | None = None
     finished: str = ""
+    execs: tuple[str, ...] = ()
     facts: ContainerFacts | None = field(default=None, repr=False)
 
     @classmethod
@@ -100,6 +102,7 @@ class Found:
                 owner=(int(user), int(group)),
                 patience=None if patience is None else float(patience),
                 finished=str(state.get("FinishedAt", "")),
+                execs=tuple(data.get("ExecIDs") or ()),
                 facts=_facts(data),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
