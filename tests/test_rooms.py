@@ -89,8 +89,8 @@ ROOMS = [
     room(
         "agent.service agent.http agent.bulk* agent.door agent.masters agent.hands agent.probing*"
         " agent.fetcher* agent.operator_api agent.measuring agent.sandboxes agent.files*"
-        " agent.logs* agent.usage agent.container_calls agent.containers agent.consoles agent.users"
-        " agent.machine",
+        " agent.logs* agent.usage agent.container_calls agent.containers agent.consoles"
+        " agent.attaching agent.sessions agent.users agent.machine",
         "agent model messages wire web cluster flags",
         "twisted zope.interface google.protobuf orjson psutil",
     ),

@@ -8,7 +8,7 @@ agent's own environment is passed on.
 
 from collections.abc import Iterable
 
-from mesoskit.agent.container import Uri
+from mesoskit.agent.container import Console, Uri
 from mesoskit.agent.options import AgentOptions
 from mesoskit.messages.mesos_pb2 import CommandInfo, ContainerInfo, FrameworkInfo, RLimitInfo
 from mesoskit.model.durations import format_duration
@@ -143,6 +143,14 @@ def uris_of(command: CommandInfo) -> tuple[Uri, ...]:
 def rlimits_of(container: ContainerInfo) -> tuple[tuple[str, int | None, int | None], ...]:
     """Return (name, soft, hard) of each limit; without both values there is no limit."""
     return tuple(_rlimits(container.rlimit_info.rlimits))
+
+
+def console_of(container: ContainerInfo, session: bool = False) -> Console | None:
+    """Return how somebody may attach to a container; that of a session can always be attached."""
+    if not container.HasField("tty_info"):
+        return Console(session=True) if session else None
+    size = container.tty_info.window_size
+    return Console(True, session, size.rows, size.columns)
 
 
 def _rlimits(

@@ -30,6 +30,7 @@ from mesoskit.agent.environment import (
     EXECUTOR_SOCKET,
     EXECUTOR_TOKEN,
     HTTP_TOKEN,
+    console_of,
     executor_variables,
     process_of,
     rlimits_of,
@@ -112,6 +113,7 @@ def launch(state: AgentState, executor: Executor, allotment: Allotment) -> None:
         wrong=unresolved(command),
         # It ends by itself when no agent comes back, tasks first; this is for one that does not.
         patience=processes.patience_of(state, executor) + executor.grace_period,
+        console=console_of(info.container),
     )
     record = checkpoint.executor_record(executor)
     state.out.append(Store(((checkpoint.executor_key(executor), record),)))

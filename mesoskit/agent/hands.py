@@ -42,6 +42,7 @@ from mesoskit.agent.users import Credentials, UserError
 from mesoskit.model.ids import ContainerId
 
 if TYPE_CHECKING:
+    from mesoskit.agent.consoles import Consoles
     from mesoskit.agent.logs import Rotation
     from mesoskit.agent.probing import Prober
 
@@ -144,12 +145,14 @@ class Hands:
 
     @ivar containers: what runs them.
     @ivar prober: what asks tasks whether they are well, where anything does.
+    @ivar consoles: by which one attaches to them, where one can.
     @ivar logs: what holds their output to a size, where anything does.
     """
 
     log = Logger()
     containers: Containers
     prober: "Prober | None" = None
+    consoles: "Consoles | None" = None
     logs: "Rotation | None" = None
 
     def __init__(

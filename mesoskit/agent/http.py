@@ -140,6 +140,7 @@ class AgentResource(RoutesResource):
     @param routes: rows of the table.
 
     @ivar calls: the routes that take the short way (L{mesoskit.wire.quick}).
+    @ivar streams: the paths to which what is put into containers may come as it likes.
     """
 
     def __init__(self, service: "AgentService", routes: tuple[Route, ...] = ROUTES) -> None:
@@ -155,3 +156,4 @@ class AgentResource(RoutesResource):
         )
         route = CallRoute(service.executors.post, service.executors.usual)
         self.calls = self.unless_disabled("api/v1/executor", route)
+        self.streams = frozenset((b"/api/v1", f"/{PROCESS}/api/v1".encode()))

@@ -19,6 +19,7 @@ from mesoskit.agent.environment import (
     DEFAULT_PATH,
     EXECUTOR_TOKEN,
     HTTP_TOKEN,
+    console_of,
     executor_variables,
     process_of,
     rlimits_of,
@@ -61,6 +62,11 @@ def abandoned(state: AgentState, event: CallAbandoned) -> None:
             del state.nested.waits[key]
         elif len(left) < len(waits):
             state.nested.waits[key] = left
+    for one in list(state.nested.running.values()):
+        if one.launching == event.number:
+            one.launching = None
+            if one.debug:
+                state.destroy(one.key)
 
 
 def session_over(state: AgentState, event: SessionOver) -> None:
@@ -226,6 +232,7 @@ def _spec(state: AgentState, one: Nested, launch: Call.LaunchContainer) -> Conta
         parent=nested.key_of(state, nested_in) if nested_in else None,
         patience=_patience(state, one, executor),
         wrong=unresolved(command),
+        console=console_of(info, one.debug),
     )
 
 

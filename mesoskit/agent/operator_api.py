@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 
-from mesoskit.agent import answers, authorizing, nested_calls
+from mesoskit.agent import answers, authorizing, nested_calls, sessions
+from mesoskit.agent.attaching import Records
 from mesoskit.agent.container_call import ContainerAnswer
 from mesoskit.agent.files import Sandboxes
 from mesoskit.agent.measuring import measured
 from mesoskit.agent.phase import Phase
+from mesoskit.agent.sessions import Asked
 from mesoskit.messages.agent_pb2 import Call, Response
 from mesoskit.messages.codec import Malformed, NotJson, decode_as, from_json
 from mesoskit.model.validation_agent_call import validate_agent_call
@@ -36,9 +38,6 @@ RECORDIO: Final = "application/recordio"
 NOT_YET: Final = frozenset(
     (
         "UNKNOWN",
-        "LAUNCH_NESTED_CONTAINER_SESSION",
-        "ATTACH_CONTAINER_INPUT",
-        "ATTACH_CONTAINER_OUTPUT",
         "ADD_RESOURCE_PROVIDER_CONFIG",
         "UPDATE_RESOURCE_PROVIDER_CONFIG",
         "REMOVE_RESOURCE_PROVIDER_CONFIG",
@@ -52,7 +51,8 @@ HANDLED: Final = (
     frozenset(answers.TREES)
     | frozenset(answers.MESSAGES)
     | api.PROCESS_CALLS
-    | (nested_calls.CALLS - {"LAUNCH_NESTED_CONTAINER_SESSION"})
+    | nested_calls.CALLS
+    | sessions.CALLS
     | {"SET_LOGGING_LEVEL", "LIST_FILES", "READ_FILE", "GET_CONTAINERS"}
 )
 """The names of all calls that are answered."""
@@ -60,15 +60,37 @@ HANDLED: Final = (
 _STREAMED: Final = frozenset(("ATTACH_CONTAINER_OUTPUT", "LAUNCH_NESTED_CONTAINER_SESSION"))
 
 
-def operator(service: AgentService, request: Any) -> Reply | Deferred[Reply]:
+def operator(service: AgentService, request: Any) -> Any:
     """Take a call of an operator: C{POST} only, JSON or protobuf (the v1 operator API)."""
-    state = service.state
-    if state.phase is Phase.RECOVERING:
+    if service.state.phase is Phase.RECOVERING:
         return text(503, "Agent has not finished recovery")
     try:
-        call, accepted = _read(request, WebExchange(request))
+        asked = _head(request, WebExchange(request))
+        if request.streamed is not None:
+            return _when_said(service, request, asked)
+        _understand(asked, asked.exchange.body)
     except NotTaken as refused:
         return refused.reply
+    return _called(service, request, asked)
+
+
+def _when_said(service: AgentService, request: Any, asked: Asked) -> Deferred[Any]:
+    """Wait for the first record of a stream, which says what it is about."""
+    asked.records = records = Records(request.streamed)
+
+    def said(first: bytes | None) -> Any:
+        try:
+            _understand(asked, first or b"")
+        except NotTaken as refused:
+            return refused.reply
+        return _called(service, request, asked)
+
+    return records.first().addCallback(said)
+
+
+def _called(service: AgentService, request: Any, asked: Asked) -> Any:
+    """Answer a call that was understood."""
+    state, call, accepted = service.state, asked.call, asked.accepted
     name = Call.Type.Name(call.type)
     if not authorizing.may_call(request.subject, name):
         return text(403, FORBIDDEN)
@@ -79,7 +101,9 @@ def operator(service: AgentService, request: Any) -> Reply | Deferred[Reply]:
     make = answers.MESSAGES.get(name)
     if make is not None:
         return api.message_reply(make(state, viewer), accepted)
-    if name in nested_calls.CALLS and name in HANDLED:
+    if name in sessions.CALLS:
+        return sessions.call(service, request, asked)
+    if name in nested_calls.CALLS:
         return _container_call(service, request, call, accepted)
     if name == "GET_CONTAINERS":
         return measured(service).addCallback(
@@ -115,19 +139,23 @@ def _container_call(
 # How a call is read.
 
 
-def _read(request: Any, exchange: Exchange) -> tuple[Call, str]:
-    """Return the call in a request and the type of its answer. Raises L{NotTaken}."""
+def _head(request: Any, exchange: Exchange) -> Asked:
+    """Return what the head of a request says. Raises L{NotTaken}."""
     if exchange.method != "POST":
         raise NotTaken(not_allowed(request, "POST"))
     streamed, written = _content_type(exchange)
-    accepted = _accepted(exchange)
-    body = exchange.body
-    if streamed:
-        first = next(recordio.Decoder().feed(body), None)
-        if first is None:
-            raise NotTaken(text(400, "Received EOF while reading request body"))
-        body = first
-    call = _parse(body, written)
+    accepted, message_accepted = _accepted(exchange)
+    return Asked(exchange, streamed, written, accepted, message_accepted)
+
+
+def _understand(asked: Asked, body: bytes) -> None:
+    """Read the call. Raises L{NotTaken}."""
+    streamed, accepted = asked.streamed, asked.accepted
+    if streamed and asked.records is None:
+        body = next(recordio.Decoder().feed(body), b"")
+    if streamed and not body:
+        raise NotTaken(text(400, "Received EOF while reading request body"))
+    asked.call = call = parse(body, asked.written)
     error = validate_agent_call(call)
     if error is not None:
         raise NotTaken(text(400, f"Failed to validate agent::Call: {error}"))
@@ -140,7 +168,6 @@ def _read(request: Any, exchange: Exchange) -> tuple[Call, str]:
         raise NotTaken(text(415, f"Expecting 'Content-Type' to be {RECORDIO} for {name} call"))
     if accepted == RECORDIO and name not in _STREAMED:
         raise NotTaken(text(406, f"Streaming response is not supported for {name} call"))
-    return call, accepted
 
 
 def _content_type(exchange: Exchange) -> tuple[bool, str]:
@@ -176,8 +203,8 @@ def _content_type(exchange: Exchange) -> tuple[bool, str]:
     return True, inner
 
 
-def _accepted(exchange: Exchange) -> str:
-    """Return what the answer is written in."""
+def _accepted(exchange: Exchange) -> tuple[str, str]:
+    """Return what the answer is written in, and its records where it is a stream."""
     accept = exchange.header("accept")
     for one in (media.JSON, media.PROTOBUF, RECORDIO):
         if media.accepts(accept, one):
@@ -195,14 +222,17 @@ def _accepted(exchange: Exchange) -> str:
             raise NotTaken(
                 text(406, "Expecting 'Message-Accept' to be not set for non-streaming responses")
             )
-    elif media.preferred(inner) is None:
+        return one, one
+    preferred = media.preferred(inner)
+    if preferred is None:
         raise NotTaken(
             text(406, f"Expecting 'Message-Accept' to allow {media.JSON} or {media.PROTOBUF}")
         )
-    return one
+    return one, preferred
 
 
-def _parse(body: bytes, written: str) -> Call:
+def parse(body: bytes, written: str) -> Call:
+    """Return the call that a body is. Raises L{NotTaken}."""
     try:
         return decode_as(Call, body) if written == media.PROTOBUF else from_json(Call, body)
     except NotJson as error:

@@ -51,6 +51,8 @@ class AgentOptions:
     @ivar executor_shutdown_grace_period: between C{SHUTDOWN} and destruction.
     @ivar executor_heartbeat_interval: how often executors over HTTP get a C{HEARTBEAT} event,
         so that nothing between takes their connection for dead.
+    @ivar http_heartbeat_interval: how often whoever is attached to a container's output hears that
+        he still is.
     @ivar gc_delay: how long a sandbox stays after its container's end, at most.
     @ivar gc_disk_headroom: the fraction of the disk that the GC tries to keep free.
     @ivar gc_non_executor_container_sandboxes: whether that is so, too, of containers that are
@@ -105,6 +107,7 @@ class AgentOptions:
     executor_reregistration_timeout: float = 2.0
     executor_shutdown_grace_period: float = 5.0
     executor_heartbeat_interval: float = 30 * 60.0
+    http_heartbeat_interval: float = 30.0
     gc_delay: float = 7 * 24 * 3600.0
     gc_disk_headroom: float = 0.1
     gc_non_executor_container_sandboxes: bool = False

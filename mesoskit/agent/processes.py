@@ -35,6 +35,7 @@ from mesoskit.agent.container import (
     Signal,
 )
 from mesoskit.agent.environment import (
+    console_of,
     executor_variables,
     group_task_variables,
     process_of,
@@ -158,6 +159,7 @@ def spec_of(
         docker=task.docker,
         wrong=wrong,
         patience=patience_of(state, executor),
+        console=console_of(info.container),
     )
 
 

@@ -74,6 +74,7 @@ MakeHands = Callable[[Any, AgentOptions, Callable[[Any], None]], Hands]
 
 def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], None]) -> Hands:
     """Return hands over a launcher process, sandboxes in the work directory and a fetcher."""
+    from mesoskit.agent.consoles import Consoles
     from mesoskit.agent.containers.making import mesos_containers
     from mesoskit.agent.fetcher import Fetcher, cache_directory
     from mesoskit.agent.probing import Prober
@@ -100,6 +101,7 @@ def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], No
         hands.logs = Rotation(reactor, notes, options.log_sizes, in_thread)
     directory = Path(options.runtime_dir, "launcher")
     directory.mkdir(mode=0o700, exist_ok=True)
+    hands.consoles = Consoles(reactor, str(directory))
     door = Path(options.executor_socket).parent
     door.mkdir(exist_ok=True)
     door.chmod(0o755)  # tasks run as other users

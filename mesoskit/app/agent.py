@@ -148,6 +148,12 @@ FLAGS = Flags(
             "How often executors over HTTP get a HEARTBEAT event.",
             written="30mins",
         ),
+        Flag(
+            "http_heartbeat_interval",
+            interval,
+            30.0,
+            "How often whoever is attached to the output of a container gets a HEARTBEAT.",
+        ),
         Flag("gc_delay", duration, 604800.0, "How long sandboxes of the past are kept, at most."),
         Flag(
             "gc_disk_headroom",
@@ -307,6 +313,7 @@ def make_agent(
         executor_registration_timeout=values.executor_registration_timeout,
         executor_shutdown_grace_period=values.executor_shutdown_grace_period,
         executor_heartbeat_interval=values.executor_heartbeat_interval,
+        http_heartbeat_interval=values.http_heartbeat_interval,
         gc_delay=values.gc_delay,
         gc_disk_headroom=values.gc_disk_headroom,
         gc_non_executor_container_sandboxes=values.gc_non_executor_container_sandboxes,

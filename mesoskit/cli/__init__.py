@@ -17,6 +17,7 @@ COMMANDS: Final = {
         "run a command, a task or a group of tasks on a cluster (mesos-execute)",
     ),
     "local": ("mesoskit.cli.local", "run a whole cluster in this terminal"),
+    "task": ("mesoskit.cli.task", "list tasks, run commands beside them, use their terminals"),
 }
 """The module of each command, and a line about it."""
 

@@ -101,11 +101,11 @@ def number(request: Any, name: str, default: int) -> int:
     return min(int(given[:10]), 10**9)
 
 
-Handler = Callable[[Any, Any], "Reply | Deferred[Reply] | int"]
+Handler = Callable[[Any, Any], "Reply | Deferred[Reply] | Deferred[Reply | int] | int"]
 """
 Is given the daemon's service and the request, whose C{principal} (C{str | None}) is who asks, and
 whose C{subject} (L{Subject<mesoskit.model.authorization.Subject>}) says what he may do.
-Returns an answer, now or later, or C{NOT_DONE_YET} where it answers by itself. Its docstring is
+Returns an answer, or C{NOT_DONE_YET} where it answers by itself, now or later. Its docstring is
 the route's help page.
 """
 
@@ -340,7 +340,9 @@ class RoutesResource(Resource):
             reply = text(500, "")
         if isinstance(reply, Deferred):
             reply.addErrback(self._failed)
-            reply.addCallback(lambda late: self._answer(request, late))
+            reply.addCallback(
+                lambda late: late if isinstance(late, int) else self._answer(request, late)
+            )
             reply.addErrback(self._broken, request)
         elif isinstance(reply, Reply):
             return self._answer(request, reply)

@@ -4,7 +4,7 @@ L{mesoskit.wire.port} imports this when the first HTTP connection comes: C{twist
 takes about 20 ms and 4 MB that a process without HTTP clients goes without.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from io import BytesIO
 from typing import Any, Final, cast
 
@@ -16,10 +16,14 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
+from mesoskit.wire.body import StreamedBody
 from mesoskit.wire.endpoints import address_text
 from mesoskit.wire.exchange import REASONS, Streaming
 from mesoskit.wire.quick import CallRoute, Heads, QuickChannel
 from mesoskit.wire.silence import notice
+
+RECORDIO: Final = "application/recordio"
+"""The type of a stream of messages."""
 
 # One that has been told nothing yet may go on sending so many times the limit before it
 # is cut off: many clients do not listen before they have sent everything.
@@ -28,16 +32,19 @@ _PATIENCE: Final = 4
 
 class LimitedRequest(Request):
     """
-    A request whose body is held in memory, up to the site's C{body_limit}.
+    A request whose body is held in memory, up to the site's C{body_limit}; or is heard as it
+    comes, where it is a stream of records for one of the site's C{streams}.
 
     Beyond it the body is thrown away as it comes, the answer is 413 and the connection
     is closed; no resource hears of it.
 
     @ivar principal: who proved to ask; L{None} is nobody in particular. Set before a handler
         of a route is called.
+    @ivar streamed: the body where it is heard as it comes.
     """
 
     principal: str | None = None
+    streamed: StreamedBody | None = None
     _taken = 0
     _too_long = False
 
@@ -47,8 +54,11 @@ class LimitedRequest(Request):
 
         A client that asks first whether to send the body is told no.
         """
-        limit = self._limit()
         self.content = BytesIO()
+        if length != 0 and self._is_streamed():
+            self._begin_stream()
+            return
+        limit = self._limit()
         if length is not None and length > limit:
             self._too_long = True
             if self.requestHeaders.hasHeader(b"expect"):
@@ -58,6 +68,9 @@ class LimitedRequest(Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         """A piece of the body came."""
+        if self.streamed is not None:
+            self.streamed.feed(data)
+            return
         self._taken += len(data)
         limit = self._limit()
         if self._taken > limit:
@@ -70,12 +83,43 @@ class LimitedRequest(Request):
 
     def process(self) -> None:
         """The request is whole: give it to its resource."""
-        if not self._too_long:
+        if self.streamed is not None:
+            self.streamed.end()
+        elif not self._too_long:
             super().process()  # type: ignore[no-untyped-call]
         elif not self.startedWriting:
             self._refuse()
             self._channel().persistent = False
             self.finish()  # type: ignore[no-untyped-call]
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of the answer; where that comes before the body's end, it is the last."""
+        if self.streamed is not None and not self.startedWriting and not self.streamed.whole:
+            self.setHeader("Connection", "close")  # type: ignore[no-untyped-call]
+            self._channel().persistent = False
+        super().write(data)  # type: ignore[no-untyped-call]
+
+    def _is_streamed(self) -> bool:
+        channel = self._channel()
+        types = self.requestHeaders.getRawHeaders(b"content-type", ())
+        return (
+            list(types) == [RECORDIO.encode()]
+            and channel._command == b"POST"
+            and channel._path.partition(b"?")[0] in channel.site.streams
+        )
+
+    def _begin_stream(self) -> None:
+        """Give the request to its resource before there is a body."""
+        channel = self._channel()
+        self.method, self.uri = channel._command, channel._path
+        self.clientproto = channel._version
+        self.path, self.args = self.uri.partition(b"?")[0], {}
+        if self.requestHeaders.hasHeader(b"expect"):
+            self.requestHeaders.removeHeader(b"expect")
+            channel._send100Continue()
+        channel.stream()
+        self.streamed = StreamedBody(channel.transport)
+        super().process()  # type: ignore[no-untyped-call]
 
     def _refuse(self) -> None:
         answer: Any = self
@@ -122,6 +166,7 @@ class LimitedSite(Site):
         @param resource: may have an attribute C{calls}, the call routes by their paths, for
             what takes the short way (L{mesoskit.wire.quick}); the resource must answer
             them itself as well.
+            Likewise C{streams}, the paths to which bodies of records may come as they like.
         @param idle: seconds after which a connection that asks nothing is closed.
         @param patience: seconds within which a request must be whole.
         """
@@ -134,6 +179,7 @@ class LimitedSite(Site):
         )
         self.body_limit = body_limit
         self._patience = patience
+        self.streams: Collection[bytes] = getattr(resource, "streams", ())
         calls: Mapping[bytes, CallRoute] = getattr(resource, "calls", {})
         self._heads = Heads(calls, clock)
 

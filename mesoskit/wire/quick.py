@@ -255,6 +255,7 @@ class QuickChannel(HTTPChannel):
         self._unfinished = False
         self._limit: IDelayedCall | None = None
         self._kept = False
+        self._streaming = False
         # Whether the next request is no usual call, as its body shows.
         self._unusual = False
         self._served = 0
@@ -346,13 +347,15 @@ class QuickChannel(HTTPChannel):
 
     def _to_web(self, data: bytes) -> None:
         # What comes while a request is being answered is kept for later, and may take its time.
-        self._unfinished = not self._handlingRequest
+        self._unfinished = not (self._handlingRequest or self._streaming)
         super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def allContentReceived(self) -> None:
         """A request of the long way is whole."""
-        self._unfinished = False
+        self._unfinished = self._streaming = False
         self._stop_timer()
+        if not self.requests:
+            return  # A streamed one was answered before all of it came; the connection is closed.
         super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def requestDone(self, request: Any) -> None:
@@ -408,6 +411,11 @@ class QuickChannel(HTTPChannel):
             self._savedTimeOut = None
             # A client whose machine is gone says nothing any more.
             notice(self.transport)
+
+    def stream(self) -> None:
+        """Let the body of the request that has begun take its time."""
+        self._streaming = True
+        self.keep()
 
     def loseConnection(self) -> None:
         """Close the connection when what was written has left; once."""

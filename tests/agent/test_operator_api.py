@@ -104,6 +104,8 @@ _EXPECTED = {
     **dict.fromkeys(("LIST_FILES", "READ_FILE"), 404),
     # There are no containers.
     **dict.fromkeys(("LAUNCH_NESTED_CONTAINER", "LAUNCH_CONTAINER"), 400),
+    "LAUNCH_NESTED_CONTAINER_SESSION": 400,
+    **dict.fromkeys(("ATTACH_CONTAINER_INPUT", "ATTACH_CONTAINER_OUTPUT"), 404),
     **dict.fromkeys(("WAIT_NESTED_CONTAINER", "WAIT_CONTAINER"), 404),
     **dict.fromkeys(("KILL_NESTED_CONTAINER", "KILL_CONTAINER"), 404),
     **dict.fromkeys(("REMOVE_NESTED_CONTAINER", "REMOVE_CONTAINER"), 500),
