@@ -210,6 +210,14 @@ class ContainerStarted:
 
 
 @dataclass(slots=True)
+class ContainerProgress:
+    """Event: how far the launch of a container is that takes long: an image is being pulled."""
+
+    container: ContainerId
+    message: str
+
+
+@dataclass(slots=True)
 class ContainerFailed:
     """
     Event: it could not be started; nothing of it is left running.

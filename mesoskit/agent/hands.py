@@ -16,6 +16,7 @@ from mesoskit.agent.container import (
     ContainerExited,
     ContainerFacts,
     ContainerFailed,
+    ContainerProgress,
     ContainerSpec,
     ContainerStarted,
     Destroy,
@@ -42,6 +43,7 @@ from mesoskit.agent.users import Credentials, UserError
 from mesoskit.model.ids import ContainerId
 
 if TYPE_CHECKING:
+    from mesoskit.agent.containers.imaged import ImageContainers
     from mesoskit.agent.consoles import Consoles
     from mesoskit.agent.logs import Rotation
     from mesoskit.agent.probing import Prober
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 Effect = Launch | Signal | Destroy | Update | Forget | Remove | Settle | Probe | Abandon
 Event = (
     ContainerStarted
+    | ContainerProgress
     | ContainerFailed
     | ContainerExited
     | RecoveredContainers
@@ -145,6 +148,7 @@ class Hands:
 
     @ivar containers: what runs them.
     @ivar prober: what asks tasks whether they are well, where anything does.
+    @ivar images: those of the containers that can be from images, where they can.
     @ivar consoles: by which one attaches to them, where one can.
     @ivar logs: what holds their output to a size, where anything does.
     """
@@ -152,6 +156,7 @@ class Hands:
     log = Logger()
     containers: Containers
     prober: "Prober | None" = None
+    images: "ImageContainers | None" = None
     consoles: "Consoles | None" = None
     logs: "Rotation | None" = None
 
@@ -253,6 +258,11 @@ class Hands:
         if self.logs is not None:
             self.logs.over(container)
         self._tell(ContainerExited(container, status, limitation))
+
+    def progressed(self, container: ContainerId, message: str) -> None:
+        """For the containers: how far a launch is that takes long."""
+        if container in self._starting:
+            self._tell(ContainerProgress(container, message))
 
     def described(self, container: ContainerId, facts: ContainerFacts) -> None:
         """For the containers: what there is to say of one that was just started."""

@@ -42,7 +42,6 @@ NOT_YET: Final = frozenset(
         "UPDATE_RESOURCE_PROVIDER_CONFIG",
         "REMOVE_RESOURCE_PROVIDER_CONFIG",
         "MARK_RESOURCE_PROVIDER_GONE",
-        "PRUNE_IMAGES",
     )
 )
 """Calls of features that are not there: they are answered with 501 and their name."""
@@ -53,7 +52,7 @@ HANDLED: Final = (
     | api.PROCESS_CALLS
     | nested_calls.CALLS
     | sessions.CALLS
-    | {"SET_LOGGING_LEVEL", "LIST_FILES", "READ_FILE", "GET_CONTAINERS"}
+    | {"SET_LOGGING_LEVEL", "LIST_FILES", "READ_FILE", "GET_CONTAINERS", "PRUNE_IMAGES"}
 )
 """The names of all calls that are answered."""
 
@@ -116,6 +115,12 @@ def _called(service: AgentService, request: Any, asked: Asked) -> Any:
     if name == "READ_FILE":
         door = Sandboxes(state, request.subject)
         return files_api.read_file(Response, door, service.reactor, call.read_file, accepted)
+    if name == "PRUNE_IMAGES":
+        excluded = [image.docker.name for image in call.prune_images.excluded_images]
+        pruning = service.prune_images(excluded)
+        return pruning.addCallbacks(
+            lambda _: Reply(200), lambda failure: text(500, failure.getErrorMessage())
+        )
     if name == "SET_LOGGING_LEVEL":
         return api.set_logging_level(call, service.reactor)
     facts = api.Facts(state.options.version, state.options.flags, lambda: shared.measured(service))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mesoskit.agent.docker import DockerSettings
+from mesoskit.agent.images import ImageSettings
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.log_sizes import Sizes
 from mesoskit.messages.mesos_pb2 import Attribute
@@ -83,6 +84,7 @@ class AgentOptions:
     @ivar flags: all flags as given, for the pages that show them.
     @ivar external_log_file: where somebody writes the agent's log, to be shown.
     @ivar firewall_rules: paths of endpoints that nobody is given.
+    @ivar images: the flags about images of containers.
     @ivar authorizer: who decides who may do what; L{None}: everything is allowed.
     @ivar authenticate_http_executors: whether executors must prove which container they are,
         whatever way they come.
@@ -137,6 +139,7 @@ class AgentOptions:
     authorizer: IAuthorizer | None = None
     authenticate_http_executors: bool = False
     authentication_token: Callable[[str, str, str], str] | None = field(default=None, repr=False)
+    images: ImageSettings = field(default_factory=ImageSettings)
 
     @property
     def pid(self) -> str:

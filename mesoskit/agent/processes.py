@@ -27,6 +27,7 @@ from mesoskit.agent import (
 from mesoskit.agent.container import (
     ContainerExited,
     ContainerFailed,
+    ContainerProgress,
     ContainerSpec,
     ContainerStarted,
     Forget,
@@ -204,6 +205,15 @@ def started(state: AgentState, event: ContainerStarted) -> None:
         checks.begin(state, task)
     else:
         groups.started(state, task.group)
+
+
+def progressed(state: AgentState, event: ContainerProgress) -> None:
+    """The launch of a command task takes long: its framework is told how far that is."""
+    task = state.containers.get(event.container)
+    if not isinstance(task, AgentTask) or task.started or task.ending is not None:
+        return
+    if task.group is None and task.state in (TaskState.TASK_STAGING, TaskState.TASK_STARTING):
+        updates.report_task(state, task, TaskState.TASK_STARTING, message=event.message)
 
 
 def limit(state: AgentState, task: AgentTask) -> None:

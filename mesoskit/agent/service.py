@@ -75,6 +75,7 @@ MakeHands = Callable[[Any, AgentOptions, Callable[[Any], None]], Hands]
 def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], None]) -> Hands:
     """Return hands over a launcher process, sandboxes in the work directory and a fetcher."""
     from mesoskit.agent.consoles import Consoles
+    from mesoskit.agent.containers.image_making import image_containers
     from mesoskit.agent.containers.making import mesos_containers
     from mesoskit.agent.fetcher import Fetcher, cache_directory
     from mesoskit.agent.probing import Prober
@@ -105,8 +106,16 @@ def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], No
     door = Path(options.executor_socket).parent
     door.mkdir(exist_ok=True)
     door.chmod(0o755)  # tasks run as other users
-    launched = mesos_containers(
-        reactor, options, str(directory), users, in_thread, hands.exited, LINGER
+    launched = hands.images = image_containers(
+        reactor,
+        options,
+        users,
+        in_thread,
+        hands.exited,
+        hands.progressed,
+        lambda exited: mesos_containers(
+            reactor, options, str(directory), users, in_thread, exited, LINGER
+        ),
     )
     if options.containerizers == ("mesos",):
         hands.containers = launched
@@ -330,6 +339,9 @@ class AgentService(Service):
         if self.running:
             self._poll("disk", self._options.disk_watch_interval, self.hands.read_disk)
             self._poll("usage", self._options.usage_interval, self._read_usage)
+            collection = self._options.images.collection
+            if collection is not None:
+                self._poll("images", collection.interval, self._collect_images)
 
     def _told(self) -> AgentOptions:
         """
@@ -467,6 +479,22 @@ class AgentService(Service):
     def _read_usage(self) -> None:
         if self.state.containers or self.state.nested.running:
             self.hands.read_usage()
+
+    def _collect_images(self) -> None:
+        from mesoskit.agent.containers.image_making import collect
+
+        if self.hands.images is not None:
+            collect(self.hands.images, self._options)
+
+    def prune_images(self, excluded: Sequence[str]) -> "Deferred[list[str]]":
+        """
+        Remove images that no container uses; give their names.
+
+        @param excluded: what stays; where that is nothing, what C{--image_gc_config} says.
+        """
+        from mesoskit.agent.containers.image_making import prune
+
+        return prune(self.hands.images, self._options, excluded)
 
     def _tell(self, event: Any) -> None:
         self.turns.put(event)

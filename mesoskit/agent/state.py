@@ -34,6 +34,7 @@ from mesoskit.agent import (
 from mesoskit.agent.container import (
     ContainerExited,
     ContainerFailed,
+    ContainerProgress,
     ContainerStarted,
     Destroy,
     DiskRead,
@@ -323,6 +324,7 @@ _EVENTS: dict[type, Callable[[AgentState, Any], None]] = {
     SandboxesFound: gc.found,
     StoreFailed: _store_failed,
     ContainerStarted: _started,
+    ContainerProgress: processes.progressed,
     Probed: checks.probed,
     ContainerFailed: _failed,
     ContainerExited: _exited,

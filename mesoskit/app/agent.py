@@ -15,6 +15,7 @@ from mesoskit.app import (
     container_logger,
     docker,
     http_authentication,
+    images,
     isolation,
     limits,
     tls,
@@ -105,6 +106,7 @@ FLAGS = Flags(
         *container_logger.FLAGS,
         *isolation.FLAGS,
         *docker.FLAGS,
+        *images.FLAGS,
         Flag(
             "work_dir",
             text,
@@ -324,6 +326,7 @@ def make_agent(
         fetcher_cache_dir=values.fetcher_cache_dir,
         hadoop_home=values.hadoop_home,
         containerizers=values.containerizers,
+        images=images.settings(values),
         isolation=isolation.settings(values),
         docker=docker.docker_settings(values),
         frameworks_home=values.frameworks_home,

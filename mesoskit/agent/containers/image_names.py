@@ -17,9 +17,6 @@ _REGISTRY: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
-DOCKER_HUB: Final = "https://registry-1.docker.io"
-"""What C{--docker_registry} is where it is not given."""
-
 _MAX_ENTRIES: Final = 100_000
 _MAX_JSON: Final = 4 << 20
 

@@ -30,7 +30,6 @@ from twisted.python.failure import Failure
 
 from mesoskit.agent.containers.image_layers import hide, layout_of, read_layer
 from mesoskit.agent.containers.image_names import (
-    DOCKER_HUB,
     ImageError,
     Reference,
     folder_source,
@@ -39,6 +38,7 @@ from mesoskit.agent.containers.image_names import (
     registry_source,
 )
 from mesoskit.agent.containers.image_tools import find_tool, run_tool
+from mesoskit.agent.images import DOCKER_HUB
 from mesoskit.agent.users import InThread
 from mesoskit.model.ids import ContainerId
 

@@ -30,7 +30,6 @@ from mesoskit.agent.containers import ContainerError, Containers, Exited
 from mesoskit.agent.containers.image_names import ImageError
 from mesoskit.agent.containers.image_store import ImageStore, StoredImage
 from mesoskit.agent.containers.image_tools import find_tool
-from mesoskit.agent.containers.oci import SANDBOX
 from mesoskit.agent.containers.provisioning import Provisions
 from mesoskit.agent.containers.volumes import (
     Bound,
@@ -40,6 +39,7 @@ from mesoskit.agent.containers.volumes import (
     image_name,
     images_of,
 )
+from mesoskit.agent.images import SANDBOX
 from mesoskit.agent.users import Credentials, InThread, UserError, Users
 from mesoskit.messages.mesos_pb2 import ContainerInfo, Image
 from mesoskit.model.ids import ContainerId
@@ -47,9 +47,16 @@ from mesoskit.model.ids import ContainerId
 READY: Final = 120.0
 """Seconds that a runtime may take to make a container."""
 
+BETWEEN_WORDS: Final = 10.0
+"""Seconds between two words about how far a pull is."""
+
 _FIRST_LOOK: Final = 0.01
 _LAST_LOOK: Final = 0.1
 _OPEN_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+Progressed = Callable[[ContainerId, str], None]
+"""Is told of which container the launch takes long, and how far it is."""
 
 
 class ImageContainers:
@@ -79,10 +86,12 @@ class ImageContainers:
         *,
         providers: Sequence[str] = ("docker",),
         sandbox_directory: str = SANDBOX,
+        progressed: Progressed | None = None,
     ) -> None:
         """
         @param reactor: with time.
         @param exited: is told of every end.
+        @param progressed: is told now and then how far a launch is that takes long.
         """
         self.store = store
         self.providers = tuple(providers)
@@ -92,11 +101,13 @@ class ImageContainers:
         self._in_thread = in_thread
         self._provisions = provisions
         self._exited = exited
+        self._progressed = progressed
         self._paths: dict[ContainerId, str] = {}
         self._known: dict[ContainerId, str] = {}  # those that are over, too
         self._sandboxes: dict[ContainerId, str] = {}  # of those that others may be within
         self._making: dict[ContainerId, list[Deferred[None]]] = {}
         self._pulling: dict[ContainerId, Deferred[Any]] = {}
+        self._quiet: dict[ContainerId, float] = {}
         self._early: dict[ContainerId, tuple[int | None, Limitation | None]] = {}
 
     def start(self) -> "Deferred[None]":
@@ -104,7 +115,8 @@ class ImageContainers:
 
         async def start() -> None:
             try:
-                await self.store.start()
+                if self.providers:
+                    await self.store.start()
             except OSError as error:
                 raise ContainerError(f"image store {error.filename}: {error.strerror}") from error
             await self.inner.start()
@@ -113,28 +125,13 @@ class ImageContainers:
 
     # Images
 
-    def provide(
-        self, spec: ContainerSpec, progress: Callable[[str], None] | None = None
-    ) -> "Deferred[None]":
-        """
-        Bring the images that a container needs. Fails with L{ContainerError}.
-
-        They stay until it is over, or L{release} was called.
-
-        @param progress: told now and then how far it is.
-        """
-        return Deferred.fromCoroutine(self._provide(spec, progress)).addCallback(lambda _: None)
-
-    async def _provide(
-        self, spec: ContainerSpec, progress: Callable[[str], None] | None
-    ) -> list[StoredImage]:
+    async def _provide(self, spec: ContainerSpec) -> list[StoredImage]:
+        """Bring all images that a container needs. Raises L{ContainerError}."""
         images = list(images_of(ContainerInfo.FromString(spec.info))) if spec.info else []
         if spec.docker or not images:
             return []
         try:
-            work = gatherResults(
-                [self._image(spec, image, progress) for image in images], consumeErrors=True
-            )
+            work = gatherResults([self._image(spec, image) for image in images], consumeErrors=True)
             self._pulling[spec.id] = work
             found: list[StoredImage] = await work
         except Exception as error:
@@ -144,18 +141,21 @@ class ImageContainers:
             raise ContainerError(str(cause) or "its images are not wanted any more") from cause
         finally:
             self._pulling.pop(spec.id, None)
+            self._quiet.pop(spec.id, None)
         return found
 
-    def _image(
-        self, spec: ContainerSpec, image: Image, progress: Callable[[str], None] | None
-    ) -> "Deferred[StoredImage]":
+    def _image(self, spec: ContainerSpec, image: Image) -> "Deferred[StoredImage]":
         return self.store.get(
             image_name(image, self.providers),
             spec.id,
             cached=image.cached,
             credentials=credentials_of(image),
-            progress=progress,
+            progress=partial(self._pulling_on, spec.id),
         )
+
+    def prune(self, excluded: Sequence[str] = ()) -> "Deferred[list[str]]":
+        """Remove images that no container uses and that are not excluded; give their names."""
+        return self.store.prune(excluded) if self.providers else succeed([])
 
     def cancel(self, container: ContainerId) -> None:
         """Give up bringing a container's images."""
@@ -163,10 +163,12 @@ class ImageContainers:
         if work is not None:
             work.cancel()
 
-    def release(self, container: ContainerId) -> None:
-        """A container will not be started: it needs no images."""
-        if container not in self._paths:
-            self.store.release(container)
+    def _pulling_on(self, container: ContainerId, message: str) -> None:
+        now = self._reactor.seconds()
+        if self._progressed is None or now < self._quiet.get(container, 0.0):
+            return
+        self._quiet[container] = now + BETWEEN_WORDS
+        self._progressed(container, message)
 
     # What the Protocol promises
 
@@ -205,14 +207,14 @@ class ImageContainers:
                 self._reactor.callLater(0, waiter.callback, None)
 
     async def _make(self, spec: ContainerSpec, info: ContainerInfo, rooted: bool) -> int:
-        if os.geteuid() != 0:
-            raise ContainerError("containers from images need an agent that runs as root")
         try:
+            if rooted:
+                images = await self._provide(spec)
+                bounds = _with_images(spec, info, images)
+            if os.geteuid() != 0:
+                raise ImageError("containers from images need an agent that runs as root")
             self._provisions.runtime = self._provisions.runtime or find_tool("runc", "crun")
             credentials = await self._users.find(spec.user)
-            if rooted:
-                images = await self._provide(spec, None)
-                bounds = _with_images(spec, info, images)
             self._paths[spec.id] = self._provisions.path(spec.id)
             path = await self._in_thread(
                 lambda: (
@@ -264,7 +266,7 @@ class ImageContainers:
             user=None,
             rlimits=(),
             info=b"",
-            parent=None,
+            staged=True,
         )
 
     async def _until_ready(self, container: ContainerId, path: str) -> None:

@@ -11,11 +11,9 @@ from typing import Any, Final, NamedTuple
 from mesoskit.agent.container import ContainerSpec
 from mesoskit.agent.containers.image_names import ImageError
 from mesoskit.agent.environment import DEFAULT_PATH, EXECUTOR_SOCKET
+from mesoskit.agent.images import SANDBOX
 from mesoskit.agent.users import Credentials
 from mesoskit.messages.mesos_pb2 import CapabilityInfo, ContainerInfo, LinuxInfo
-
-SANDBOX: Final = "/mnt/mesos/sandbox"
-"""Where a container from an image finds its sandbox (C{--sandbox_directory})."""
 
 MARK: Final = "MESOSKIT_CONTAINER"
 

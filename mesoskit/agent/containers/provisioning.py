@@ -22,6 +22,7 @@ from mesoskit.agent.container import ContainerSpec
 from mesoskit.agent.containers import oci
 from mesoskit.agent.containers.image_store import StoredImage
 from mesoskit.agent.containers.volumes import Bound, VolumeError, make_directory
+from mesoskit.agent.images import SANDBOX
 from mesoskit.agent.users import Credentials
 from mesoskit.messages.mesos_pb2 import ContainerInfo
 from mesoskit.model.ids import ContainerId
@@ -69,7 +70,7 @@ class Provisions:
         layers: str,
         image: StoredImage,
         bounds: Sequence[tuple[Bound, StoredImage | None]],
-        sandbox_directory: str = oci.SANDBOX,
+        sandbox_directory: str = SANDBOX,
     ) -> str:
         """
         Make ready what a container from an image needs; return its directory.
@@ -135,7 +136,7 @@ class Provisions:
         credentials: Credentials | None,
         parent: ContainerId,
         parent_sandbox: str,
-        sandbox_directory: str = oci.SANDBOX,
+        sandbox_directory: str = SANDBOX,
     ) -> str:
         """
         Make ready what a process within a container from an image needs; return its directory.

@@ -1,0 +1,136 @@
+"""Tasks in containers from images, with real daemons, as root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+from unittest import skipIf
+
+from mesoskit.driver import Reason, TaskInfo, TaskState
+from mesoskit.messages import agent_pb2
+from mesoskit.messages.mesos_pb2 import ContainerInfo, HealthCheck, Image
+from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive
+from tests.cluster import asking
+from tests.cluster.harness import Cluster, ClusterTestCase
+from tests.cluster.ledger import Ledger
+from tests.cluster.waiting import until
+
+MISSING = [name for name in ("skopeo", "umoci", "runc") if shutil.which(name) is None]
+if BUSYBOX is None:
+    MISSING.append("busybox-static")
+
+TROPHY = "trophy-of-the-image"
+
+
+def from_image(task: TaskInfo, command: str, image: str = "busy") -> TaskInfo:
+    """Have a task run a command in a container from an image, without a ledger's marks."""
+    task.command.value = command
+    task.container.type = ContainerInfo.MESOS
+    task.container.mesos.image.type = Image.DOCKER
+    task.container.mesos.image.docker.name = image
+    return task
+
+
+@skipIf(MISSING, f"not installed: {', '.join(MISSING)}")
+@skipIf(os.geteuid() != 0, "only root runs images")
+class ImageTests(ClusterTestCase):
+    """Real daemons."""
+
+    async def started(self, **flags: Any) -> tuple[Cluster, Ledger]:
+        """Return a cluster with an agent that knows an image C{busy}, and a framework."""
+        cluster = self.cluster()
+        folder = cluster.directory / "images"
+        folder.mkdir()
+        config = {"Env": ["PATH=/bin", f"TROPHY={TROPHY}"], "Cmd": ["sh", "-c", "exit 5"]}
+        docker_archive(str(folder / "busy.tar"), [busybox_layer()], config)
+        known = {"image_providers": "docker", "docker_registry": folder}
+        await cluster.start(agent={**known, **flags})
+        return cluster, cluster.framework(fields={"checkpoint": True})
+
+    def provisions(self, cluster: Cluster) -> list[str]:
+        path = cluster.agent.work_dir / "provisioner" / "containers"
+        return os.listdir(path) if path.exists() else []
+
+    async def test_tasks_from_images(self) -> None:
+        cluster, ledger = await self.started()
+        own = from_image(ledger.task("own", "true"), "")
+        own.command.shell = False
+        own.command.ClearField("value")
+        # Whatever has finished must have left a mark of that: so none does.
+        fine = f"test $TROPHY = {TROPHY} && ! test -e /home && exit 4"
+        await ledger.launch(
+            from_image(ledger.task("fine", "true"), fine),
+            from_image(ledger.task("missing", "true"), "true", "nothing:1"),
+            own,
+        )
+        status = await ledger.over("fine")
+        self.assertEqual(status.message, "Command exited with status 4")
+        status = await ledger.over("own")
+        self.assertEqual(status.message, "Command exited with status 5")
+        status = await ledger.over("missing")
+        self.assertEqual(status.reason, Reason.REASON_CONTAINER_LAUNCH_FAILED)
+        self.assertIn("there is no image 'nothing:1' in ", status.message)
+        await until("nothing is left", lambda: not self.provisions(cluster))
+        call = agent_pb2.Call(type=agent_pb2.Call.PRUNE_IMAGES)
+        body = call.SerializeToString()
+        head = (
+            f"POST /api/v1 HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-protobuf\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        answer = await asking.exchange(cluster.agent.port, head.encode() + body)
+        self.assertIn(b" 200 OK", answer.splitlines()[0])
+        store = cluster.agent.work_dir / "store" / "docker"
+        self.assertEqual(os.listdir(store / "layers"), [])
+
+    async def test_limits_checks_and_kills_within_and_over_restarts(self) -> None:
+        root = f"mesoskit-test-{os.getpid()}"
+        self.addCleanup(self.remove_root, root)
+        cluster, ledger = await self.started(
+            isolation="cgroups/cpu,cgroups/mem,namespaces/pid,filesystem/linux", cgroups_root=root
+        )
+        checked = from_image(
+            ledger.task("checked", "true", cpus=0.1, mem=32), "touch /well; sleep 1000"
+        )
+        checked.health_check.type = HealthCheck.COMMAND
+        checked.health_check.command.value = "test -e /well"
+        checked.health_check.delay_seconds = 0
+        checked.health_check.interval_seconds = 0.2
+        gate = "while ! test -e gate; do sleep 0.1; done; "
+        hog = from_image(
+            ledger.task("hog", "true", cpus=0.1, mem=32),
+            gate + "busybox dd if=/dev/zero of=/dev/null bs=80M",
+        )
+        handles = await ledger.launch(checked, hog)
+        await ledger.until("hog", TaskState.TASK_RUNNING)
+        await until("it is well", lambda: ledger.last("checked").healthy)
+        await cluster.acknowledged()
+        await cluster.agent.kill()
+        cluster.agent.start()
+        await cluster.agent.ready()
+        await cluster.registered()
+        (cluster.agent.sandbox(ledger.id, "hog") / "gate").touch()
+        status = await ledger.over("hog")
+        self.assertEqual(status.reason, Reason.REASON_CONTAINER_LIMITATION_MEMORY)
+        handles[0].kill()
+        status = await ledger.over("checked")
+        self.assertEqual(status.message, "Command terminated with signal Terminated")
+        await until("nothing is left", lambda: not self.provisions(cluster))
+
+    def remove_root(self, root: str) -> None:
+        for path in Path("/sys/fs/cgroup").glob(f"*/{root}"):
+            path.rmdir()
+
+
+class WithoutImagesTests(ClusterTestCase):
+    """An agent that was not told of images."""
+
+    async def test_a_task_that_wants_an_image_is_told_what_the_agent_lacks(self) -> None:
+        cluster = self.cluster()
+        await cluster.start()
+        ledger = cluster.framework()
+        await ledger.launch(from_image(ledger.task("t", "true"), "true"))
+        status = await ledger.over("t")
+        self.assertEqual(status.state, TaskState.TASK_FAILED)
+        self.assertIn("--image_providers=docker", status.message)
