@@ -43,8 +43,8 @@ from mesoskit.agent.users import Credentials, UserError
 from mesoskit.model.ids import ContainerId
 
 if TYPE_CHECKING:
-    from mesoskit.agent.containers.imaged import ImageContainers
     from mesoskit.agent.consoles import Consoles
+    from mesoskit.agent.containers.imaged import ImageContainers
     from mesoskit.agent.logs import Rotation
     from mesoskit.agent.probing import Prober
 

@@ -139,6 +139,7 @@ class AgentOptions:
     authorizer: IAuthorizer | None = None
     authenticate_http_executors: bool = False
     authentication_token: Callable[[str, str, str], str] | None = field(default=None, repr=False)
+
     images: ImageSettings = field(default_factory=ImageSettings)
 
     @property

@@ -486,7 +486,7 @@ class AgentService(Service):
         if self.hands.images is not None:
             collect(self.hands.images, self._options)
 
-    def prune_images(self, excluded: Sequence[str]) -> "Deferred[list[str]]":
+    def prune_images(self, excluded: Sequence[str]) -> Deferred[list[str]]:
         """
         Remove images that no container uses; give their names.
 
