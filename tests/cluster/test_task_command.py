@@ -13,6 +13,7 @@ import termios
 import tty
 from pathlib import Path
 from typing import Any
+from unittest import skipIf
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -20,7 +21,7 @@ from twisted.internet.threads import deferToThread
 from mesoskit.driver import executor_info
 from mesoskit.messages.mesos_pb2 import ContainerInfo
 from tests.cluster import asking
-from tests.cluster.harness import CHECKOUT, Cluster, SharedCluster
+from tests.cluster.harness import CHECKOUT, Cluster, ClusterTestCase, SharedCluster
 from tests.cluster.waiting import until
 
 Done = subprocess.CompletedProcess[bytes]
@@ -268,3 +269,41 @@ class TaskCommandTests(SharedCluster):
         self.assertEqual(json.loads(answer)["wait_container"]["exit_status"], 15)
         self.assertEqual((await call("REMOVE_CONTAINER"))[0], 200)
         await until("the end of its sandbox", lambda: not home.exists())
+
+
+class IsolatedTests(ClusterTestCase):
+    """The same where containers are kept apart."""
+
+    @skipIf(os.geteuid() != 0, "only root can isolate")
+    async def test_a_shell_sees_what_its_task_sees(self) -> None:
+        root = f"mesoskit-test-exec-{os.getpid()}"
+        isolation = "cgroups/cpu,cgroups/mem,namespaces/pid,filesystem/linux"
+        self.addCleanup(remove_groups, root)  # the last of all
+        cluster = self.cluster()
+        await cluster.start(agent={"isolation": isolation, "cgroups_root": root})
+        ledger = cluster.framework()
+        handle = await ledger.run("boxed", "exec sleep 1000")
+        await ledger.running("boxed")
+        script = "cat /proc/1/cmdline | tr '\\0' ' '; echo; test $$ -lt 1000 && echo few; exit 4"
+        done = await run(cluster, "exec", "boxed", "sh", "-c", script)
+        self.assertIn(b"few", done.stdout, done)
+        self.assertEqual(done.returncode, 4)
+        terminal = Terminal(cluster, "exec", "-it", "boxed", "sh")
+        self.addCleanup(terminal.close)
+        await terminal.shows("# ")
+        terminal.type("sleep 1000\n")
+        await terminal.shows("sleep 1000\r\n")
+        terminal.type("\x03")
+        await terminal.shows("^C")
+        terminal.type("stty size; exit 6\n")
+        await terminal.shows("40 120\r\n")
+        self.assertEqual(await terminal.ended(), 6)
+        handle.kill()
+        await ledger.over("boxed")
+
+
+def remove_groups(root: str) -> None:
+    """Remove the cgroups of a test."""
+    for path in Path("/sys/fs/cgroup").glob(f"*/{root}"):
+        for directory, _, _ in os.walk(path, topdown=False):
+            os.rmdir(directory)
