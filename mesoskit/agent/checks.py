@@ -151,13 +151,26 @@ def _what(state: AgentState, check: Check) -> RunCommand | HttpGet | TcpConnect:
         return RunCommand(_beside(state, check.task, command))
     if info.type == CheckInfo.HTTP:
         if isinstance(info, CheckInfo):
-            return HttpGet(info.http.port, info.http.path)
+            return HttpGet(info.http.port, info.http.path, host=_host(state, check.task))
         scheme = info.http.scheme if info.http.HasField("scheme") else "http"
         ipv6 = info.http.protocol == NetworkInfo.IPv6
-        return HttpGet(info.http.port, info.http.path, scheme, ipv6)
+        host = _host(state, check.task, ipv6)
+        return HttpGet(info.http.port, info.http.path, scheme, ipv6, host)
     if isinstance(info, CheckInfo):
-        return TcpConnect(info.tcp.port)
-    return TcpConnect(info.tcp.port, info.tcp.protocol == NetworkInfo.IPv6)
+        return TcpConnect(info.tcp.port, host=_host(state, check.task))
+    ipv6 = info.tcp.protocol == NetworkInfo.IPv6
+    return TcpConnect(info.tcp.port, ipv6, _host(state, check.task, ipv6))
+
+
+def _host(state: AgentState, task: AgentTask, ipv6: bool = False) -> str:
+    """Return the address of a container of Docker with a network of its own; else nothing."""
+    told = _last_status(task) if task.docker else None
+    if told is not None:
+        for network in told.container_status.network_infos:
+            for one in network.ip_addresses:
+                if one.ip_address != state.options.ip and (":" in one.ip_address) == ipv6:
+                    return one.ip_address
+    return ""
 
 
 def _beside(state: AgentState, task: AgentTask, command: CommandInfo) -> ContainerSpec:

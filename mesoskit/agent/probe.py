@@ -24,20 +24,23 @@ class HttpGet:
 
     @ivar scheme: C{http} or C{https}.
     @ivar ipv6: whether the task is at C{::1} rather than at C{127.0.0.1}.
+    @ivar host: its address, where it has one of its own.
     """
 
     port: int
     path: str = ""
     scheme: str = "http"
     ipv6: bool = False
+    host: str = ""
 
 
 @dataclass(slots=True, frozen=True)
 class TcpConnect:
-    """A connection; what counts is that there is one."""
+    """A connection; what counts is that there is one. See L{HttpGet}."""
 
     port: int
     ipv6: bool = False
+    host: str = ""
 
 
 @dataclass(slots=True)

@@ -64,7 +64,8 @@ class Network:
         return Deferred.fromCoroutine(self._get(what))
 
     async def _get(self, what: HttpGet) -> int:
-        host = "[::1]" if what.ipv6 else "127.0.0.1"
+        host = what.host or ("::1" if what.ipv6 else "127.0.0.1")
+        host = f"[{host}]" if ":" in host else host
         url = f"{what.scheme}://{host}:{what.port}{what.path}"
         for _ in range(REDIRECTIONS + 1):
             response = await self._agent.request(b"GET", url.encode("ascii", "replace"))
@@ -78,8 +79,8 @@ class Network:
 
     def tcp(self, what: TcpConnect) -> Deferred[None]:
         """Connect to a port."""
-        endpoint = TCP6ClientEndpoint if what.ipv6 else TCP4ClientEndpoint
-        host = "::1" if what.ipv6 else "127.0.0.1"
+        host = what.host or ("::1" if what.ipv6 else "127.0.0.1")
+        endpoint = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
         connecting: Deferred[Any] = endpoint(self._reactor, host, what.port, CONNECTING).connect(
             _Quiet.forProtocol(Protocol)
         )

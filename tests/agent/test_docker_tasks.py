@@ -17,7 +17,7 @@ from mesoskit.agent.container import (
     Signal,
 )
 from mesoskit.agent.docker import DockerSettings
-from mesoskit.agent.probe import Probe, RunCommand
+from mesoskit.agent.probe import HttpGet, Probe, RunCommand
 from mesoskit.messages.mesos_pb2 import ContainerInfo, HealthCheck, TaskInfo, TaskState
 from mesoskit.model.tasks import Reason
 from tests.agent.bench import OPTIONS, Bench, custom_executor, task
@@ -156,6 +156,20 @@ class DockerTaskTests(SynchronousTestCase):
         assert isinstance(probe.what, RunCommand)
         self.assertEqual(probe.what.spec.parent, self.bench.container_of())
         self.assertFalse(probe.what.spec.docker)
+
+    def test_checks_over_the_network_go_to_its_own_address(self) -> None:
+        for addresses, host in ((("fe80::2", "172.17.0.2"), "172.17.0.2"), ((), "")):
+            self.bench = Bench().register()
+            info = docker_task()
+            info.health_check.CopyFrom(
+                HealthCheck(type="HTTP", http={"port": 80, "path": "/well"}, delay_seconds=0)
+            )
+            self.launched(info)
+            facts = ContainerFacts(b"[]", addresses)
+            self.bench.give(ContainerStarted(self.bench.container_of(), 7, facts))
+            self.bench.wait(0.1)
+            probe = next(one for one in self.bench.others if isinstance(one, Probe))
+            self.assertEqual(probe.what, HttpGet(80, "/well", "http", host=host))
 
 
 class DockerExecutorTests(SynchronousTestCase):

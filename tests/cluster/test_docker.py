@@ -91,7 +91,7 @@ class DockerTests(ClusterTestCase):
 
     async def test_an_executor_in_a_container_outlives_the_agent(self) -> None:
         cluster, ledger = await self.begin()
-        executor: ExecutorInfo = in_docker(echo(), network="HOST")
+        executor: ExecutorInfo = in_docker(echo())
         # The image has no Python: it is shared from here.
         for path in ("/usr", "/lib", "/lib64", sys.base_prefix, str(CHECKOUT), sys.prefix):
             executor.container.volumes.add(container_path=path, host_path=path, mode="RO")
