@@ -42,3 +42,13 @@ class ConfTests(SynchronousTestCase):
             self.assertIn(f"twistd --nodaemon --pidfile= {daemon}\n", text)
             self.assertIn(f"EnvironmentFile=/etc/mesoskit/{daemon}.env", text)
             self.assertTrue((CONF / f"{daemon}.env").exists())
+
+    def test_secrets_are_for_a_user_that_is_there_before_the_master_starts(self):
+        unit = (CONF / "systemd" / "mesos-master.service").read_text()
+        self.assertIn("\nUser=mesoskit\n", unit)
+        self.assertNotIn("DynamicUser", unit)
+        read_me = (CONF / "README.md").read_text()
+        self.assertIn("useradd --system", read_me)
+        for name in ("credentials.json", "server-key.pem", "/etc/mesoskit/zk"):
+            line = next(line for line in read_me.splitlines() if name in line and "600" in line)
+            self.assertIn("-o mesoskit", line)
