@@ -25,6 +25,7 @@ REASONS: Final[dict[int, str]] = {
     406: "Not Acceptable",
     408: "Request Timeout",
     409: "Conflict",
+    413: "Content Too Large",
     415: "Unsupported Media Type",
     429: "Too Many Requests",
     500: "Internal Server Error",

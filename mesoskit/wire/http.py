@@ -28,6 +28,9 @@ RECORDIO: Final = "application/recordio"
 # One that has been told nothing yet may go on sending so many times the limit before it
 # is cut off: many clients do not listen before they have sent everything.
 _PATIENCE: Final = 4
+# Bytes of each body that are not counted: small calls get through whoever sends big ones.
+_UNCOUNTED: Final = 16 * 1024
+_CROWDED: Final = b"Too much is being sent by others."
 
 
 class LimitedRequest(Request):
@@ -36,7 +39,8 @@ class LimitedRequest(Request):
     comes, where it is a stream of records for one of the site's C{streams}.
 
     Beyond it the body is thrown away as it comes, the answer is 413 and the connection
-    is closed; no resource hears of it.
+    is closed; no resource hears of it. So it is, with 503, where the bodies of all together would
+    be longer than C{bodies_limit}.
 
     @ivar principal: who proved to ask; L{None} is nobody in particular. Set before a handler
         of a route is called.
@@ -47,6 +51,9 @@ class LimitedRequest(Request):
     streamed: StreamedBody | None = None
     _taken = 0
     _too_long = False
+    _status = 413
+    # What of this body is counted by the site.
+    _counted = 0
 
     def gotLength(self, length: int | None) -> None:
         """
@@ -55,6 +62,7 @@ class LimitedRequest(Request):
         A client that asks first whether to send the body is told no.
         """
         self.content = BytesIO()
+        self._of = cast(LimitedSite, self._channel().site)
         if length != 0 and self._is_streamed():
             self._begin_stream()
             return
@@ -73,9 +81,11 @@ class LimitedRequest(Request):
             return
         self._taken += len(data)
         limit = self._limit()
-        if self._taken > limit:
+        if self._taken > limit or not self._room():
+            if self._taken <= limit and not self._too_long:
+                self._status = 503
             self._too_long = True
-            self.content = BytesIO()
+            self.forget()
             if self._taken > _PATIENCE * limit:
                 self._channel().transport.abortConnection()
         elif not self._too_long and self.content is not None:
@@ -90,7 +100,7 @@ class LimitedRequest(Request):
         elif not self.startedWriting:
             self._refuse()
             self._channel().persistent = False
-            self.finish()  # type: ignore[no-untyped-call]
+            self.finish()
 
     def write(self, data: bytes) -> None:
         """Write a piece of the answer; where that comes before the body's end, it is the last."""
@@ -121,18 +131,48 @@ class LimitedRequest(Request):
         self.streamed = StreamedBody(channel.transport)
         super().process()  # type: ignore[no-untyped-call]
 
+    def finish(self) -> None:
+        """The answer is whole."""
+        super().finish()  # type: ignore[no-untyped-call]
+        self.forget()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nobody waits for the answer any more."""
+        self.forget()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def forget(self) -> None:
+        """Let the body go: nobody will read it again."""
+        counted, self._counted = self._counted, 0
+        if counted:
+            self._of.held -= counted
+        if self.content is not None:
+            self.content = BytesIO()
+
+    def _room(self) -> bool:
+        """Count what has come; say whether there is room for it."""
+        site = self._of
+        more = max(0, self._taken - _UNCOUNTED) - self._counted
+        if self._too_long or site.held + more > site.bodies_limit:
+            return False
+        self._counted += more
+        site.held += more
+        return True
+
     def _refuse(self) -> None:
         answer: Any = self
         why = f"The body is longer than {self._limit()} bytes.".encode()
+        if self._status == 503:
+            why = _CROWDED
         answer.clientproto = b"HTTP/1.1"
-        answer.setResponseCode(413, b"Content Too Large")
+        answer.setResponseCode(self._status, REASONS[self._status].encode())
         answer.setHeader(b"content-type", b"text/plain; charset=utf-8")
         answer.setHeader(b"content-length", b"%d" % len(why))
         answer.setHeader(b"connection", b"close")
         answer.write(why)
 
     def _limit(self) -> int:
-        return cast(LimitedSite, self._channel().site).body_limit
+        return self._of.body_limit
 
     def _channel(self) -> Any:
         return self.channel
@@ -146,6 +186,9 @@ class LimitedSite(Site):
     whether the request is allowed would cost memory (C{request.content} has them).
 
     @ivar body_limit: the longest body taken, in bytes.
+    @ivar bodies_limit: how long those may be together that have not been answered yet; a little
+        of each does not count.
+    @ivar held: how long they are.
     """
 
     displayTracebacks = False
@@ -157,6 +200,7 @@ class LimitedSite(Site):
         *,
         clock: IReactorTime,
         body_limit: int,
+        bodies_limit: int = 128 * 1024 * 1024,
         idle: float,
         patience: float = 30.0,
     ) -> None:
@@ -178,6 +222,8 @@ class LimitedSite(Site):
             parsePOSTFormSubmission=False,
         )
         self.body_limit = body_limit
+        self.bodies_limit = bodies_limit
+        self.held = 0
         self._patience = patience
         self.streams: Collection[bytes] = getattr(resource, "streams", ())
         calls: Mapping[bytes, CallRoute] = getattr(resource, "calls", {})
@@ -251,6 +297,7 @@ class WebExchange:
             writer.gone(self._left)
             return
         request = self._head(200, headers)
+        request.forget()
         self._writer = writer
         # Before the first write, which may fill the transport already.
         request.registerProducer(_Producer(writer), True)

@@ -41,6 +41,8 @@ class PortSettings:
     @ivar per_address: connections of one peer address; beyond, a new one is closed.
     @ivar maximum_http: HTTP connections, whatever they are doing; beyond, a new one is closed.
     @ivar body_limit: the longest body of an HTTP request, in bytes.
+    @ivar bodies_limit: how long all together may be that are on their way or not answered yet;
+        16 KiB of each do not count.
     @ivar http_idle: seconds after which an HTTP connection that asks nothing is closed.
     @ivar http_patience: seconds within which an HTTP request must be whole.
     @ivar parting: seconds that HTTP answers may take to leave when the daemon ends.
@@ -52,6 +54,7 @@ class PortSettings:
     per_address: int = 65_536
     maximum_http: int = 10_000
     body_limit: int = 16 * 1024 * 1024
+    bodies_limit: int = 128 * 1024 * 1024
     http_idle: float = 60.0
     http_patience: float = 30.0
     parting: float = 2.0
@@ -307,6 +310,7 @@ class PortFactory:
                 self._http if IResource.providedBy(self._http) else self._http(),
                 clock=self._clock,
                 body_limit=self.settings.body_limit,
+                bodies_limit=self.settings.bodies_limit,
                 idle=self.settings.http_idle,
                 patience=self.settings.http_patience,
             )

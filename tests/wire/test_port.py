@@ -252,6 +252,27 @@ class BodyTests(PortCase):
         client, wires = self.come(head + b"x" * 2000)
         self.check_refused(client, wires)
 
+    def test_those_of_all_together_are_limited_but_for_small_ones(self) -> None:
+        self.port.settings = PortSettings(maximum_http=20, bodies_limit=100_000)
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        slow = [self.come(head % 70_000 + b"x" * 60_000) for _ in range(3)]
+        crowded, wires = slow[2]
+        crowded.transport.write(b"x" * 10_000)
+        wires.spin()
+        self.assertTrue(crowded.heard.startswith(b"HTTP/1.1 503 Service Unavailable\r\n"))
+        self.assertEqual((1, []), (crowded.lost, self.echo.asked))
+        for _ in range(3):
+            small, wires = self.come(head % 16_000 + b"x" * 16_000)
+            self.assertTrue(small.heard.endswith(b"POST / 16000"))
+        first, wires = slow[0]
+        first.transport.write(b"x" * 10_000 + head % 70_000 + b"x" * 70_000)
+        wires.spin()
+        self.assertEqual(2, first.heard.count(b"POST / 70000"))
+        slow[1][1].cut()
+        for _ in range(5):
+            client, wires = self.come(head % 99_000 + b"x" * 99_000)
+            self.assertTrue(client.heard.endswith(b"POST / 99000"))
+
     def test_one_without_end_is_cut_off(self) -> None:
         client, wires = self.come(b"POST / HTTP/1.1\r\nContent-Length: 99999\r\n\r\n")
         for _ in range(50):
