@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import registration, statistics, views
+from mesoskit.agent import nested, registration, statistics, views
 from mesoskit.agent.authorizing import EVERYTHING, Viewer
 from mesoskit.agent.frameworks import AgentTask, Executor, Framework, Kind
+from mesoskit.agent.nested_records import Nested
 from mesoskit.messages import codec
 from mesoskit.messages.agent_pb2 import Call, Response
 from mesoskit.messages.mesos_pb2 import ContainerStatus
@@ -166,8 +167,8 @@ MESSAGES: Final[dict[str, Callable[[AgentState, Viewer], Response]]] = {
 def containers(state: AgentState, call: Call, viewer: Viewer = EVERYTHING) -> Response:
     """
     Answer GET_CONTAINERS: the containers of executors, and with C{show_nested} those in them.
-
-    No container stands alone here, so C{show_standalone} shows none.
+    With C{show_standalone} those that stand alone, too; what is nested in these is shown with
+    both.
     """
     response = Response(type=Response.GET_CONTAINERS)
     answer = response.get_containers
@@ -191,7 +192,31 @@ def containers(state: AgentState, call: Call, viewer: Viewer = EVERYTHING) -> Re
             used = statistics.of_task(state, task)
             if used is not None:
                 shown.resource_statistics.CopyFrom(statistics.message_of(used))
+    for one in _single(state, call, viewer):
+        shown = answer.containers.add()
+        shown.container_id.CopyFrom(nested.id_of(one.path))
+        shown.container_status.container_id.CopyFrom(shown.container_id)
+        if one.pid is not None:
+            shown.container_status.executor_pid = one.pid
+        used = statistics.of_nested(state, one)
+        if used is not None:
+            shown.resource_statistics.CopyFrom(statistics.message_of(used))
     return response
+
+
+def _single(state: AgentState, call: Call, viewer: Viewer) -> Iterator[Nested]:
+    """Give the containers that are no task's, as far as somebody wants and may see them."""
+    wanted = call.get_containers
+    for one in state.nested.running.values():
+        if len(one.path) > 1 and not wanted.show_nested:
+            continue
+        executor = nested.executor_of(state, one.path)
+        if executor is None:
+            visible = wanted.show_standalone and viewer.standalone(one.path[0])
+        else:
+            visible = viewer.container(executor)
+        if visible:
+            yield one
 
 
 def _nested(state: AgentState, viewer: Viewer) -> Iterator[AgentTask]:

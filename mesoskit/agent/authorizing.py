@@ -111,6 +111,11 @@ class Viewer:
         """Whether he may see an executor's container and what it uses."""
         return self.all or self._may(Action.VIEW_CONTAINER, of_executor(executor))
 
+    def standalone(self, container: str) -> bool:
+        """Whether he may see a container that stands alone, and what is nested in it."""
+        thing = Thing(id=container, root=container)
+        return self.all or self._may(Action.VIEW_STANDALONE_CONTAINER, thing)
+
     def flags(self) -> bool:
         """Whether he may see the flags."""
         return self.all or self._may(Action.VIEW_FLAGS)

@@ -18,7 +18,7 @@ def measured(service: AgentService) -> Deferred[Any]:
     """Look what containers use, unless somebody has just done so; fires when it is known."""
     usage = service.state.usage
     newest = max((one.timestamp for one in usage.values()), default=0.0)
-    running = service.state.containers
+    running = (*service.state.containers, *service.state.nested.running)
     if not running or (set(usage) >= set(running) and newest + _FRESH > service.reactor.seconds()):
         return succeed(None)
     looked: Deferred[Any] = service.hands.read_usage()

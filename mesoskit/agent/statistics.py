@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from mesoskit.agent import allotments
 from mesoskit.agent.container import UNLIMITED, Allotment, Usage
 from mesoskit.agent.frameworks import AgentTask, Executor
+from mesoskit.agent.nested_records import Nested
 from mesoskit.messages import codec
+from mesoskit.messages.agent_pb2 import Call
 from mesoskit.messages.mesos_pb2 import ResourceStatistics, TaskInfo
 
 if TYPE_CHECKING:
@@ -44,6 +46,16 @@ def of_task(state: AgentState, task: AgentTask) -> Json | None:
     if usage is None:
         return None
     return _statistics(state, [usage], allotments.of_task(TaskInfo.FromString(task.info)))
+
+
+def of_nested(state: AgentState, one: Nested) -> Json | None:
+    """Return what a container uses that is no task's; L{None}: nothing is known."""
+    usage = state.usage.get(one.key)
+    if usage is None:
+        return None
+    launch = Call.LaunchContainer.FromString(one.launch)
+    given = allotments.limited(allotments.of_resources(launch.resources), launch.limits)
+    return _statistics(state, [usage], given)
 
 
 def _statistics(state: AgentState, usage: list[Usage], given: Allotment) -> Json:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from signal import SIGTERM
 from typing import Any
 
+from mesoskit.agent import answers
+from mesoskit.agent.authorizing import EVERYTHING, Viewer
 from mesoskit.agent.container import (
     ContainerExited,
     ContainerFailed,
@@ -17,6 +19,8 @@ from mesoskit.agent.container import (
     Limitation,
     Remove,
     Signal,
+    Usage,
+    UsageRead,
 )
 from mesoskit.agent.container_call import (
     CallAbandoned,
@@ -25,6 +29,7 @@ from mesoskit.agent.container_call import (
     SessionOver,
 )
 from mesoskit.agent.events import Leave
+from mesoskit.agent.nested import path_of
 from mesoskit.messages.agent_pb2 import Call, Response
 from mesoskit.model.authorization import ANYBODY, Subject
 from mesoskit.model.events import Stop, StoreFailed, Woke
@@ -391,6 +396,44 @@ class Sessions(SynchronousTestCase):
         after = self.bench.again()
         after.recover(running={self.path[1]: 5, self.key: 99})
         self.assertEqual(after.destroyed(), [self.key])
+
+
+class Shown(SynchronousTestCase):
+    """GET_CONTAINERS."""
+
+    def setUp(self) -> None:
+        self.bench = NestedBench()
+        self.bench.register()
+        self.bench.run(task(executor=custom_executor()))
+        self.root = self.bench.container_of()
+        self.bench.started(self.root)
+        for path in ((self.root, "a"), ("alone",), ("alone", "b")):
+            self.bench.launch(*path)
+            self.bench.started(".".join(path), pid=len(path))
+
+    def shown(self, viewer: Viewer = EVERYTHING, **wanted: bool) -> list[tuple[str, ...]]:
+        call = Call(type="GET_CONTAINERS", get_containers=wanted)
+        found = answers.containers(self.bench.state, call, viewer).get_containers.containers
+        return [path_of(one.container_id) for one in found]
+
+    def test_each_kind_is_shown_where_it_is_wanted(self) -> None:
+        self.assertEqual(self.shown(), [(self.root,)])
+        self.assertEqual(self.shown(show_nested=True), [(self.root,), (self.root, "a")])
+        self.assertEqual(self.shown(show_standalone=True), [(self.root,), ("alone",)])
+        every = [(self.root,), (self.root, "a"), ("alone",), ("alone", "b")]
+        self.assertEqual(self.shown(show_nested=True, show_standalone=True), every)
+
+    def test_who_may_not_see_them_does_not(self) -> None:
+        nobody = Viewer(Subject("kim", Rights.Nobody()))
+        self.assertEqual(self.shown(nobody, show_nested=True, show_standalone=True), [])
+
+    def test_what_they_use_is_shown_with_what_they_were_given(self) -> None:
+        usage = {ContainerId("alone"): Usage(1.5, 0.5, 1 << 20, 3, 999.0)}
+        self.bench.give(UsageRead(usage))
+        call = Call(type="GET_CONTAINERS", get_containers={"show_standalone": True})
+        found = answers.containers(self.bench.state, call).get_containers.containers[-1]
+        self.assertEqual(found.container_status.executor_pid, 1)
+        self.assertEqual(found.resource_statistics.mem_rss_bytes, 1 << 20)
 
 
 class Rights(SynchronousTestCase):

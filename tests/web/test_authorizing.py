@@ -137,6 +137,31 @@ class Doors(SynchronousTestCase):
         self.assertEqual(self.ask("claims").status, 403)
 
 
+class OfContainers(SynchronousTestCase):
+    """Executors who have proved which container is theirs."""
+
+    def setUp(self) -> None:
+        self.authorizing = Authorizing(Remote(), Clock())
+
+    def may(self, action: Action, root: str, **claims: str) -> bool:
+        subject = self.authorizing.subject(Principal(None, claims))
+        return subject.may(action, Thing(id=f"{root}.n", root=root))
+
+    def test_they_may_do_what_is_done_within_it(self) -> None:
+        for name in ("LAUNCH", "WAIT", "KILL", "REMOVE"):
+            action = Action[f"{name}_NESTED_CONTAINER"]
+            self.assertTrue(self.may(action, "c", fid="f", eid="e", cid="c"), name)
+        self.assertTrue(self.may(Action.LAUNCH_NESTED_CONTAINER_SESSION, "c", cid="c"))
+        self.assertTrue(self.may(Action.ATTACH_CONTAINER_OUTPUT, "c", cid="c"))
+
+    def test_and_nothing_else(self) -> None:
+        self.assertFalse(self.may(Action.LAUNCH_NESTED_CONTAINER, "another", cid="c"))
+        self.assertFalse(self.may(Action.LAUNCH_NESTED_CONTAINER, "", cid=""))
+        self.assertFalse(self.may(Action.ATTACH_CONTAINER_INPUT, "c", cid="c"))
+        self.assertFalse(self.may(Action.LAUNCH_STANDALONE_CONTAINER, "c", cid="c"))
+        self.assertFalse(self.may(Action.VIEW_FLAGS, "c", cid="c"))
+
+
 class Carriers(SynchronousTestCase):
     """Calls that belong to links wait as well."""
 
