@@ -45,6 +45,7 @@ CAPABILITIES: Final = (
     AgentInfo.Capability.HIERARCHICAL_ROLE,
     AgentInfo.Capability.RESERVATION_REFINEMENT,
     AgentInfo.Capability.AGENT_DRAINING,
+    AgentInfo.Capability.TASK_RESOURCE_LIMITS,
 )
 """What this agent can, as it tells the master."""
 

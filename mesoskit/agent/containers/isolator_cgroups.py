@@ -54,8 +54,16 @@ C{full}, C{tty} and the two that are random.
 """
 
 
+_LOOKS: Final = 40
+_PAUSE: Final = 0.05
+
+
 class Readers(Protocol):
     """What is asked of a reactor."""
+
+    def callLater(self, delay: float, callable: Any, *args: object) -> Any:  # noqa: A002
+        """Call later."""
+        ...
 
     def addReader(self, reader: Any) -> Any:
         """Wait for something to read."""
@@ -174,14 +182,19 @@ class CgroupsIsolator(Isolator):
             self.log.warn("{container}: {why}", container=container.id, why=error)
             return
 
-        def told() -> None:
-            limitation = self.limitation(container)
-            if limitation is not None:
-                self.limited(container.id, limitation)
-
-        watch = _Watch(descriptor, told)
+        watch = _Watch(descriptor, lambda: self._look(container, _LOOKS))
         self._watches[container.id] = watch
         self._reactor.addReader(watch)
+
+    def _look(self, container: Isolated, times: int) -> None:
+        """See whether something was killed: version 1 tells before that is done, and counted."""
+        if container.id not in self._watches:
+            return
+        limitation = self.limitation(container)
+        if limitation is not None:
+            self.limited(container.id, limitation)
+        elif times:
+            self._reactor.callLater(_PAUSE, self._look, container, times - 1)
 
     def recover(self, container: Isolated) -> None:
         """Wait again, and see whether it was short of memory in the meantime."""
