@@ -1,0 +1,240 @@
+"""Cgroups of both versions, held to one suite: the machine's own, and a tree in their place."""
+
+from __future__ import annotations
+
+import os
+import select
+from itertools import count
+from pathlib import Path
+from typing import Any
+from unittest import skipIf, skipUnless
+
+from mesoskit.agent.containers import cgroups_v2
+from mesoskit.agent.containers.cgroups import CPU, DEVICES, MEMORY, PIDS, CgroupError, Cgroups, find
+from mesoskit.agent.containers.cgroups_v1 import CgroupsV1
+from mesoskit.agent.containers.cgroups_v2 import CgroupsV2
+from mesoskit.agent.launcher_cgroups import kill_all, pids_in
+from tests.agent.cgroup_tree import Tree
+from tests.base import SynchronousTestCase
+
+MB = 1 << 20
+ALL = (CPU, MEMORY, PIDS)
+NUMBERS = count()
+not_root = skipIf(os.geteuid() != 0, "only root can make cgroups")
+version_1 = skipUnless(os.path.isdir("/sys/fs/cgroup/freezer"), "no cgroups of version 1")
+
+
+class CgroupsContract:
+    """The tests. A subclass says of what, as a C{TestCase}."""
+
+    assertEqual: Any
+    assertIn: Any
+    assertTrue: Any
+    assertGreater: Any
+    assertRaises: Any
+    addCleanup: Any
+    groups: Cgroups
+
+    def test_there_is_what_was_made_until_it_is_removed(self) -> None:
+        made = self.groups.make("a", ALL)
+        self.assertIn(made.kill, made.join)
+        for path in made.join:
+            self.assertTrue(os.path.isdir(path))
+        self.assertEqual(self.groups.make("a", ALL), made)
+        self.groups.make("b", ())
+        self.assertEqual(self.groups.names(), ["a", "b"])
+        self.assertTrue(self.groups.remove("a"))
+        self.assertTrue(self.groups.remove("a"))
+        self.assertEqual(self.groups.names(), ["b"])
+        self.assertEqual(pids_in(made.kill), [])
+
+    def test_what_is_nested_goes_with_what_it_is_in(self) -> None:
+        self.groups.make("a", ALL)
+        inner = self.groups.make("a/mesos/b", ())
+        self.assertEqual(self.groups.names(), ["a"])
+        self.assertTrue(self.groups.remove("a"))
+        self.assertEqual(os.path.exists(inner.kill), False)
+
+    def test_memory_is_limited_and_its_limit_never_lowered(self) -> None:
+        groups = self.groups
+        groups.make("a", ALL)
+        self.assertEqual(groups.memory_limit("a"), None)
+        for soft, hard, expected in (
+            (32 * MB, 64 * MB, 64 * MB),
+            (16 * MB, 32 * MB, 64 * MB),
+            (16 * MB, 128 * MB, 128 * MB),
+            (16 * MB, None, None),
+        ):
+            groups.memory("a", soft, hard, False)
+            self.assertEqual(groups.memory_limit("a"), expected)
+            figures = groups.statistics("a")
+            self.assertEqual(figures.get("mem_limit_bytes"), expected)
+            self.assertEqual(figures["mem_soft_limit_bytes"], soft)
+
+    def test_memory_and_swap_are_limited_together(self) -> None:
+        self.groups.make("a", ALL)
+        for limit in (64 * MB, 128 * MB):
+            self.groups.memory("a", limit, limit, True)
+            self.assertEqual(self.groups.memory_limit("a"), limit)
+
+    def test_nothing_was_killed_in_a_new_group(self) -> None:
+        self.groups.make("a", ALL)
+        self.assertEqual(self.groups.killed_for_memory("a"), 0)
+        self.assertGreater(self.groups.memory_peak("a") + 1, 0)
+        self.assertIn("file", self.groups.memory_text("a"))
+        descriptor = self.groups.watch_memory("a")
+        self.addCleanup(os.close, descriptor)
+        self.assertEqual(select.select([descriptor], [], [], 0)[0], [])
+
+    def test_shares_and_quotas_of_any_size_are_taken(self) -> None:
+        self.groups.make("a", ALL)
+        for cpus in (0, 1, 500, 1000, 128_000, 10_000_000):
+            self.groups.share("a", cpus)
+            self.groups.quota("a", cpus)
+        self.groups.quota("a", None)
+        self.groups.most_pids("a", 7)
+
+    def test_figures_have_the_names_of_mesos(self) -> None:
+        self.groups.make("a", ALL)
+        figures = self.groups.statistics("a")
+        for name in (
+            *("cpus_user_time_secs", "cpus_system_time_secs", "mem_rss_bytes", "mem_anon_bytes"),
+            *("mem_file_bytes", "mem_cache_bytes", "mem_mapped_file_bytes", "mem_total_bytes"),
+        ):
+            self.assertIn(name, figures)
+        self.assertEqual(self.groups.statistics("nobody").get("mem_total_bytes"), None)
+
+    def test_what_is_not_there_is_refused_with_its_name(self) -> None:
+        error = self.assertRaises(CgroupError, self.groups.make, "a", ["perf"])
+        self.assertIn("perf", str(error))
+        for ask in (self.groups.memory_limit, self.groups.memory_text, self.groups.watch_memory):
+            self.assertIn("nobody", str(self.assertRaises(CgroupError, ask, "nobody")))
+
+
+@not_root
+@version_1
+class Version1Tests(CgroupsContract, SynchronousTestCase):
+    """Those of the machine."""
+
+    def setUp(self) -> None:
+        self.groups = find("/sys/fs/cgroup", f"mesoskit-test-{os.getpid()}-{next(NUMBERS)}")
+        self.addCleanup(self.groups.remove, "")
+
+    def test_it_is_version_1(self) -> None:
+        self.assertIsInstance(self.groups, CgroupsV1)
+
+    def test_devices(self) -> None:
+        made = self.groups.make("a", [DEVICES])
+        self.groups.devices("a", ["c 1:3 rwm"])
+        (path,) = (path for path in made.join if "devices" in path)
+        self.assertEqual(Path(path, "devices.list").read_text(), "c 1:3 rwm\n")
+
+    def test_cpus_and_nodes_are_those_of_the_group_above(self) -> None:
+        made = self.groups.make("a", ["cpuset"])
+        (path,) = (path for path in made.join if "cpuset" in path)
+        self.assertNotEqual(Path(path, "cpuset.cpus").read_text().strip(), "")
+
+
+class Version2Tests(CgroupsContract, SynchronousTestCase):
+    """A tree that stands for them."""
+
+    def setUp(self) -> None:
+        self.tree = Tree(self.mktemp())
+        for name in ("make_directory", "remove_directory", "write"):
+            self.patch(cgroups_v2, name, getattr(self.tree, name))
+        self.groups = CgroupsV2(self.tree.root, "mesos")
+
+    def test_controllers_are_handed_on_to_containers_and_not_further(self) -> None:
+        self.groups.make("a", ALL)
+        self.assertEqual(self.tree.read("", "cgroup.subtree_control"), "cpu memory pids")
+        self.assertEqual(self.tree.read("mesos", "cgroup.subtree_control"), "cpu memory pids")
+        self.assertEqual(self.tree.read("mesos/a", "cgroup.subtree_control"), "")
+        Path(self.tree.root, "mesos", "a", "cgroup.procs").write_text("77\n")
+        self.groups.make("a/mesos/b", ())
+        self.groups.make("c", ["cpuset"])
+        self.assertEqual(
+            self.tree.read("mesos", "cgroup.subtree_control"), "cpu memory pids cpuset"
+        )
+
+    def test_numbers(self) -> None:
+        groups = self.groups
+        groups.make("a", ALL)
+        groups.share("a", 1000)
+        groups.quota("a", 500)
+        groups.memory("a", 32 * MB, 64 * MB, True)
+        groups.most_pids("a", 9)
+        written = {
+            name: self.tree.read("mesos/a", name)
+            for name in ("cpu.weight", "cpu.max", "memory.low", "memory.swap.max", "pids.max")
+        }
+        expected = {
+            "cpu.weight": "39",
+            "cpu.max": "50000 100000",
+            "memory.low": str(32 * MB),
+            "memory.swap.max": "0",
+            "pids.max": "9",
+        }
+        self.assertEqual(written, expected)
+        self.assertEqual(groups.statistics("a")["cpus_throttled_time_secs"], 0.25)
+
+    def test_what_was_killed_is_told_and_counted(self) -> None:
+        self.groups.make("a", ALL)
+        descriptor = self.groups.watch_memory("a")
+        self.addCleanup(os.close, descriptor)
+        Path(self.tree.root, "mesos/a/memory.events").write_text("oom 1\noom_kill 2\n")
+        self.assertEqual(select.select([descriptor], [], [], 0)[0], [descriptor])
+        self.assertEqual(self.groups.killed_for_memory("a"), 2)
+
+    def test_the_kernel_kills_all_of_a_group(self) -> None:
+        made = self.groups.make("a", ())
+        kill_all(made.kill)
+        self.assertEqual(self.tree.read("mesos/a", "cgroup.kill"), "1")
+
+    def test_devices_are_refused_with_what_to_do(self) -> None:
+        error = self.assertRaises(CgroupError, self.groups.devices, "a", [])
+        self.assertIn("leave it out of --isolation", str(error))
+        self.assertNotIn(DEVICES, self.groups.controllers)
+
+    def test_a_group_that_holds_processes_stays(self) -> None:
+        self.groups.make("a", ())
+        Path(self.tree.root, "mesos/a/cgroup.procs").write_text("77\n")
+        self.assertEqual(self.groups.remove("a"), False)
+
+    def test_an_older_kernel_without_peak(self) -> None:
+        self.groups.make("a", ALL)
+        os.unlink(Path(self.tree.root, "mesos/a/memory.peak"))
+        self.assertEqual(self.groups.memory_peak("a"), 8192)
+
+
+class FindTests(SynchronousTestCase):
+    """Which version a machine has."""
+
+    def found(self, *lines: str) -> Cgroups:
+        path = self.mktemp()
+        Path(path).write_text("".join(f"{line}\n" for line in lines))
+        return find("/c", "mesos", path)
+
+    def test_version_2_where_it_is_mounted_itself(self) -> None:
+        self.assertIsInstance(self.found("cgroup2 /c cgroup2 rw 0 0"), CgroupsV2)
+
+    def test_version_1_where_both_are(self) -> None:
+        found = self.found(
+            "tmpfs /c tmpfs rw 0 0",
+            "cgroup /c/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0",
+            "cgroup /c/freezer cgroup rw,freezer 0 0",
+            "cgroup /c/systemd cgroup rw,name=systemd 0 0",
+            "cgroup2 /c/unified cgroup2 rw 0 0",
+        )
+        assert isinstance(found, CgroupsV1)
+        self.assertEqual(found.controllers, {"cpu"})
+        self.assertEqual(set(found.mounts), {"cpu", "cpuacct", "freezer"})
+
+    def test_none_elsewhere(self) -> None:
+        for lines in (
+            (),
+            ("cgroup2 /elsewhere cgroup2 rw 0 0",),
+            ("cgroup /c/cpu cgroup rw,cpu 0 0",),
+        ):
+            error = self.assertRaises(CgroupError, self.found, *lines)
+            self.assertIn("--cgroups_hierarchy", str(error))
+        self.assertRaises(CgroupError, find, "/c", "mesos", "/nowhere")
