@@ -256,7 +256,7 @@ class EngineDouble(Resource):
             seconds = f"1795276801.{moment[-10:-1]}"
             if since == "0" or seconds >= since:
                 request.write(_frame(which, text, moment))
-        if not one.running:
+        if not one.running or request.args[b"follow"] == [b"0"]:
             request.finish()
         else:
             request.write(b"")

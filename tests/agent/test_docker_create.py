@@ -430,7 +430,7 @@ class OutputTests(SynchronousTestCase):
     def test_notes_are_kept_and_wrong_ones_are_the_beginning(self):
         notes = Notes(self.mktemp())
         notes.make()
-        place = Place("2026-11-21T16:00:00.123456789Z", 2, (3, 4))
+        place = Place("2026-11-21T16:00:00.123456789Z", (1, 2), (3, 4))
         notes.write("a", place)
         self.assertEqual(notes.read("a").words(), place.words())
         self.assertEqual(notes.all(), {"a"})
@@ -445,5 +445,6 @@ class OutputTests(SynchronousTestCase):
     def test_the_engine_is_asked_for_what_came_from_a_moment_on(self):
         self.assertEqual(Place("2026-11-21T16:00:00.1Z").since(), "1795276800.100000000")
         self.assertEqual(Place("2026-11-21T16:00:00Z").since(), "1795276800.000000000")
+        self.assertEqual(Place("2026-11-21T18:00:00.5+02:00").since(), "1795276800.500000000")
         self.assertEqual(Place().since(), "0")
         self.assertEqual(Place("nonsense").since(), "0")

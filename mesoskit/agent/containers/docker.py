@@ -12,6 +12,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -38,6 +39,9 @@ from mesoskit.model.ids import ContainerId
 PATIENCE: Final = 15.0
 """Seconds that an engine may take until it is there, when the agent starts."""
 
+LOOKS: Final = 25
+"""How often it is asked how something has ended, five times a second, until nobody knows."""
+
 LAST_WORDS: Final = 10.0
 """Seconds that the output of what has ended may take to come."""
 
@@ -56,6 +60,7 @@ class _Container:
     @ivar ended: its end was told, or is to be by recovery.
     @ivar own: this agent has launched it.
     @ivar signals: what it was sent.
+    @ivar looks: how often the engine did not know how it has ended.
     """
 
     def __init__(self, container: ContainerId, sandbox: str = "") -> None:
@@ -73,6 +78,8 @@ class _Container:
         self.launchers: list[Deferred[int]] = []
         self.destroyers: list[Deferred[None]] = []
         self.kills: Delays | None = None
+        self.looks = 0
+        self.later: IDelayedCall | None = None
 
 
 class DockerContainers:
@@ -219,6 +226,8 @@ class DockerContainers:
                 known.work.cancel()
             if known.kills is not None:
                 known.kills.cancel()
+            if known.later is not None and known.later.active():
+                known.later.cancel()
             if known.follower is not None:
                 known.follower.stop()
             for waiter in known.destroyers:
@@ -483,6 +492,10 @@ class DockerContainers:
             return
         known.checking = False
         if found.running:
+            return
+        if not found.settled and known.looks < LOOKS and not self._stopped:
+            known.looks += 1
+            known.later = self._reactor.callLater(0.2, self._check, known)
             return
         known.found = found.with_pid(known.found.pid)
         await self._over(known, *found.end(known.signals))

@@ -108,16 +108,24 @@ class Found:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EngineError(0, f"the engine's inspection cannot be read: {error!r}") from error
 
+    @property
+    def settled(self) -> bool:
+        """Whether the engine knows yet how it has ended: podman does a moment later."""
+        return not self.finished.startswith(_NEVER)
+
     def with_pid(self, pid: int) -> "Found":
         """Return the same with the pid that it had."""
         return replace(self, pid=self.pid or pid)
 
-    def end(self, signals: set[int]) -> tuple[int, Limitation | None]:
+    def end(self, signals: set[int]) -> tuple[int | None, Limitation | None]:
         """
-        Return the wait status of what has ended, and whether it took too much memory.
+        Return the wait status of what has ended (L{None}: the engine does not know it), and
+        whether it took too much memory.
 
         @param signals: what it was sent: only then a status of 128 and more is a signal's.
         """
+        if not self.settled:
+            return None, None
         limitation = None
         if self.oom and self.code:
             limit = f"{self.memory / _MEGABYTE:g}MB" if self.memory else "unknown"

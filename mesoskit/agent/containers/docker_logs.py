@@ -6,6 +6,7 @@ behind the last byte, neither leaving out nor repeating anything.
 """
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +28,7 @@ MAX_FRAME: Final = 4 << 20
 NOTING: Final = 1.0
 """Seconds between two notes of how far it is."""
 
+_MOMENT: Final = re.compile(r"([\d-]{10}T[\d:]{8})(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _HEADER: Final = 8
 _NAMES: Final = ("stdout", "stderr")
 _OPEN: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -113,43 +115,52 @@ class Frames:
 
 class Place:
     """
-    How far messages have been written: all before C{moment}, and C{count} of that moment.
+    How far messages have been written: all before C{moment}, and some of that moment. It counts
+    bytes, for podman does not always cut what was written into the same messages.
 
-    @ivar moment: as the engine writes it: C{2026-11-21T16:00:00.000000000Z}; empty: none yet.
+    @ivar moment: as the engine writes it: C{2026-11-21T16:00:00.000000000Z}, podman in whole
+        seconds; empty: none yet.
+    @ivar done: bytes of that moment, of each stream.
     @ivar sizes: of the files then.
     """
 
-    __slots__ = ("count", "moment", "sizes")
+    __slots__ = ("done", "moment", "sizes")
 
-    def __init__(self, moment: str = "", count: int = 0, sizes: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self,
+        moment: str = "",
+        done: tuple[int, int] = (0, 0),
+        sizes: tuple[int, int] = (0, 0),
+    ) -> None:
         self.moment = moment
-        self.count = count
+        self.done = list(done)
         self.sizes = sizes
 
     @classmethod
     def read(cls, data: Any) -> "Place":
         """Read what L{words} gave; anything else is the beginning."""
         try:
-            moment, count, first, second = data
-            return cls(str(moment), int(count), (int(first), int(second)))
+            moment, *numbers = data
+            first, second, *sizes = map(int, numbers)
+            one, two = sizes
+            return cls(str(moment), (first, second), (one, two))
         except (TypeError, ValueError):
             return cls()
 
-    def words(self) -> tuple[str, int, int, int]:
+    def words(self) -> tuple[str | int, ...]:
         """Return it as JSON can hold it."""
-        return (self.moment, self.count, *self.sizes)
+        return (self.moment, *self.done, *self.sizes)
 
     def since(self) -> str:
         """Return the moment as the engine wants it in a query: seconds and nanoseconds."""
-        if not self.moment:
+        found = _MOMENT.fullmatch(self.moment)
+        if found is None:
             return "0"
-        whole, _, rest = self.moment.partition(".")
-        nanoseconds = "".join(char for char in rest if char.isdigit()).ljust(9, "0")[:9]
         try:
-            seconds = int(datetime.fromisoformat(whole.rstrip("Z") + "+00:00").timestamp())
+            seconds = int(datetime.fromisoformat(found[1] + (found[3] or "Z")).timestamp())
         except ValueError:
             return "0"
-        return f"{seconds}.{nanoseconds}"
+        return f"{seconds}.{(found[2] or '')[:9].ljust(9, '0')}"
 
 
 class Notes:
@@ -230,7 +241,7 @@ class Follower:
         self._extra = [
             max(0, size - noted) for size, noted in zip(files.sizes, self._place.sizes, strict=True)
         ]
-        self._repeated = 0
+        self._repeated = [0, 0]
         self._pending: list[list[bytes]] = [[], []]
         self._noting: IDelayedCall | None = None
         self._delays = Delays(reactor, 0.2, 10.0)
@@ -263,12 +274,13 @@ class Follower:
 
     async def _follow(self) -> None:
         place = self._place
-        query = {"follow": "1", "stdout": "1", "stderr": "1"}
+        # Of what has ended podman does not follow all.
+        query = {"follow": "0" if self._last else "1", "stdout": "1", "stderr": "1"}
         if self._tty:
             receive: Callable[[bytes], None] = self._raw
         else:
             query.update(timestamps="1", since=place.since())
-            self._repeated = place.count
+            self._repeated = list(place.done)
             receive = Frames(self._message).take
 
         def received(data: bytes) -> None:
@@ -285,13 +297,13 @@ class Follower:
         moment, _, text = message.partition(b" ")
         when = moment.decode(errors="replace")
         if when == place.moment:
-            if self._repeated:
-                self._repeated -= 1
-                return
-            place.count += 1
+            repeated = self._repeated[which]
+            self._repeated[which] = max(0, repeated - len(text))
+            text = text[repeated:]
         else:
-            self._repeated = 0
-            place.moment, place.count = when, 1
+            self._repeated = [0, 0]
+            place.moment, place.done = when, [0, 0]
+        place.done[which] += len(text)
         self._put(which, text)
 
     def _raw(self, data: bytes) -> None:
