@@ -76,7 +76,9 @@ class Peers:
         hello = link.hello
         kind = PeerKind(hello.role)
         principal, token, epoch = link.principal, hello.token, hello.epoch
-        self._put(Connected(peer, kind, link.peer, principal, token, epoch, hello.claims))
+        self._put(
+            Connected(peer, kind, link.peer, principal, token, epoch, hello.claims, hello.instance)
+        )
 
     def received(self, link: Link, message: Message, call: CallID | None) -> None:
         """A message came."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -137,7 +138,9 @@ class Framework(Verbs, Hearing, Service):
             kept_in,
             settings,
             alarms,
-            dialler(reactor, master, secret, settings, tls) if dial is None else dial,
+            dialler(reactor, master, secret, settings, tls, lambda: self._instance)
+            if dial is None
+            else dial,
             chance,
         )
         self._subscription.suppressed = tuple(suppressed_roles)
@@ -155,6 +158,7 @@ class Framework(Verbs, Hearing, Service):
         self._over: Waiting[None] = Waiting()
         self._error: FrameworkError | None = None
         self._began = False
+        self._instance = ""
         self._first = True
 
     @property
@@ -191,6 +195,7 @@ class Framework(Verbs, Hearing, Service):
         if self._error is not None:
             raise self._error
         super().startService()  # type: ignore[no-untyped-call]
+        self._instance = secrets.token_hex(8)
         self._began = self._first = True
         self._offers.begin()
         self._subscription.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -101,6 +102,7 @@ def dialler(
     secret: Secret | None = None,
     settings: DriverSettings = _DEFAULTS,
     tls: TLS | None = None,
+    instance: Callable[[], str] | None = None,
 ) -> Dial:
     """
     Return what dials the master.
@@ -111,6 +113,7 @@ def dialler(
     does not believe the credential, or wants one where there is none.
 
     @param tls: with what places that are text are dialled.
+    @param instance: gives what is unique for each start of the framework.
     """
     ours = hello()
     credential = _current(secret)
@@ -128,7 +131,8 @@ def dialler(
     def dial_place(place: Place, receiver: Receiver) -> Deferred[Link]:
         if isinstance(place, str) and is_http(place):
             return over_http(place, receiver)
-        return dial_as(place, receiver, ours, clock=reactor, accept=[MASTER_ROLE], tls=tls)
+        says = ours if instance is None else replace(ours, instance=instance())
+        return dial_as(place, receiver, says, clock=reactor, accept=[MASTER_ROLE], tls=tls)
 
     def dial_wanted(place: Place, receiver: Receiver) -> Deferred[Link]:
         return dial_place(place, receiver).addErrback(_wanted, secret)

@@ -71,6 +71,10 @@ def add(
 
 def bind(framework: Framework, peer: Peer) -> None:
     """Make a link the framework's own."""
+    if peer.instance != framework.instance:
+        if framework.instance:
+            framework.superseded.append(framework.instance)
+        framework.instance = peer.instance
     framework.peer = peer
     peer.framework = framework
     framework.pid = peer.pid

@@ -11,6 +11,7 @@ message that came. What is kept a thousand times over (a task's statuses) is kep
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from mesoskit.messages import internal_pb2, mesos_pb2
 from mesoskit.messages.mesos_pb2 import AgentInfo, DrainInfo, ExecutorInfo, FrameworkInfo, TaskInfo
@@ -30,21 +31,43 @@ NO_PID = "@0.0.0.0:0"
 """What stands in C{pid} fields for who is not behind libprocess."""
 
 
+SUPERSEDED: Final = 16
+"""How many instances of a framework are remembered that others have taken the place of."""
+
+
 class Peer:
     """
     One link, as the state knows it.
 
     @ivar framework: who subscribed over it, at most one.
     @ivar agent: or which agent registered over it.
+    @ivar instance: what is unique for each start of a peer, C{""} where it does not say.
     """
 
-    __slots__ = ("address", "agent", "congested", "framework", "id", "kind", "principal")
+    __slots__ = (
+        "address",
+        "agent",
+        "congested",
+        "framework",
+        "id",
+        "instance",
+        "kind",
+        "principal",
+    )
 
-    def __init__(self, peer: PeerId, kind: PeerKind, address: str, principal: str | None) -> None:
+    def __init__(
+        self,
+        peer: PeerId,
+        kind: PeerKind,
+        address: str,
+        principal: str | None,
+        instance: str = "",
+    ) -> None:
         self.id = peer
         self.kind = kind
         self.address = address
         self.principal = principal
+        self.instance = instance
         self.framework: Framework | None = None
         self.agent: Agent | None = None
         self.congested = False
@@ -227,6 +250,8 @@ class Framework:
 
     @ivar info: with its id.
     @ivar peer: the link it is subscribed over; L{None} while it is disconnected.
+    @ivar instance: of the peer that subscribed last.
+    @ivar superseded: those whose place another one has taken, the oldest forgotten past a cap.
     @ivar recovered: known from a re-registered agent, not yet subscribed since.
     @ivar tasks: all that its agents may have, terminal ones until they are acknowledged.
     @ivar unreachable: those whose agent is unreachable, the oldest forgotten past a cap.
@@ -245,6 +270,7 @@ class Framework:
         "events",
         "id",
         "info",
+        "instance",
         "live",
         "multi_role",
         "offers",
@@ -262,6 +288,7 @@ class Framework:
         "reregistered_time",
         "roles",
         "run_template",
+        "superseded",
         "suppressed",
         "tasks",
         "terminal",
@@ -273,6 +300,8 @@ class Framework:
         self.id = FrameworkId(info.id.value)
         self.peer: Peer | None = None
         self.pid = NO_PID
+        self.instance = ""
+        self.superseded: deque[str] = deque(maxlen=SUPERSEDED)
         self.active = False
         self.recovered = False
         self.registered_time = now

@@ -273,7 +273,9 @@ class MasterState:
             self.effects.append(Answer(peer.id, call))
 
     def _connected(self, event: Connected) -> None:
-        self.peers[event.peer] = Peer(event.peer, event.kind, event.address, event.principal)
+        self.peers[event.peer] = Peer(
+            event.peer, event.kind, event.address, event.principal, event.instance
+        )
 
     def _lost(self, event: Lost) -> None:
         peer = self.peers.pop(event.peer, None)

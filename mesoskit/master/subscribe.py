@@ -13,13 +13,17 @@ of one that only agents know yet      it is subscribed, and its tasks are its ow
 of one that is disconnected           it is subscribed again
 of one that is subscribed elsewhere   the other gets ERROR "Framework failed over", and its
                                       link ends
+of one whose place another has taken  ERROR "Framework failed over", and the link ends, as
+                                      long as the other is there
 of one subscribed over this link      its offers are rescinded, and it is subscribed again
 ====================================  =====================================================
 
-In each but the first case all agents hear how things stand (C{UpdateFrameworkMessage}).
+In each other case than the first, and those of an ERROR, all agents hear how things stand
+(C{UpdateFrameworkMessage}). Whose place was taken is known of peers that say of which instance
+they are, as those of the native stream do: one that was cut off then could not be told.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mesoskit.master import authorizing, frameworks, offers, watching
 from mesoskit.master.records import Framework, Peer, framework_roles
@@ -36,6 +40,8 @@ from mesoskit.model.validation_framework import (
 
 if TYPE_CHECKING:
     from mesoskit.master.state import MasterState, Refusal
+
+_FAILED_OVER: Final = "Framework failed over"
 
 
 def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
@@ -73,6 +79,10 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
     known = state.frameworks.get(framework_id)
     if known is None:
         known = frameworks.add(state, info, suppressed, None)
+    if known.connected and peer.instance != known.instance and peer.instance in known.superseded:
+        # It was cut off when another one took its place, so nobody could tell it.
+        _refuse(state, peer, _FAILED_OVER)
+        return None
     # These two cannot change, and Mesos does not say so here.
     info.user = known.info.user
     if info.checkpoint != known.info.checkpoint:
@@ -192,8 +202,8 @@ def _take_over(state: "MasterState", framework: Framework, peer: Peer) -> None:
         for offer in list(framework.offers.values()):
             offers.rescind(state, offer)
     elif before is not None:
-        state.to_framework(framework, frameworks.error_event("Framework failed over"))
-        state.drop(before, "Framework failed over")
+        state.to_framework(framework, frameworks.error_event(_FAILED_OVER))
+        state.drop(before, _FAILED_OVER)
         frameworks.unbind(framework)
         for offer in list(framework.offers.values()):
             offers.discard(state, offer, None)

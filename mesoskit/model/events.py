@@ -38,6 +38,7 @@ class Connected:
     @ivar token: what an executor showed at the agent's door.
     @ivar claims: what a token says that was shown over HTTP, as pairs.
     @ivar epoch: the leader's epoch that the peer announced (a master), 0 for none.
+    @ivar instance: unique for each start of a peer, C{""} where it does not say.
     """
 
     peer: PeerId
@@ -47,6 +48,7 @@ class Connected:
     token: str | None = None
     epoch: int = 0
     claims: tuple[tuple[str, str], ...] = ()
+    instance: str = ""
 
 
 @dataclass(slots=True)

@@ -138,11 +138,12 @@ class Bench:
         kind: PeerKind,
         address: str = "127.0.0.1:40000",
         principal: str | None = None,
+        instance: str = "",
     ) -> PeerId:
         """Connect a peer."""
         self._peers += 1
         peer = PeerId(self._peers)
-        assert self.give(Connected(peer, kind, address, principal)) == []
+        assert self.give(Connected(peer, kind, address, principal, instance=instance)) == []
         return peer
 
     def receive(self, peer: PeerId, message: Message) -> list[Any]:

@@ -88,6 +88,36 @@ class Subscribing(SynchronousTestCase):
         self.bench.lose(first)
         self.assertTrue(self.bench.state.frameworks[framework_id].connected)
 
+    def test_instance_that_could_not_be_told_does_not_take_it_back(self) -> None:
+        first, framework_id = self._instance("one")
+        self.bench.lose(first)
+        second, _ = self._instance("two", framework_id)
+        third, framework_id = self._instance("one", framework_id)
+        self.assertEqual(["Framework failed over"], errors(self.effects, third))
+        self.assertEqual([third], drops(self.effects))
+        self.assertTrue(self.bench.state.frameworks[FrameworkId(framework_id)].connected)
+        # Its own instance may come back whenever it likes, over another link too.
+        fourth, _ = self._instance("two", framework_id)
+        self.assertEqual(["Framework failed over"], errors(self.effects, second))
+        self.assertEqual([], errors(self.effects, fourth))
+        # And where nobody is, anybody may.
+        self.bench.lose(fourth)
+        fifth, _ = self._instance("one", framework_id)
+        self.assertEqual([], errors(self.effects, fifth))
+        sixth, _ = self._instance("two", framework_id)
+        self.assertEqual(["Framework failed over"], errors(self.effects, sixth))
+        seventh, _ = self._instance("one", framework_id)
+        self.assertEqual([], errors(self.effects, seventh))
+
+    def _instance(self, name: str, framework_id: str = "") -> tuple[PeerId, str]:
+        peer = self.bench.connect(PeerKind.FRAMEWORK, instance=name)
+        fields = {"id": framework_id} if framework_id else {}
+        self.effects = self.bench.receive(peer, subscription(failover_timeout=20, **fields))
+        framework = (
+            self.bench.state.peers[peer].framework if peer in self.bench.state.peers else None
+        )
+        return peer, framework_id if framework is None else framework.id
+
     def test_disconnected_framework_comes_back(self) -> None:
         first, framework_id = self.bench.subscribe(failover_timeout=20)
         self.bench.lose(first)
