@@ -88,6 +88,7 @@ class Daemon:
             f"--pidfile={self.directory}/pid",
             f"--host=unix://{self.socket}",
             "--exec-opt=native.cgroupdriver=cgroupfs",
+            f"--cgroup-parent=/{self.directory.name}",
             "--shutdown-timeout=1",
         ]
         inside = "ip link set lo up; exec " + " ".join(command)
@@ -140,6 +141,11 @@ class Daemon:
             for path in sorted(mounts, reverse=True):
                 if path.startswith(f"{self.directory}/"):
                     subprocess.run(["umount", "-l", path], check=False)
+        for path in Path("/sys/fs/cgroup").glob(f"*/{self.directory.name}"):
+            with suppress(OSError):
+                path.rmdir()
+        with suppress(OSError):
+            Path("/sys/fs/cgroup", self.directory.name).rmdir()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
