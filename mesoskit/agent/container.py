@@ -105,6 +105,8 @@ class ContainerSpec:
     @ivar wrong: why it cannot be started at all, found out before; empty: nothing is known.
     @ivar staged: what it executes makes namespaces, mounts and rights for what it starts: of
         isolators it wants limits alone.
+    @ivar mounts: what is mounted for it alone, each as in
+        L{mesoskit.agent.launcher_isolation.Mount}.
     @ivar console: how somebody may attach to it; L{None}: not at all, and it has no input.
     """
 
@@ -125,6 +127,7 @@ class ContainerSpec:
     patience: float | None = None
     wrong: str = ""
     staged: bool = False
+    mounts: tuple[tuple[str, str, str, int, str, bool], ...] = ()
     console: Console | None = None
 
 

@@ -51,6 +51,7 @@ _CAPABILITY_VERSION = 0x20080522
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _SYS_OPENAT2 = 437
 _RESOLVE_IN_ROOT = 0x10
+_RESOLVE_NO_SYMLINKS = 0x04
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -65,6 +66,8 @@ class Mount(NamedTuple):
 
     @ivar target: below C{root} where there is one; it must exist.
     @ivar flags: of mount(2). A bind mount with MS_RDONLY is made, then made read-only.
+    @ivar guarded: whether no symbolic link may be met on the way to either: somebody else may
+        change what lies there.
     """
 
     source: str
@@ -72,6 +75,7 @@ class Mount(NamedTuple):
     type: str = ""
     flags: int = MS_BIND | MS_REC
     data: str = ""
+    guarded: bool = False
 
 
 class Isolation(NamedTuple):
@@ -348,6 +352,9 @@ def _mount_at(root: int, mount: Mount) -> None:
 
 
 def _mount_on(root: int, mount: Mount) -> None:
+    if root < 0 and mount.guarded:
+        _mount_guarded(mount)
+        return
     if root < 0:
         _mount(mount)
         return
@@ -356,6 +363,31 @@ def _mount_on(root: int, mount: Mount) -> None:
         _mount(mount._replace(target=f"/proc/self/fd/{target}"))
     finally:
         os.close(target)
+
+
+def _mount_guarded(mount: Mount) -> None:
+    opened = []
+    try:
+        opened.append(_open_plain(mount.target))
+        target = f"/proc/self/fd/{opened[0]}"
+        source = mount.source
+        if source.startswith("/") and not mount.flags & MS_REMOUNT:
+            opened.append(_open_plain(source))
+            source = f"/proc/self/fd/{opened[1]}"
+        _mount(mount._replace(source=source, target=target))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _open_plain(path: str) -> int:
+    # struct open_how: flags, mode, resolve.
+    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
+    opened = _libc.syscall(
+        ctypes.c_long(_SYS_OPENAT2), -100, path.encode(), how, ctypes.c_size_t(len(how))
+    )
+    _check(opened)
+    return int(opened)
 
 
 def _open_in(root: int, path: str) -> int:

@@ -85,7 +85,6 @@ class Stage:
             self.plan: dict[str, Any] = json.load(file)
         self.child = 0
         self.reaper = 0
-        self.ended: dict[int, int] = {}
         self.pending: list[int] = []
 
     def run(self) -> int:
@@ -97,7 +96,7 @@ class Stage:
             self._make()
         else:
             self._join()
-        return self._wait(self.child)
+        return self._wait()
 
     # A container of its own
 
@@ -268,22 +267,22 @@ class Stage:
         command += [*self.plan["options"], verb, *arguments]
         environment = {"PATH": os.defpath + ":/usr/sbin:/sbin", "LANG": "C.UTF-8"}
         pid = os.posix_spawn(command[0], command, environment, setpgroup=0)
-        if self._wait(pid):
+        # The container's process may end before its pid is known: it is not waited for here.
+        if os.waitpid(pid, 0)[1]:
             raise StageError(_complaint(log) or f"{command[0]} {verb} has failed")
 
     def _take(self, path: str) -> None:
         with open(path) as file:
             self.child = int(file.read())
 
-    def _wait(self, pid: int) -> int:
-        """Wait for a child; take leave of others on the way."""
-        while pid not in self.ended:
+    def _wait(self) -> int:
+        """Wait for the container's process; take leave of others on the way."""
+        while True:
             ended, status = os.waitpid(-1, 0)
-            if ended in (pid, self.child):
-                self.ended[ended] = status
+            if ended == self.child:
+                return status
             if ended == self.reaper:
                 self.reaper = 0
-        return self.ended.pop(pid)
 
     def _signalled(self, number: int, _: object) -> None:
         if not self.child:

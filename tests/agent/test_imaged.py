@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
@@ -15,7 +16,7 @@ from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.image_store import ImageStore
 from mesoskit.agent.containers.imaged import ImageContainers
 from mesoskit.agent.containers.launched import LaunchedContainers
-from mesoskit.agent.containers.provisioning import Provisions
+from mesoskit.agent.containers.provisioning import Provisions, cgroup_of
 from mesoskit.agent.environment import DEFAULT_PATH
 from mesoskit.messages.mesos_pb2 import ContainerInfo, Image, Secret, Volume
 from mesoskit.model.ids import ContainerId
@@ -77,7 +78,7 @@ class ImagedTestCase(RealTestCase):
             self.users,
             self.in_thread,
             ImageStore(reactor, self.in_thread, os.path.join(work, "store"), self.folder),
-            Provisions(os.path.join(work, "provisioner")),
+            Provisions(os.path.join(work, "provisioner"), os.path.join(work, "secrets")),
             ends,
         )
         self.last = inner = LaunchedContainers(
@@ -132,7 +133,9 @@ class ImagedTestCase(RealTestCase):
     async def cleaned(self) -> None:
         """Return when nothing lies there for containers."""
         await until(lambda: not _names(self.provisioner))
-        self.assertEqual([path for path in _cgroups() if path.startswith("mesoskit-oci")], [])
+        provisions = Provisions(self.provisioner, "")
+        own = {cgroup_of(provisions.path(ContainerId(name))).strip("/") for name in "abcd"}
+        self.assertEqual(own & set(_cgroups()), set())
         self.assertNotIn(self.directory, Path("/proc/self/mountinfo").read_text())
 
 
@@ -307,7 +310,8 @@ class ImageTests(ImagedTestCase):
 
     async def test_a_process_within_a_container(self):
         agent, ends = await self.begun()
-        await agent.launch(self.inside("a", "touch /here; sleep 1000"))
+        await agent.launch(self.inside("a", "touch /here; touch ready; sleep 1000"))
+        await until(lambda: os.path.exists(os.path.join(self.sandbox("a"), "ready")))
         within = ContainerSpec(
             ContainerId("b"),
             ("sh", "-c", "ls /here && pwd; kill -15 $$"),
@@ -394,6 +398,77 @@ class VolumeTests(ImagedTestCase):
             writable,
         )
         self.assertEqual(output.split(), ["y", "refused", "a", "z"])
+
+
+class BesideTests(ImagedTestCase):
+    """What is mounted for containers that have volumes and no image."""
+
+    def inside(self, name: str, command: str, *volumes: Volume, **more: Any) -> ContainerSpec:
+        info = ContainerInfo(type=ContainerInfo.MESOS, volumes=volumes)
+        return super().inside(name, command, info=info, **more)
+
+    async def test_host_paths(self):
+        shared = os.path.join(self.directory, "shared")
+        place = os.path.join(self.directory, "place")
+        for path in (shared, place):
+            os.mkdir(path)
+        Path(shared, "x").write_text("seen")
+        output = await self.result(
+            f"cat {place}/x; echo more >{place}/y; cat ro/x; touch ro/z 2>/dev/null || echo no",
+            host_path(shared, place),
+            host_path(shared, "ro", Volume.RO),
+        )
+        self.assertEqual(output, "seenseenno\n")
+        self.assertEqual(sorted(os.listdir(shared)), ["x", "y"])
+        self.assertEqual(os.listdir(place), [])
+
+    async def test_a_path_of_the_sandbox_around_as_a_user(self):
+        outer = self.sandbox("outer", 65534)
+        sandbox = os.path.join(outer, "containers", "a")
+        os.makedirs(sandbox)
+        shutil.chown(sandbox, "nobody")
+        kind = Volume.Source.SandboxPath.PARENT
+        agent, ends = await self.begun()
+        spec = self.inside("a", "echo x >in/x; id -u >in/u", sandbox_path("shared", "in", kind))
+        await agent.launch(replace(spec, sandbox=sandbox, user="nobody"))
+        self.assertEqual(await ends.wait(1), [("a", 0)])
+        self.assertEqual(Path(outer, "shared", "u").read_text(), "65534\n")
+        await self.cleaned()
+
+    async def test_secrets_go_with_the_container(self):
+        source = Volume.Source(type=Volume.Source.SECRET)
+        source.secret.type = Secret.VALUE
+        source.secret.value.data = b"whisper"
+        volume = Volume(container_path="word", mode=Volume.RO, source=source)
+        output = await self.result("cat word; stat -c ' %a %u' word", volume)
+        self.assertEqual(output, "whisper 400 0\n")
+        self.assertEqual(list(Path(self.directory).rglob("secrets/*")), [])
+        self.assertEqual(Path(self.sandbox("a"), "word").read_bytes(), b"")
+
+    async def test_images_as_volumes(self):
+        self.archive("data", layer([("a/x", b"1\n")]), layer([("a/y", b"2\n"), ("a/.wh.x", b"")]))
+        read_only = Volume(container_path="ro", mode=Volume.RO)
+        writable = Volume(container_path="rw", mode=Volume.RW)
+        for volume in (read_only, writable):
+            volume.image.type = Image.DOCKER
+            volume.image.docker.name = "data"
+        output = await self.result(
+            "ls ro/a; touch ro/z 2>/dev/null || echo refused; touch rw/z; ls rw",
+            read_only,
+            writable,
+        )
+        self.assertEqual(output.split(), ["y", "refused", "a", "z"])
+
+    async def test_what_cannot_be_had_is_said(self):
+        os.symlink("/etc", os.path.join(self.sandbox("a"), "link"))
+        for volume, expected in (
+            (host_path("/etc", "/not/there"), "does not exist on this machine"),
+            (host_path("/etc", "link/x"), "link/x"),
+            (host_path("/etc/passwd", "/tmp"), "both must be the same"),
+            (sandbox_path("../../x", "x"), "leads out of the sandbox"),
+        ):
+            why = await self.refusal(self.inside("a", "true", volume))
+            self.assertIn(expected, why)
 
 
 def _running(token: str) -> list[str]:

@@ -48,7 +48,10 @@ def image_containers(
         users,
         in_thread,
         store,
-        Provisions(os.path.join(options.work_dir, "provisioner", "containers")),
+        Provisions(
+            os.path.join(options.work_dir, "provisioner", "containers"),
+            os.path.join(options.runtime_dir, "secrets"),
+        ),
         exited,
         providers=settings.providers,
         sandbox_directory=settings.sandbox_directory,

@@ -177,13 +177,16 @@ class ImageContainers:
         info = ContainerInfo.FromString(spec.info) if spec.info else ContainerInfo()
         rooted = info.type == ContainerInfo.MESOS and info.mesos.HasField("image")
         within = spec.parent is not None and spec.parent in self._sandboxes
-        if spec.docker or not (rooted or within):
+        bare = not (rooted or within or info.volumes)
+        foreign = spec.docker or (info.HasField("type") and info.type == ContainerInfo.DOCKER)
+        if bare or foreign:
             return self.inner.launch(spec)
         if spec.id in self._making:
             made = Deferred[None]()
             self._making[spec.id].append(made)
             return made.addCallback(lambda _: self.launch(spec))
         if spec.id in self._known:
+            # It is known beneath, too, and is not started again.
             return self.inner.launch(self._staged(spec, self._known[spec.id]))
         return Deferred.fromCoroutine(self._launch(spec, info, rooted))
 
@@ -208,11 +211,19 @@ class ImageContainers:
 
     async def _make(self, spec: ContainerSpec, info: ContainerInfo, rooted: bool) -> int:
         try:
-            if rooted:
-                images = await self._provide(spec)
-                bounds = _with_images(spec, info, images)
+            if not rooted and spec.parent in self._sandboxes and info.volumes:
+                raise VolumeError(
+                    "what runs within a container from an image has that one's volumes: give it an"
+                    " image of its own, or no volumes"
+                )
+            images = await self._provide(spec)
+            bounds = _with_images(spec, info, images, rooted)
             if os.geteuid() != 0:
-                raise ImageError("containers from images need an agent that runs as root")
+                raise ImageError(
+                    "containers from images, and volumes, need an agent that runs as root"
+                )
+            if not rooted and spec.parent not in self._sandboxes:
+                return await self._make_beside(spec, bounds)
             self._provisions.runtime = self._provisions.runtime or find_tool("runc", "crun")
             credentials = await self._users.find(spec.user)
             self._paths[spec.id] = self._provisions.path(spec.id)
@@ -231,6 +242,18 @@ class ImageContainers:
         pid = await self.inner.launch(self._staged(spec, path))
         await self._until_ready(spec.id, path)
         return pid
+
+    async def _make_beside(
+        self, spec: ContainerSpec, bounds: Sequence[tuple[Bound, StoredImage | None]]
+    ) -> int:
+        """Start a container that has volumes and no image."""
+        credentials = await self._users.find(spec.user)
+        self._paths[spec.id] = self._provisions.path(spec.id)
+        path, mounts = await self._in_thread(
+            lambda: self._provisions.make_beside(spec, credentials, self.store.layers, bounds)
+        )
+        self._known[spec.id] = path
+        return await self.inner.launch(replace(spec, mounts=mounts))
 
     def _prepare(
         self,
@@ -369,10 +392,10 @@ class ImageContainers:
 
 
 def _with_images(
-    spec: ContainerSpec, info: ContainerInfo, images: Sequence[StoredImage]
+    spec: ContainerSpec, info: ContainerInfo, images: Sequence[StoredImage], rooted: bool
 ) -> list[tuple[Bound, StoredImage | None]]:
     """Return a container's volumes, and the images of those that have one."""
-    rest = iter(images[1:])
+    rest = iter(images[1:] if rooted else images)
     above, _, name = spec.sandbox.rpartition("/containers/")
     parent = above if above and "/" not in name else None
     return [

@@ -196,6 +196,8 @@ class LaunchedContainers:
         return Deferred.fromCoroutine(self._launch(spec, isolation))
 
     async def _launch(self, spec: ContainerSpec, isolation: Mapping[str, Any] | None) -> int:
+        if spec.mounts:
+            isolation = _with_mounts(spec, isolation)
         if isolation is not None and self._version < _ISOLATES:
             raise ContainerError(
                 f"the launcher that runs is of version {self._version}, which isolates nothing:"
@@ -553,3 +555,11 @@ class LaunchedContainers:
             self._stopping.callback(None)
         else:
             self._keep_dialling()
+
+
+def _with_mounts(spec: ContainerSpec, isolation: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return how a container is kept apart that has mounts of its own."""
+    given = dict(isolation or {})
+    given["namespaces"] = sorted({*given.get("namespaces", ()), "mnt"})
+    given["mounts"] = [*given.get("mounts", ()), *spec.mounts]
+    return given

@@ -21,13 +21,17 @@ from mesoskit.agent import launcher_oci
 from mesoskit.agent.container import ContainerSpec
 from mesoskit.agent.containers import oci
 from mesoskit.agent.containers.image_store import StoredImage
-from mesoskit.agent.containers.volumes import Bound, VolumeError, make_directory
+from mesoskit.agent.containers.volumes import Bound, VolumeError, make_directory, target_beside
 from mesoskit.agent.images import SANDBOX
+from mesoskit.agent.launcher_isolation import MS_BIND, MS_RDONLY, MS_REC
 from mesoskit.agent.users import Credentials
 from mesoskit.messages.mesos_pb2 import ContainerInfo
 from mesoskit.model.ids import ContainerId
 
 _MAX_PLAN: Final = 4 << 20
+
+Mounted = tuple[str, str, str, int, str, bool]
+"""A L{mesoskit.agent.launcher_isolation.Mount}, as a plain tuple."""
 
 
 class Prepared(NamedTuple):
@@ -51,11 +55,13 @@ class Provisions:
     The directories of containers from images.
 
     @ivar directory: where they are.
+    @ivar secrets: where secrets of containers without an image lie while these run.
     @ivar runtime: the path of runc or crun.
     """
 
-    def __init__(self, directory: str, runtime: str = "") -> None:
+    def __init__(self, directory: str, secrets: str, runtime: str = "") -> None:
         self.directory = os.path.realpath(directory)
+        self.secrets = os.path.realpath(secrets)
         self.runtime = runtime
 
     def path(self, container: ContainerId) -> str:
@@ -109,8 +115,8 @@ class Provisions:
         directory = image.config.get("WorkingDir") or sandbox_directory
         variables = oci.merged_environment(spec, image.config, sandbox_directory)
         process = oci.process(spec, info, argv, variables, credentials, directory)
-        cgroup = f"/mesoskit-oci-{name}"
-        self._write_secrets(path, secrets, credentials)
+        cgroup = cgroup_of(path)
+        self._write_secrets(os.path.join(path, "secrets"), secrets, credentials)
         _write(path, "config.json", oci.configuration(process, root, seen, info, cgroup))
         plan = {
             "container": spec.id,
@@ -159,10 +165,58 @@ class Provisions:
             "runtime": self.runtime,
             "options": ["--root", os.path.join(self.path(parent), "state")],
             "exec": runtime_id(parent),
-            "cgroup": f"/mesoskit-oci-{runtime_id(parent)}",
+            "cgroup": cgroup_of(self.path(parent)),
         }
         _write(path, "plan.json", plan)
         return path
+
+    def make_beside(
+        self,
+        spec: ContainerSpec,
+        credentials: Credentials | None,
+        layers: str,
+        bounds: Sequence[tuple[Bound, StoredImage | None]],
+    ) -> tuple[str, tuple[Mounted, ...]]:
+        """
+        Make ready the volumes of a container without an image; return its directory, and what
+        is to be mounted. It sees the machine's files, so what is mounted over must be there.
+
+        Raises L{OSError}, L{VolumeError}.
+        """
+        path = self._empty(spec.id)
+        owner = None if credentials is None else (credentials.user, credentials.group)
+        plan: dict[str, Any] = {
+            "container": spec.id,
+            "sandbox": spec.sandbox,
+            "exec": "",
+            "mounts": [],
+        }
+        mounts: list[Mounted] = []
+        secrets = [bound.secret for bound, _ in bounds if bound.secret is not None]
+        kept = os.path.join(self.secrets, runtime_id(spec.id))
+        self._write_secrets(kept, secrets, credentials)
+        known = 0
+        for number, (bound, laid) in enumerate(bounds):
+            if bound.secret is not None:
+                source = os.path.join(kept, str(known))
+                known += 1
+            elif bound.sandboxed is not None:
+                source = bound.sandboxed
+                make_directory(_sandbox_above(source, spec.sandbox), source, owner)
+            elif bound.path is not None:
+                source = os.path.realpath(bound.path)
+            else:
+                assert laid is not None
+                plan["mounts"] = [*plan["mounts"], {"layers": laid.layers}]
+                writable = None if bound.read_only else _in(path, f"changes/{number}")
+                target = target_beside(spec.sandbox, bound.target, True, owner)
+                mounts.append(_laid(layers, laid.layers, target, writable))
+                continue
+            target = target_beside(spec.sandbox, bound.target, os.path.isdir(source), owner)
+            flags = MS_BIND | MS_REC | (MS_RDONLY if bound.read_only else 0)
+            mounts.append((source, target, "", flags, "", True))
+        _write(path, "plan.json", plan)
+        return path, tuple(mounts)
 
     def _empty(self, container: ContainerId) -> str:
         path = self.path(container)
@@ -175,10 +229,9 @@ class Provisions:
     ) -> None:
         if not secrets:
             return
-        directory = os.path.join(path, "secrets")
-        os.mkdir(directory, 0o700)
+        os.makedirs(path, 0o700)
         for number, secret in enumerate(secrets):
-            name = os.path.join(directory, str(number))
+            name = os.path.join(path, str(number))
             with open(name, "xb", opener=lambda path, flags: os.open(path, flags, 0o400)) as file:
                 if credentials is not None:
                     os.fchown(file.fileno(), credentials.user, credentials.group)
@@ -213,13 +266,19 @@ class Provisions:
         """Remove a directory of a container that does not run, and what its runtime has left."""
         if not os.path.lexists(path):
             return
-        launcher_oci.sweep_cgroups(f"/mesoskit-oci-{os.path.basename(path)}")
+        launcher_oci.sweep_cgroups(cgroup_of(path))
+        shutil.rmtree(os.path.join(self.secrets, os.path.basename(path)), ignore_errors=True)
         shutil.rmtree(path, ignore_errors=True)
 
 
 def runtime_id(container: ContainerId) -> str:
     """Return what the runtime calls a container: its id may hold what no runtime takes."""
     return sha256(container.encode()).hexdigest()[:32]
+
+
+def cgroup_of(path: str) -> str:
+    """Return where the runtime makes the cgroups of the container with this directory."""
+    return f"/mesoskit-oci-{sha256(path.encode()).hexdigest()[:32]}"
 
 
 def _prepared(plan: dict[str, Any]) -> Prepared:
@@ -236,6 +295,24 @@ def _sandbox_above(path: str, sandbox: str) -> str:
         if sandbox == "/":
             raise VolumeError(f"{path!r} is in no sandbox of the container")
     return sandbox
+
+
+def _laid(layers: str, names: Sequence[str], target: str, writable: str | None) -> Mounted:
+    """Return the mount of an image's layers. Raises L{VolumeError}."""
+    paths = [os.path.join(layers, name) for name in reversed(names)]
+    if writable is None and len(paths) == 1:
+        return paths[0], target, "", MS_BIND | MS_REC | MS_RDONLY, "", True
+    options = f"lowerdir={':'.join(paths)}"
+    if writable is not None:
+        for name in ("upper", "work"):
+            os.makedirs(os.path.join(writable, name))
+        options += f",upperdir={writable}/upper,workdir={writable}/work"
+    if len(options.encode()) >= os.sysconf("SC_PAGE_SIZE"):
+        raise VolumeError(
+            f"volume {target!r}: its image has {len(names)} layers, which are more than one mount"
+            " can be told of: give the container itself an image, or squash the volume's"
+        )
+    return "overlay", target, "overlay", 0, options, True
 
 
 def _in(path: str, name: str) -> str:

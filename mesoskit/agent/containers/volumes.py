@@ -175,6 +175,48 @@ def make_directory(sandbox: str, path: str, owner: tuple[int, int] | None) -> No
             os.close(descriptor)
 
 
+def target_beside(
+    sandbox: str, target: str, is_directory: bool, owner: tuple[int, int] | None
+) -> str:
+    """
+    Return where something is mounted for a container that sees the machine's files.
+
+    In its sandbox the place is made; elsewhere it has to be there. Raises L{VolumeError}.
+
+    @param owner: numbers of user and group.
+    """
+    if target.startswith("/"):
+        found = os.path.realpath(target)
+        if not os.path.exists(found):
+            raise VolumeError(
+                f"container_path {target!r} does not exist on this machine, whose files a container"
+                " without an image sees: make it, or give a path relative to the sandbox"
+            )
+        if os.path.isdir(found) != is_directory:
+            raise VolumeError(
+                f"container_path {target!r}: of file and directory both must be the same"
+            )
+        return found
+    path = os.path.join(sandbox, target)
+    if is_directory:
+        make_directory(sandbox, path, owner)
+        return path
+    make_directory(sandbox, os.path.dirname(path), owner)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        parent = os.open(os.path.dirname(path), flags)
+    except OSError as error:
+        raise VolumeError(f"volume {path!r}: {error.strerror}") from error
+    try:
+        name = os.path.basename(path)
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=parent))
+    except FileExistsError:
+        pass
+    finally:
+        os.close(parent)
+    return path
+
+
 def image_name(image: Image, providers: Sequence[str]) -> str:
     """
     Return what an image is called, where a provider for it is there. Raises L{ImageError}.
