@@ -9,7 +9,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mesoskit.cluster.detector import AGAIN
-from mesoskit.cluster.ensemble import Ensemble, EnsembleError, NoNode, Session, Stat, Unavailable
+from mesoskit.cluster.ensemble import (
+    ANY_VERSION,
+    Check,
+    Ensemble,
+    EnsembleError,
+    NoNode,
+    Session,
+    Stat,
+    Unavailable,
+)
 from mesoskit.cluster.leader import LABEL, number
 
 
@@ -83,12 +92,15 @@ class Contender:
         """Return the name of the session's node, made now if it was not there."""
         ensemble, path = self._ensemble, self._path
         try:
+            # A server may be behind the one that took an earlier attempt and whose answer was lost;
+            # once it has carried this out, which every server does in order, it has seen that too.
+            await ensemble.multi([Check(path, ANY_VERSION)])
             names = await ensemble.get_children(path)
         except NoNode:
             await ensemble.create_path(path)
             names = []
         # The answer to an earlier attempt may have been lost, not what it did.
-        for name in names:
+        for name in sorted(names):
             if name.startswith(LABEL) and number(name) is not None:
                 try:
                     _, stat = await ensemble.get(f"{path}/{name}")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
 from mesoskit.cluster.contender import Contender
@@ -89,6 +89,24 @@ class ContenderTests(ZooKeeperTestCase):
         client.cut()
         client.mend()
         self.clock.advance(1)
+        self.assertEqual(told, ["json.info_0000000000"])
+        self.assertEqual(len(self.nodes()), 1)
+
+    def test_server_that_is_behind_is_not_asked_what_is_there_before_it_has_caught_up(self) -> None:
+        first, client, _ = self.contender(5050)
+        first.stop()
+        told: list[str | None] = []
+        multi, get_children = client.multi, client.get_children
+        behind = True
+
+        def catch_up(operations: Any) -> Any:
+            nonlocal behind
+            behind = False
+            return multi(operations)
+
+        client.multi = catch_up
+        client.get_children = lambda path: succeed([]) if behind else get_children(path)
+        Contender(client, self.clock, PATH, data(5050), told.append).start()
         self.assertEqual(told, ["json.info_0000000000"])
         self.assertEqual(len(self.nodes()), 1)
 
