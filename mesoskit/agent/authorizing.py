@@ -7,10 +7,10 @@ other users.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent.frameworks import AgentTask, Executor, Framework
+from mesoskit.agent.frameworks import AgentTask, Executor
 from mesoskit.messages import internal_pb2
 from mesoskit.messages.mesos_pb2 import FrameworkInfo, TaskInfo
 from mesoskit.model import authorization
@@ -26,14 +26,11 @@ from mesoskit.model.authorization import (
     needs_nothing,
 )
 from mesoskit.model.ids import ExecutorId, FrameworkId
-from mesoskit.model.resources import Resources
 from mesoskit.model.tasks import Reason
+from mesoskit.model.visibility import Sight
 
 if TYPE_CHECKING:
     from mesoskit.agent.state import AgentState
-
-
-T = TypeVar("T")
 
 
 def launch_error(
@@ -76,28 +73,10 @@ def of_task(task: AgentTask) -> Thing:
     return authorization.of_task(TaskInfo.FromString(task.info), task.executor.framework.info)
 
 
-class Viewer:
-    """
-    What somebody may see of an agent.
+class Viewer(Sight):
+    """What somebody may see of an agent."""
 
-    @param subject: who looks.
-
-    @ivar all: he may see everything; nothing needs to be asked then.
-    @ivar key: what tells what he is shown from what others are.
-    """
-
-    __slots__ = ("_may", "all", "key")
-
-    def __init__(self, subject: Subject) -> None:
-        self.all = subject.authorizer is None
-        self.key = subject.key
-        self._may = subject.may
-
-    def framework(self, framework: Framework) -> bool:
-        """Whether he may see a framework at all."""
-        return self.all or self._may(
-            Action.VIEW_FRAMEWORK, authorization.of_framework(framework.info)
-        )
+    __slots__ = ()
 
     def executor(self, executor: Executor) -> bool:
         """Whether he may see an executor of a framework that he sees."""
@@ -115,29 +94,6 @@ class Viewer:
         """Whether he may see a container that stands alone, and what is nested in it."""
         thing = Thing(id=container, root=container)
         return self.all or self._may(Action.VIEW_STANDALONE_CONTAINER, thing)
-
-    def flags(self) -> bool:
-        """Whether he may see the flags."""
-        return self.all or self._may(Action.VIEW_FLAGS)
-
-    def role(self, name: str) -> bool:
-        """Whether he may see a role."""
-        return self.all or self._may(Action.VIEW_ROLE, authorization.of_role(name))
-
-    def resources(self, resources: Resources) -> Resources:
-        """Return what he may see of resources."""
-        if self.all or all(map(self.role, authorization.roles_of(resources))):
-            return resources
-        return resources.filter(
-            lambda key: (
-                all(self.role(one.role) for one in key.reservations)
-                and (key.allocation_role is None or self.role(key.allocation_role))
-            )
-        )
-
-    def unless_all(self, sees: Callable[[T], bool]) -> Callable[[T], bool] | None:
-        """Return one of these functions, or L{None} where it would always say yes."""
-        return None if self.all else sees
 
 
 EVERYTHING: Final = Viewer(ANYBODY)
