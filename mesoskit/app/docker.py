@@ -76,7 +76,6 @@ FLAGS: Final = (
         "With what images are pulled from registries that ask for it: the JSON of a config.json as"
         " docker login writes it, or the path of one.",
         secret=True,
-        is_path=True,
     ),
     Flag(
         "docker_kill_orphans",
@@ -133,5 +132,5 @@ def docker_settings(values: Values) -> "DockerSettings":
         remove_delay=values.docker_remove_delay,
         stop_timeout=values.docker_stop_timeout,
         sandbox_directory=values.sandbox_directory,
-        limit_cpu=bool(getattr(values, "cgroups_enable_cfs", False)),
+        limit_cpu=values.cgroups_enable_cfs,
     )
