@@ -12,7 +12,7 @@ import argparse
 import os
 import statistics
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from time import perf_counter
@@ -76,7 +76,7 @@ class Cluster:
 
 
 @contextmanager
-def cluster(where: str | None, user: str) -> Iterator[Cluster]:
+def cluster(where: str | None, user: str, flags: Sequence[str] = ()) -> Iterator[Cluster]:
     """Start a master and an agent there; end them, and the launcher, afterwards."""
     switch = "--switch_user" if user else "--no-switch_user"
     with (
@@ -86,6 +86,7 @@ def cluster(where: str | None, user: str) -> Iterator[Cluster]:
             f"--master={master.address}",
             _ROOM,
             switch,
+            *flags,
             where=where,
         ) as agent,
     ):
@@ -100,19 +101,23 @@ def cluster(where: str | None, user: str) -> Iterator[Cluster]:
 
 
 def measured(
-    where: str | None, user: str, body: Callable[[Cluster], Awaitable[Figures]]
+    where: str | None,
+    user: str,
+    body: Callable[[Cluster], Awaitable[Figures]],
+    flags: Sequence[str] = (),
 ) -> Figures:
     """
     Run a measurement on a cluster and a reactor of its own.
 
     @param user: whom the tasks run as; empty for the agent's own user.
+    @param flags: more of the agent's.
     """
     epollreactor.install()  # type: ignore[no-untyped-call]
     from twisted.internet import reactor
 
     clock: Any = reactor
     outcome: list[Any] = []
-    with cluster(where, user) as both:
+    with cluster(where, user, flags) as both:
         info = FrameworkInfo(name="bench", user=user or "root")
         both.reactor = clock
         both.framework = Framework(clock, both.master.address, info)

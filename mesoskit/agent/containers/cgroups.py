@@ -215,13 +215,26 @@ def attempt(function: Callable[[str], str], path: str) -> str:
 def make_directory(path: str) -> None:
     """Make a group, with what is missing above. Raises L{CgroupError}."""
     try:
-        os.makedirs(path, exist_ok=True)
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_directory(os.path.dirname(path))
+        make_directory(path)
     except OSError as error:
         raise CgroupError(f"cgroup {path}: {error.strerror}") from error
 
 
 def remove_directory(path: str) -> bool:
     """Remove a group and all below it; say whether nothing is left."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass  # something is in it, or below it
+    else:
+        return True
     # Its files cannot be removed, and need not be.
     for directory, _, _ in os.walk(path, topdown=False):
         try:
