@@ -25,9 +25,9 @@ from mesoskit.model.authorization import (
     needs_inside,
     needs_nothing,
 )
+from mesoskit.model.authorization_sight import Sight
 from mesoskit.model.ids import ExecutorId, FrameworkId
 from mesoskit.model.tasks import Reason
-from mesoskit.model.visibility import Sight
 
 if TYPE_CHECKING:
     from mesoskit.agent.state import AgentState

@@ -14,7 +14,7 @@ from mesoskit.master.records import Agent, Executor, Framework, Task
 from mesoskit.messages import mesos_pb2
 from mesoskit.model import authorization
 from mesoskit.model.authorization import ANYBODY, Action
-from mesoskit.model.visibility import Sight
+from mesoskit.model.authorization_sight import Sight
 
 
 class Viewer(Sight):

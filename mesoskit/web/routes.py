@@ -253,6 +253,8 @@ class RoutesResource(Resource):
             asks = ASKS[Realm.READWRITE if route.realm is None else route.realm]
             what = needs_text(self.needs.get(route.path))
             self.help.add(route.path, route.prefixed, route.handler.__doc__ or "", asks, what)
+        # No route has more names in its path.
+        self._depth = 1 + max(path.count("/") for path in self._routes)
         for path in self._firewall.disabled - {route.path for route in self.table}:
             self.log.warn("--firewall_rules: there is no endpoint /{path} here", path=path)
 
@@ -269,6 +271,9 @@ class RoutesResource(Resource):
         if found is None and path.endswith(".json"):
             found = routes.get(path.removesuffix(".json"))
         whole = path
+        if found is None:
+            # However many names follow: who sends them must not make us try them all.
+            path = "/".join([*path.split("/", self._depth)[: self._depth], ""])
         while (found is None or (found.exact and path != whole)) and path:
             path = path.rpartition("/")[0]
             found = routes.get(path)
@@ -279,6 +284,9 @@ class RoutesResource(Resource):
         if request.method not in _METHODS or _BAD_ESCAPE.search(request.uri):
             request.channel.loseConnection()
             return NOT_DONE_YET
+        if request.path.startswith(b"http://"):
+            # As clients ask proxies; the host is nobody's business (RFC 9112, 3.2.2).
+            request.path = b"/" + request.path[7:].partition(b"/")[2]
         request.principal = None
         request.subject = self._authorizing.subject(None)
         path = unquote(request.path.decode("latin-1"), errors="replace")

@@ -13,6 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from mesoskit.cluster.memory import MemoryStore
+from mesoskit.master.http import MasterResource
 from mesoskit.master.measuring import timed_allocator
 from mesoskit.master.options import MasterOptions
 from mesoskit.master.service import MasterService
@@ -21,6 +22,7 @@ from mesoskit.messages.scheduler_pb2 import Call
 from mesoskit.model.events import PeerKind
 from mesoskit.web import sending
 from mesoskit.web.verbosity import VERBOSITY
+from mesoskit.wire.port import PortFactory
 from tests.base import SynchronousTestCase
 from tests.master.bench import (
     AWARE,
@@ -147,6 +149,26 @@ class Recorded(Cluster):
 
     def test_paths_with_a_slash_at_the_end_are_the_same(self) -> None:
         self.assertEqual(self.ask("GET /master/state").body, self.ask("GET /master/state/").body)
+
+    def test_path_of_very_many_names_costs_no_more_than_another(self) -> None:
+        tried: list[str] = []
+
+        class Told(dict[str, Any]):
+            def get(self, key: str, default: Any = None) -> Any:
+                tried.append(key)
+                return super().get(key, default)
+
+        resource = MasterResource(self.service)
+        resource._routes = Told(resource._routes)
+        port = PortFactory(None, resource, clock=self.clock)
+        for path, status in (("/", 404), ("/master/state/", 200)):
+            answer = ask(port, f"GET {path}{'a/' * 7000}", lambda: self.clock.advance(0))
+            self.assertEqual(status, answer.status)
+        self.assertLess(len(tried), 20)
+
+    def test_path_may_be_as_proxies_are_asked(self) -> None:
+        for path in ("/version", "/master/state?a=b", "/", ""):
+            self.assertEqual(200, self.ask(f"GET http://master.example:5050{path}").status, path)
 
     def test_head_has_no_body(self) -> None:
         whole, head = self.ask("GET /state"), self.ask("HEAD /state")
