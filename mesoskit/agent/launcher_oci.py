@@ -26,7 +26,6 @@ import ctypes
 import json
 import os
 import resource
-import shutil
 import signal
 import sys
 from typing import Any, NoReturn
@@ -157,9 +156,8 @@ class Stage:
             with open(os.path.join(path, name), "rb") as file:
                 found = os.fstat(file.fileno())
                 kept.append((name, found.st_uid, found.st_gid, found.st_mode & 0o777, file.read()))
+            os.unlink(os.path.join(path, name))
         flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-        shutil.rmtree(path)
-        os.mkdir(path, 0o700)
         _mount("secrets", path, "ramfs", flags, "mode=0755")
         for name, user, group, mode, content in kept:
             target = os.path.join(path, name)
