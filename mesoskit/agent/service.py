@@ -117,10 +117,7 @@ def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], No
             reactor, options, str(directory), users, in_thread, exited, LINGER
         ),
     )
-    if options.containerizers == ("mesos",):
-        hands.containers = launched
-    else:
-        hands.containers = _composed(reactor, options, users, in_thread, hands, launched)
+    hands.containers = _composed(reactor, options, users, in_thread, hands, launched)
     return hands
 
 
@@ -134,25 +131,27 @@ def _composed(
 ) -> Containers:
     """Return what C{--containerizers} names, behind one door."""
     from mesoskit.agent.containers.composing import DOCKER, MESOS, ComposingContainers, Part
-    from mesoskit.agent.containers.docker import DockerContainers
 
     parts = []
     for name in options.containerizers:
         if name == MESOS:
             parts.append(Part(MESOS, launched))
-        else:
-            notes = f"{options.runtime_dir}/docker"
-            containers = DockerContainers(
-                reactor,
-                options.docker,
-                options.work_dir,
-                notes,
-                users,
-                in_thread,
-                hands.exited,
-                hands.described,
-            )
-            parts.append(Part(DOCKER, containers, docker=True))
+            continue
+        from mesoskit.agent.containers.docker import DockerContainers
+
+        notes = f"{options.runtime_dir}/docker"
+        containers = DockerContainers(
+            reactor,
+            options.docker,
+            options.work_dir,
+            notes,
+            users,
+            in_thread,
+            hands.exited,
+            hands.described,
+            hands.progressed,
+        )
+        parts.append(Part(DOCKER, containers, docker=True))
     return ComposingContainers(parts)
 
 

@@ -155,6 +155,7 @@ FLAGS = Flags(
             interval,
             30.0,
             "How often whoever is attached to the output of a container gets a HEARTBEAT.",
+            written="30secs",
         ),
         Flag("gc_delay", duration, 604800.0, "How long sandboxes of the past are kept, at most."),
         Flag(

@@ -296,6 +296,18 @@ class PullTests(DoubleTestCase):
         self.assertIn("destroyed before it was started", await launching)
         self.assertEqual((ends.told, self.engine.containers), ([], {}))
 
+    async def test_it_is_told_how_far_a_pull_is(self):
+        self.patch(docker_images, "BETWEEN_WORDS", 0.0)
+        agent, _ = await self.started()
+        self.engine.pulling = [
+            {"status": "Downloading", "id": "e1", "progress": "[=> ] 1MB/2MB"},
+            {"error": "enough"},
+        ]
+        told: list[tuple[str, str]] = []
+        agent._progressed = lambda container, message: told.append((container, message))
+        await self.refused(agent, self.spec("a", "x", image="new"))
+        self.assertEqual(told, [("a", "Pulling image new: e1 Downloading [=> ] 1MB/2MB")])
+
     async def test_a_pull_that_stalls_is_given_up(self):
         self.patch(docker_images, "STALL", 0.1)
         agent, _ = await self.started()

@@ -102,8 +102,10 @@ class DockerContainers:
         in_thread: InThread,
         exited: Exited,
         described: Callable[[ContainerId, ContainerFacts], None] = lambda container, facts: None,
+        progressed: Callable[[ContainerId, str], None] = lambda container, message: None,
     ) -> None:
         """
+        @param progressed: is told now and then how far a pull is.
         @param described: is told what there is to say of a container, before its launch is over.
         @param work_dir: the agent's, which its containers are known by.
         @param directory: for notes, in the agent's runtime directory.
@@ -118,6 +120,7 @@ class DockerContainers:
         self._in_thread = in_thread
         self._exited = exited
         self._described = described
+        self._progressed = progressed
         self._notes = Notes(directory)
         self._commands = Commands(reactor, self.engine, in_thread, exited)
         self._watch = Watch(reactor, self.engine, work_dir, directory, self._compare, self._look_at)
@@ -379,7 +382,12 @@ class DockerContainers:
         try:
             if known.doomed:
                 raise ContainerError(DESTROYED)
-            await self.images.pull(wanted.image, wanted.platform, known.sandbox)
+            await self.images.pull(
+                wanted.image,
+                wanted.platform,
+                known.sandbox,
+                lambda message: self._progressed(known.id, message),
+            )
         finally:
             known.pulling = False
 

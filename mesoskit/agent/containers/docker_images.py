@@ -20,6 +20,9 @@ from mesoskit.agent.containers.docker_http import Engine, deliver
 STALL: Final = 180.0
 """Seconds for which a pull may say nothing. A registry may take its time, and so may a disk."""
 
+BETWEEN_WORDS: Final = 5.0
+"""Seconds until it is told first, and again, how far a pull is."""
+
 MAX_LINE: Final = 1 << 20
 """Bytes of the longest line of a pull's progress."""
 
@@ -135,12 +138,15 @@ class Images:
         self._config = config
         self._pulls: dict[tuple[str, str, str], _Pull] = {}
 
-    async def pull(self, image: str, platform: str, sandbox: str) -> None:
+    async def pull(
+        self, image: str, platform: str, sandbox: str, progressed: Callable[[str], None]
+    ) -> None:
         """
         Pull an image.
 
         @param platform: which of several is meant; empty for the engine's own.
         @param sandbox: where there may be credentials.
+        @param progressed: is told now and then how far it is.
         @raise ContainerError: where it cannot be had.
         """
         auth = credentials(config_in(sandbox) or self._config, image)
@@ -149,7 +155,7 @@ class Images:
         if pull is None:
             pull = self._pulls[key] = _Pull(self._reactor, self._engine, image, platform, auth)
             pull.begin(lambda: self._over(key))
-        await pull.join()
+        await pull.join(progressed)
 
     def _over(self, key: tuple[str, str, str]) -> None:
         del self._pulls[key]
@@ -169,12 +175,13 @@ class _Pull:
         self._image = image
         self._platform = platform
         self._auth = auth
-        self._waiting: set[Deferred[None]] = set()
+        self._waiting: dict[Deferred[None], Callable[[str], None]] = {}
         self._work: Deferred[None] | None = None
         self._stall: IDelayedCall | None = None
         self._stalled = False
         self._line = b""
         self._error = ""
+        self._quiet = reactor.seconds() + BETWEEN_WORDS
 
     def begin(self, over: Callable[[], None]) -> None:
         """Pull; C{over} is called when that has ended."""
@@ -184,7 +191,7 @@ class _Pull:
                 self._stall.cancel()
                 self._stall = None
             over()
-            waiting, self._waiting = self._waiting, set()
+            waiting, self._waiting = self._waiting, {}
             for one in waiting:
                 if isinstance(result, Failure):
                     one.errback(self._why(result))
@@ -196,16 +203,16 @@ class _Pull:
         # Those who wait come before the end, even where the engine is not there.
         self._reactor.callLater(0, lambda: self._work and self._work.addBoth(done))
 
-    def join(self) -> "Deferred[None]":
+    def join(self, progressed: Callable[[str], None]) -> "Deferred[None]":
         """Wait for it; the last who gives up ends it."""
 
         def cancelled(one: "Deferred[None]") -> None:
-            self._waiting.discard(one)
+            self._waiting.pop(one, None)
             if not self._waiting:
                 self.cancel()
 
         waiter: Deferred[None] = Deferred(cancelled)
-        self._waiting.add(waiter)
+        self._waiting[waiter] = progressed
         return waiter
 
     def cancel(self) -> None:
@@ -255,6 +262,14 @@ class _Pull:
             detail = found.get("errorDetail")
             words = detail.get("message") if isinstance(detail, dict) else None
             self._error = str(words or found["error"])[:2000]
+            return
+        now = self._reactor.seconds()
+        if now >= self._quiet:
+            self._quiet = now + BETWEEN_WORDS
+            parts = (found.get("id"), found.get("status"), found.get("progress"))
+            status = " ".join(str(part) for part in parts if part)[:200]
+            for tell in list(self._waiting.values()):
+                tell(f"Pulling image {self._image}: {status}")
 
     def _why(self, reason: Failure) -> Failure:
         prefix = f"Failed to pull image '{self._image}': "
