@@ -110,8 +110,8 @@ class Task:
     @ivar agent: where it is; L{None} once the agent is not registered any more.
     @ivar executor_id: L{None} for a command task: its agent makes the executor.
     @ivar state: the latest that is known (a L{TaskState} number).
-    @ivar told_state: the state of the last update that was sent on to the framework and
-        wants an acknowledgement; L{None} before the first.
+    @ivar told_state: the state of the last update that came for the framework and wants an
+        acknowledgement, whether or not the framework was there; L{None} before the first.
     @ivar told_uuid: and its uuid.
     @ivar statuses: the last C{TaskStatus} in each state, serialized, oldest first, without data.
     @ivar resources: unallocated, as everywhere here; C{role} is the one they are allocated to.

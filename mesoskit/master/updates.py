@@ -63,12 +63,12 @@ def status_update(state: "MasterState", peer: Peer, message: StatusUpdateMessage
             forwarded.uuid = uuid
         framework.events[_UPDATE] += 1
         state.effects.append(Send(subscribed.id, event))
-        if task is not None:
-            task.told_state = status.state
-            task.told_uuid = uuid
     if task is None:
         counters.invalid_status_updates += 1
         return
+    # Where nobody is there to be told now it comes again, and what comes later not before it.
+    task.told_state = status.state
+    task.told_uuid = uuid
     new = _remember(task, status)
     latest = update.latest_state if update.HasField("latest_state") else None
     before = task.state

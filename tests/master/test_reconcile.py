@@ -14,6 +14,7 @@ from mesoskit.messages.mesos_pb2 import (
     TimeInfo,
 )
 from mesoskit.messages.scheduler_pb2 import Call, Event
+from mesoskit.model.events import PeerKind
 from mesoskit.model.ids import AgentId
 from tests.base import SynchronousTestCase
 from tests.master.bench import (
@@ -25,6 +26,7 @@ from tests.master.bench import (
     scheduler_call,
     sent,
     statuses,
+    subscription,
     task,
     told,
     update,
@@ -90,6 +92,19 @@ class Explicit(SynchronousTestCase):
         offer = self.bench.offer(self.framework)
         self.bench.launch(self.framework, offer, task(offer, "t"))
         self.bench.receive(self.agent, update(offer, "t", "TASK_STARTING", latest="TASK_FINISHED"))
+        self.assertEqual([0], [status.state for status in self._ask("t")])
+
+    def test_updates_that_came_while_the_framework_was_away_are_not_overtaken(self) -> None:
+        self.bench = Bench()
+        self.agent, self.agent_id = self.bench.register()
+        self.framework, self.framework_id = self.bench.subscribe(AWARE, failover_timeout=1000)
+        offer = self.bench.offer(self.framework)
+        self.bench.launch(self.framework, offer, task(offer, "t"))
+        self.bench.lose(self.framework)
+        self.bench.receive(self.agent, update(offer, "t", "TASK_STARTING", latest="TASK_KILLED"))
+        self.framework = self.bench.connect(PeerKind.FRAMEWORK, "127.0.0.1:50000")
+        again = subscription(AWARE, id=self.framework_id, failover_timeout=1000)
+        self.bench.receive(self.framework, again)
         self.assertEqual([0], [status.state for status in self._ask("t")])
 
     def test_unknown_task_on_a_registered_agent(self) -> None:

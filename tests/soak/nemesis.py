@@ -67,13 +67,18 @@ class Nemesis:
                     self._note(f"{fault.kind}: could be done to nobody")
                     break
                 await deferLater(reactor, RETRY)
-        while self._undo or self.drained:
+        while self.busy:
             await deferLater(reactor, 0.1)
 
     def make_good(self) -> None:
         """Undo everything at once."""
         for number in list(self._undo):
             self._end(number)
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is still to be started, or to be brought back."""
+        return bool(self._undo or self.drained or self._down)
 
     def supervise(self) -> None:
         """Start again whoever has ended by himself, as systemd would."""
@@ -159,7 +164,7 @@ class Nemesis:
         return free[int(fault.pick * len(free))] if free else ""
 
     def _may(self, name: str) -> bool:
-        if name in self._troubled or name in self._ended:
+        if name in self._troubled or name in self._ended or name in self._down:
             return False
         family = [each for each in self._troubled if each[0] == name[0]]
         return len(family) < self._limits[name[0]]
@@ -197,6 +202,8 @@ class Nemesis:
         process.signal(signum)
 
         def undo() -> None:
+            if self._over:
+                return
             if process.running:
                 # It takes its time to end.
                 reactor.callLater(0.1, undo)

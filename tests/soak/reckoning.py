@@ -105,8 +105,10 @@ def _task(book: Book, marks: list[Mark], excuses: Excuses) -> tuple[str, list[st
     if first is None:
         return STUCK, [*wrong, "never told to have ended"]
     state = first["state"]
-    for status in book.statuses[book.statuses.index(first) + 1 :]:
-        if status["state"] != state and not _stale(status):
+    end = book.statuses.index(first)
+    before = book.statuses[: end + 1]
+    for status in book.statuses[end + 1 :]:
+        if status["state"] != state and not _stale(status, before):
             wrong.append(f"told to be {status['state']} after {state}")
             break
     if state in _NOWHERE:
@@ -129,13 +131,18 @@ def _task(book: Book, marks: list[Mark], excuses: Excuses) -> tuple[str, list[st
     return state, [*wrong, f"ended in {state}"]
 
 
-def _stale(status: Entry) -> bool:
+def _stale(status: Entry, before: list[Entry]) -> bool:
     """
-    Tell whether a status says only that a task is not known any more, or its agent not reached: so
-    masters do, as Mesos', where they have not heard that its end is known.
+    Tell whether a status after the end says nothing new: what was told before comes again where an
+    acknowledgement was lost (that is what its uuid is for), and so masters answer questions until
+    they have heard that the end is known; or they do not know the task any more, or cannot reach
+    its agent, as Mesos' do.
     """
+    if status["uuid"]:
+        return any(status["uuid"] == each["uuid"] for each in before)
     if status["reason"] == Reason.REASON_RECONCILIATION:
-        return status["state"] in _NOWHERE | {"TASK_UNREACHABLE"}
+        told = {each["state"] for each in before if each["uuid"]}
+        return status["state"] in _NOWHERE | {"TASK_UNREACHABLE"} | told
     return bool(status["state"] == "TASK_UNREACHABLE" and status["source"] == Source.SOURCE_MASTER)
 
 

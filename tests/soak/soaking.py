@@ -122,6 +122,12 @@ class Soak:
 
     async def run(self) -> Result:
         """Run all of it."""
+        try:
+            return await self._run()
+        finally:
+            self.nemesis.end()
+
+    async def _run(self) -> Result:
         cluster, plan, result = self.cluster, self.plan, self.result
         await cluster.begin(agents=plan.agents)
         watching = Deferred.fromCoroutine(self.nemesis.watch())

@@ -125,6 +125,7 @@ class Book(Scheduler):
                 source=status.source,
                 message=status.message,
                 agent=status.agent_id.value,
+                uuid=status.uuid.hex(),
             )
 
     def error(self, framework: Framework, error: FrameworkError) -> None:

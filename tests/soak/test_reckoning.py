@@ -83,6 +83,13 @@ class ReckoningTests(SynchronousTestCase):
         for late in (answered("GONE"), answered("UNREACHABLE"), unreachable, told("FINISHED")):
             self.right("TASK_FINISHED", intend(), told("FINISHED"), late)
 
+    def test_what_was_told_may_be_told_again(self) -> None:
+        running, again = told("RUNNING", uuid="1"), told("RUNNING", uuid="1")
+        self.right("TASK_FINISHED", intend(), running, told("FINISHED"), again, answered("RUNNING"))
+        other = told("RUNNING", uuid="2")
+        self.wrong("RUNNING after TASK_FINISHED", intend(), running, told("FINISHED"), other)
+        self.wrong("after TASK_FINISHED", intend(), told("FINISHED"), answered("RUNNING"))
+
     def test_killed_only_where_it_was_asked_for(self) -> None:
         kill = {"at": 2.0, "what": books.KILL, "task": "t"}
         self.right("TASK_KILLED", intend(), kill, told("KILLED"), marks=[START])
