@@ -29,7 +29,7 @@ def providers(value: str) -> tuple[str, ...]:
 
 def registry(value: str) -> str:
     """Read C{--docker_registry}: a server's URL, its host and port, or a folder."""
-    rest = value.partition("://")[2] or value
+    rest = value.partition("://")[2] if "://" in value else value
     if not rest or " " in value or value.startswith(("hdfs://", "s3://")):
         raise ValueError(
             "expected https://host[:port] or http://host[:port] of a registry, or the absolute path"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
+from mesoskit.agent.containers.provisioning import cgroup_of
 from mesoskit.driver import Reason, TaskInfo, TaskState
 from mesoskit.messages import agent_pb2
 from mesoskit.messages.mesos_pb2 import ContainerInfo, HealthCheck, Image
@@ -15,7 +16,7 @@ from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive
 from tests.cluster import asking
 from tests.cluster.harness import Cluster, ClusterTestCase
 from tests.cluster.ledger import Ledger
-from tests.cluster.waiting import until
+from tests.cluster.waiting import pause, until
 
 MISSING = [name for name in ("skopeo", "umoci", "runc") if shutil.which(name) is None]
 if BUSYBOX is None:
@@ -117,6 +118,36 @@ class ImageTests(ClusterTestCase):
         status = await ledger.over("checked")
         self.assertEqual(status.message, "Command terminated with signal Terminated")
         await until("nothing is left", lambda: not self.provisions(cluster))
+
+    async def test_an_agent_killed_at_any_moment_of_a_launch_leaves_nothing(self) -> None:
+        cluster, ledger = await self.started()
+        handles: list[Any] = []
+        for number in range(5):
+            names = [f"t{number}.{each}" for each in range(2)]
+            tasks = [from_image(ledger.task(name, "true"), "sleep 1000") for name in names]
+            handles += await ledger.launch(*tasks)
+            # From before the image is there to after both processes run.
+            await pause(number * 0.06)
+            await cluster.agent.kill()
+            cluster.agent.start()
+            await cluster.agent.ready()
+            await cluster.registered()
+        await until("all tasks are told of", lambda: all(map(ledger.states, ledger.statuses)))
+        running = [name for name in ledger.statuses if ledger.states(name)[-1] == "TASK_RUNNING"]
+        await until(
+            "what lies ready is of what runs", lambda: len(self.provisions(cluster)) <= len(running)
+        )
+        own = {Path(cgroup_of(path)).name for path in self.paths(cluster)}
+        for handle in handles:
+            handle.kill()
+        await until("nothing is left", lambda: not self.provisions(cluster))
+        self.assertNotIn(str(cluster.directory), Path("/proc/self/mountinfo").read_text())
+        left = {path.name for path in Path("/sys/fs/cgroup").glob("*/mesoskit-oci-*")}
+        self.assertEqual(left & own, set())
+
+    def paths(self, cluster: Cluster) -> list[str]:
+        path = str(cluster.agent.work_dir / "provisioner" / "containers")
+        return [f"{path}/{name}" for name in self.provisions(cluster)]
 
     def remove_root(self, root: str) -> None:
         for path in Path("/sys/fs/cgroup").glob(f"*/{root}"):

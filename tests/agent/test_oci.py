@@ -1,0 +1,221 @@
+"""What a runtime is told: commands, environments, rights and volumes made one with images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesoskit.agent.container import ContainerSpec
+from mesoskit.agent.containers import oci
+from mesoskit.agent.containers.image_names import ImageError
+from mesoskit.agent.containers.volumes import (
+    VolumeError,
+    bound_volumes,
+    checked_target,
+    credentials_of,
+    image_name,
+)
+from mesoskit.agent.environment import DEFAULT_PATH, EXECUTOR_SOCKET, process_of
+from mesoskit.agent.users import Credentials
+from mesoskit.app.images import collection, providers, registry
+from mesoskit.messages import codec
+from mesoskit.messages.mesos_pb2 import CommandInfo, ContainerInfo, Image, LinuxInfo, Volume
+from mesoskit.model.ids import ContainerId
+from tests.base import SynchronousTestCase
+
+
+def spec_of(environment: dict[str, str] | None = None, **command: Any) -> ContainerSpec:
+    """Return a container of a command."""
+    argv, file = process_of(CommandInfo(**command))
+    return ContainerSpec(
+        ContainerId("c"), argv, "/s", tuple((environment or {}).items()), file=file
+    )
+
+
+def image(entrypoint: str = "", command: str = "", **more: Any) -> dict[str, Any]:
+    """Return an image's configuration."""
+    return {"Entrypoint": entrypoint.split(), "Cmd": command.split(), **more}
+
+
+class CommandTests(SynchronousTestCase):
+    """Which command is run: the table of Mesos' documentation of images."""
+
+    def run_of(self, of: dict[str, Any], **command: Any) -> str:
+        spec = spec_of(**command)
+        return " ".join(oci.executable(spec, oci.merged_argv(spec, of)))
+
+    def test_a_shells_command_is_run_whatever_the_image_says(self):
+        self.assertEqual(self.run_of(image("e x", "c y"), value="ls"), "/bin/sh -c ls")
+
+    def test_a_value_is_run_whatever_the_image_says(self):
+        for of in (image(), image("e"), image("", "c"), image("e", "c")):
+            self.assertEqual(self.run_of(of, shell=False, value="v"), "v")
+            run = self.run_of(of, shell=False, value="v", arguments=["v", "a"])
+            self.assertEqual(run, "v a")
+
+    def test_without_a_value_the_image_says_what_is_run(self):
+        for of, alone, with_arguments in (
+            (image("", "c y"), "c y", "c a b"),
+            (image("e x"), "e x", "e x a b"),
+            (image("e x", "c y"), "e x c y", "e x a b"),
+        ):
+            self.assertEqual(self.run_of(of, shell=False), alone)
+            self.assertEqual(self.run_of(of, shell=False, arguments=["a", "b"]), with_arguments)
+
+    def test_where_neither_says_anything_it_is_refused(self):
+        for arguments in ([], ["a"]):
+            self.assertRaises(ImageError, self.run_of, image(), shell=False, arguments=arguments)
+
+
+class EnvironmentTests(SynchronousTestCase):
+    """Whose variables win."""
+
+    def merged(self, given: dict[str, str], *of_image: str) -> dict[str, str]:
+        return oci.merged_environment(spec_of(given), {"Env": of_image})
+
+    def test_the_tasks_do(self):
+        self.assertEqual(self.merged({"A": "task"}, "A=image", "B=image")["A"], "task")
+        self.assertEqual(self.merged({"A": "task"}, "A=image", "B=image")["B"], "image")
+
+    def test_the_images_path_does_where_nobody_has_given_one(self):
+        self.assertEqual(self.merged({"PATH": DEFAULT_PATH}, "PATH=/image")["PATH"], "/image")
+        self.assertEqual(self.merged({"PATH": "/task"}, "PATH=/image")["PATH"], "/task")
+        self.assertEqual(self.merged({"PATH": DEFAULT_PATH})["PATH"], DEFAULT_PATH)
+
+    def test_what_is_seen_from_within(self):
+        merged = self.merged({"MESOS_SANDBOX": "/s", EXECUTOR_SOCKET: "/run/x"})
+        self.assertEqual(merged["MESOS_SANDBOX"], "/mnt/mesos/sandbox")
+        self.assertNotIn(EXECUTOR_SOCKET, merged)
+
+    def test_nobody_forges_whose_process_it_is(self):
+        merged = self.merged({oci.MARK: "other"}, f"{oci.MARK}=other")
+        self.assertEqual(next(iter(merged.items())), (oci.MARK, "c"))
+
+
+class RightsTests(SynchronousTestCase):
+    """What a container may do."""
+
+    def process(self, credentials: Credentials | None = None, **linux: Any) -> dict[str, Any]:
+        info = ContainerInfo(type=ContainerInfo.MESOS, linux_info=LinuxInfo(**linux))
+        return oci.process(spec_of(value="x"), info, ["x"], {}, credentials, "/")
+
+    def test_no_devices_are_made(self):
+        for names in self.process()["capabilities"].values():
+            self.assertNotIn("CAP_MKNOD", names)
+            self.assertNotIn("CAP_SYS_ADMIN", names)
+
+    def test_other_users_have_none(self):
+        process = self.process(Credentials(7, 8, (9,)))
+        self.assertEqual(process["capabilities"]["effective"], [])
+        self.assertEqual(process["user"], {"uid": 7, "gid": 8, "additionalGids": [9]})
+
+    def test_what_was_asked_for_they_have(self):
+        wanted = {"capabilities": ["NET_RAW"]}
+        sets = self.process(Credentials(7, 8, ()), effective_capabilities=wanted)["capabilities"]
+        self.assertEqual(sets["ambient"], ["CAP_NET_RAW"])
+        self.assertEqual(sets["bounding"], ["CAP_NET_RAW"])
+        sets = self.process(bounding_capabilities={"capabilities": ["CHOWN"]})["capabilities"]
+        self.assertEqual(sets["effective"], ["CAP_CHOWN"])
+
+    def test_its_namespaces(self):
+        for shared, expected in ((False, True), (True, False)):
+            info = ContainerInfo(linux_info=LinuxInfo(share_pid_namespace=shared))
+            made = oci.configuration({}, "/r", (), info, "/c")
+            kinds = [namespace["type"] for namespace in made["linux"]["namespaces"]]
+            self.assertEqual("pid" in kinds, expected)
+
+
+class VolumeTests(SynchronousTestCase):
+    """What volumes ask for."""
+
+    def bound(self, **volume: Any) -> Any:
+        given = codec.from_dict(Volume, {"container_path": "x", "mode": "RO", **volume})
+        (bound,) = bound_volumes(ContainerInfo(volumes=[given]), "/s/in", "/s")
+        return bound
+
+    def sandboxed(self, path: str, kind: str = "SELF") -> str:
+        source = {"type": "SANDBOX_PATH", "sandbox_path": {"type": kind, "path": path}}
+        return str(self.bound(source=source).sandboxed)
+
+    def test_paths_of_sandboxes(self):
+        self.assertEqual(self.sandboxed("a/./b"), "/s/in/a/b")
+        self.assertEqual(self.sandboxed("a", "PARENT"), "/s/a")
+        self.assertEqual(self.bound(host_path="a").sandboxed, "/s/in/a")
+
+    def test_no_path_leads_out(self):
+        for path in ("../a", "a/../../b", "/etc", "..", "a/.."):
+            self.assertRaises(VolumeError, self.sandboxed, path)
+            self.assertRaises(VolumeError, self.sandboxed, path, "PARENT")
+        for path in ("", "..", "a/../b", "/", ".", "/..", "//"):
+            self.assertRaises(VolumeError, checked_target, path)
+
+    def test_paths_of_the_machine_exist(self):
+        self.assertEqual(self.bound(host_path="/etc").path, "/etc")
+        error = self.assertRaises(VolumeError, self.bound, host_path="/not/there")
+        self.assertIn("'/not/there'", str(error))
+
+    def test_two_of_one_place(self):
+        volume = Volume(container_path="x", mode=Volume.RW, host_path="/etc")
+        info = ContainerInfo(volumes=[volume, volume])
+        self.assertRaises(VolumeError, bound_volumes, info, "/s")
+
+    def test_what_is_not_known_is_refused_by_name(self):
+        for source in (
+            {"type": "DOCKER_VOLUME", "docker_volume": {"name": "v"}},
+            {"type": "CSI_VOLUME", "csi_volume": {"plugin_name": "p"}},
+        ):
+            error = self.assertRaises(VolumeError, self.bound, source=source)
+            self.assertIn(str(source["type"]), str(error))
+        shared = {"path": "/etc", "mount_propagation": {"mode": "BIDIRECTIONAL"}}
+        error = self.assertRaises(
+            VolumeError, self.bound, source={"type": "HOST_PATH", "host_path": shared}
+        )
+        self.assertIn("BIDIRECTIONAL", str(error))
+
+    def test_a_secret_has_to_be_there(self):
+        secret = {"type": "REFERENCE", "reference": {"name": "n"}}
+        source = {"type": "SECRET", "secret": secret}
+        self.assertRaises(VolumeError, self.bound, source=source)
+        config = {"type": "DOCKER", "docker": {"name": "a", "config": secret}}
+        self.assertRaises(ImageError, credentials_of, codec.from_dict(Image, config))
+
+    def test_images_without_a_provider(self):
+        docker = codec.from_dict(Image, {"type": "DOCKER", "docker": {"name": "a"}})
+        self.assertEqual(image_name(docker, ("oci",)), "a")
+        error = self.assertRaises(ImageError, image_name, docker, ())
+        self.assertIn("--image_providers=docker", str(error))
+        appc = codec.from_dict(Image, {"type": "APPC", "appc": {"name": "a"}})
+        self.assertRaises(ImageError, image_name, appc, ("docker",))
+
+
+class FlagTests(SynchronousTestCase):
+    """What operators say of images."""
+
+    def test_providers(self):
+        self.assertEqual(providers("DOCKER, oci"), ("docker", "oci"))
+        for wrong in ("appc", "docker,rkt"):
+            self.assertRaises(ValueError, providers, wrong)
+
+    def test_registries(self):
+        for good in ("https://r:5000", "/srv/images", "file:///srv", "r.example:5000"):
+            self.assertEqual(registry(good), good)
+        for wrong in ("", "https://", "hdfs://x/y", "a b"):
+            self.assertRaises(ValueError, registry, wrong)
+
+    def test_collection(self):
+        excluded = '[{"type": "DOCKER", "docker": {"name": "a"}}]'
+        interval = '{"nanoseconds": 60000000000}'
+        given = collection(
+            f'{{"image_disk_headroom": 0.2, "image_disk_watch_interval": {interval},'
+            f' "excluded_images": {excluded}}}'
+        )
+        self.assertEqual((given.headroom, given.interval, given.excluded), (0.2, 60.0, ("a",)))
+        self.assertEqual(collection("{}").interval, 3600.0)
+        for wrong in (
+            "x",
+            "[]",
+            '{"headroom": 1}',
+            '{"image_disk_headroom": 2}',
+            '{"image_disk_watch_interval": 5}',
+            '{"excluded_images": ["a"]}',
+        ):
+            self.assertRaises(ValueError, collection, wrong)
