@@ -40,6 +40,7 @@ from mesoskit.agent.environment import (
 )
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group
 from mesoskit.agent.paths import latest_link
+from mesoskit.agent.persistent import with_volumes
 from mesoskit.messages.executor_pb2 import Event
 from mesoskit.messages.internal_pb2 import FrameworkToExecutorMessage
 from mesoskit.messages.mesos_pb2 import KillPolicy, TaskInfo
@@ -108,7 +109,11 @@ def launch(state: AgentState, executor: Executor, allotment: Allotment) -> None:
         uris=uris_of(command),
         links=((latest_link(executor.directory), executor.directory),),
         allotment=allotment,
-        info=info.container.SerializeToString() if info.HasField("container") else b"",
+        info=with_volumes(
+            info.container if info.HasField("container") else None,
+            info.resources,
+            state.options.work_dir,
+        ),
         docker=in_docker,
         wrong=unresolved(command),
         # It ends by itself when no agent comes back, tasks first; this is for one that does not.

@@ -47,6 +47,7 @@ from mesoskit.agent.environment import (
 )
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind
 from mesoskit.agent.paths import latest_link, nested_path
+from mesoskit.agent.persistent import with_volumes
 from mesoskit.messages.mesos_pb2 import TaskInfo
 from mesoskit.model.events import Store
 from mesoskit.model.ids import ContainerId
@@ -156,7 +157,11 @@ def spec_of(
         uris=uris_of(command) if len(command.uris) else (),
         links=((latest_link(executor.directory), executor.directory), *links),
         allotment=allotments.of_task(info),
-        info=info.container.SerializeToString() if info.HasField("container") else b"",
+        info=with_volumes(
+            info.container if info.HasField("container") else None,
+            info.resources,
+            state.options.work_dir,
+        ),
         docker=task.docker,
         wrong=wrong,
         patience=patience_of(state, executor),
