@@ -9,13 +9,14 @@ from typing import Any
 from unittest import skipIf
 
 from mesoskit.agent.containers.provisioning import cgroup_of
-from mesoskit.driver import Reason, TaskInfo, TaskState
+from mesoskit.driver import Reason, TaskInfo, TaskState, executor_info
 from mesoskit.messages import agent_pb2
-from mesoskit.messages.mesos_pb2 import ContainerInfo, HealthCheck, Image
+from mesoskit.messages.mesos_pb2 import ContainerInfo, HealthCheck, Image, Volume
 from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive
 from tests.cluster import asking
 from tests.cluster.harness import Cluster, ClusterTestCase
 from tests.cluster.ledger import Ledger
+from tests.cluster.test_task_command import Terminal, run
 from tests.cluster.waiting import pause, until
 
 MISSING = [name for name in ("skopeo", "umoci", "runc") if shutil.which(name) is None]
@@ -118,6 +119,35 @@ class ImageTests(ClusterTestCase):
         status = await ledger.over("checked")
         self.assertEqual(status.message, "Command terminated with signal Terminated")
         await until("nothing is left", lambda: not self.provisions(cluster))
+
+    async def test_sessions_and_groups_are_within(self) -> None:
+        cluster, ledger = await self.started()
+        single = from_image(ledger.task("single", "true"), "touch /well; sleep 1000")
+        writer = from_image(ledger.task("writer", "true"), "echo shared >both/word; sleep 1000")
+        reader = from_image(
+            ledger.task("reader", "true"),
+            "while ! grep shared both/word; do sleep 0.1; done; exit 6",
+        )
+        for task in (writer, reader):
+            volume = task.container.volumes.add(container_path="both", mode=Volume.RW)
+            volume.source.type = Volume.Source.SANDBOX_PATH
+            volume.source.sandbox_path.type = Volume.Source.SandboxPath.PARENT
+            volume.source.sandbox_path.path = "both"
+        await ledger.launch(single)
+        await ledger.until("single", TaskState.TASK_RUNNING)
+        done = await run(
+            cluster, "exec", "-i", "single", "sh", "-c", "ls /well; cat; exit 3", given=b"in"
+        )
+        self.assertEqual((done.stdout, done.returncode), (b"/well\nin", 3), done.stderr)
+        terminal = Terminal(cluster, "exec", "-it", "single", "sh")
+        self.addCleanup(terminal.close)
+        await terminal.shows("#")
+        terminal.type("ls /well; exit 4\n")
+        await terminal.shows("/well")
+        self.assertEqual(await terminal.ended(), 4)
+        await ledger.group(executor_info("pod"), [writer, reader])
+        status = await ledger.over("reader")
+        self.assertEqual(status.message, "Command exited with status 6")
 
     async def test_an_agent_killed_at_any_moment_of_a_launch_leaves_nothing(self) -> None:
         cluster, ledger = await self.started()
