@@ -141,9 +141,9 @@ class Daemon:
             for path in sorted(mounts, reverse=True):
                 if path.startswith(f"{self.directory}/"):
                     subprocess.run(["umount", "-l", path], check=False)
-        for path in Path("/sys/fs/cgroup").glob(f"*/{self.directory.name}"):
+        for cgroup in Path("/sys/fs/cgroup").glob(f"*/{self.directory.name}"):
             with suppress(OSError):
-                path.rmdir()
+                cgroup.rmdir()
         with suppress(OSError):
             Path("/sys/fs/cgroup", self.directory.name).rmdir()
         shutil.rmtree(self.directory, ignore_errors=True)
