@@ -88,9 +88,10 @@ class Nemesis:
                 self._ended.pop(name, None)
             elif name not in self._ended:
                 self._ended[name] = now
-                last = process.log().strip().splitlines()[-8:]
+                # Behind the reason everybody's farewells may stand.
+                last = process.log().strip().splitlines()[-80:]
                 lost = name in self.cluster.masters and "Lost leadership" in " ".join(last)
-                why = "lost leadership" if lost else " | ".join(last)
+                why = "lost leadership" if lost else " | ".join(last[-12:])
                 self._note(f"{name} has ended by itself: {why}")
                 if not lost:
                     self.surprises.append(f"{name} ended by itself: {why}")
