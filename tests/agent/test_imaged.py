@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -18,6 +19,7 @@ from mesoskit.agent.containers.imaged import ImageContainers
 from mesoskit.agent.containers.launched import LaunchedContainers
 from mesoskit.agent.containers.provisioning import Provisions, cgroup_of
 from mesoskit.agent.environment import DEFAULT_PATH
+from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.messages.mesos_pb2 import ContainerInfo, Image, Secret, Volume
 from mesoskit.model.ids import ContainerId
 from tests.agent.containers_contract import ContainersContract, Ends
@@ -59,6 +61,7 @@ class ImagedTestCase(RealTestCase):
     """A test with an image C{busy} in a folder, and containers that know it."""
 
     skip = SKIP or None
+    isolation = IsolationSettings()
 
     def setUp(self) -> None:
         super().setUp()
@@ -80,6 +83,7 @@ class ImagedTestCase(RealTestCase):
             ImageStore(reactor, self.in_thread, os.path.join(work, "store"), self.folder),
             Provisions(os.path.join(work, "provisioner"), os.path.join(work, "secrets")),
             ends,
+            isolation=self.isolation,
         )
         self.last = inner = LaunchedContainers(
             *(reactor, self.runtime, self.users, self.in_thread, containers.exited), linger=0.1
@@ -251,6 +255,24 @@ class ImageTests(ImagedTestCase):
         own = sorted(Path("/proc/self/cgroup").read_text().split())
         output = await self.result("cat /proc/self/cgroup")
         self.assertEqual(sorted(output.split()), own)
+
+    async def test_isolation_holds_it_too(self):
+        profiles = os.path.join(self.directory, "profiles")
+        os.mkdir(profiles)
+        rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}
+        profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+        Path(profiles, "p.json").write_text(json.dumps(profile))
+        self.isolation = IsolationSettings(
+            isolation=("linux/seccomp", "linux/nnp", "network/none"),
+            seccomp_config_dir=profiles,
+            seccomp_profile_name="p.json",
+        )
+        output = await self.result(
+            "mkdir /x 2>/dev/null || echo refused; grep NoNew /proc/self/status; cat /proc/net/dev"
+        )
+        self.assertTrue(output.startswith("refused\nNoNewPrivs:\t1\n"), output)
+        interfaces = [line.split(":")[0].strip() for line in output.splitlines()[4:]]
+        self.assertEqual(interfaces, ["lo"])
 
     async def test_a_missing_executable(self):
         spec = self.inside("a", "")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 from mesoskit.agent.container import ContainerSpec
 from mesoskit.agent.containers import oci
 from mesoskit.agent.containers.image_names import ImageError
+from mesoskit.agent.containers.image_rights import ImageRights, Rights
 from mesoskit.agent.containers.volumes import (
     VolumeError,
     bound_volumes,
@@ -15,6 +19,7 @@ from mesoskit.agent.containers.volumes import (
     image_name,
 )
 from mesoskit.agent.environment import DEFAULT_PATH, EXECUTOR_SOCKET, process_of
+from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.users import Credentials
 from mesoskit.app.images import collection, providers, registry
 from mesoskit.messages import codec
@@ -94,32 +99,72 @@ class EnvironmentTests(SynchronousTestCase):
 class RightsTests(SynchronousTestCase):
     """What a container may do."""
 
-    def process(self, credentials: Credentials | None = None, **linux: Any) -> dict[str, Any]:
-        info = ContainerInfo(type=ContainerInfo.MESOS, linux_info=LinuxInfo(**linux))
-        return oci.process(spec_of(value="x"), info, ["x"], {}, credentials, "/")
+    def rights(self, linux: dict[str, Any], *isolation: str, **settings: Any) -> Rights:
+        rights = ImageRights(IsolationSettings(isolation=isolation, **settings))
+        return rights.of(LinuxInfo(**linux))
+
+    def sets(self, rights: Rights, root: bool = True) -> dict[str, list[str]]:
+        return oci.capabilities(rights, root)
 
     def test_no_devices_are_made(self):
-        for names in self.process()["capabilities"].values():
+        for names in self.sets(self.rights({})).values():
+            self.assertIn("CAP_CHOWN", names)
             self.assertNotIn("CAP_MKNOD", names)
             self.assertNotIn("CAP_SYS_ADMIN", names)
 
     def test_other_users_have_none(self):
-        process = self.process(Credentials(7, 8, (9,)))
-        self.assertEqual(process["capabilities"]["effective"], [])
-        self.assertEqual(process["user"], {"uid": 7, "gid": 8, "additionalGids": [9]})
+        self.assertEqual(self.sets(self.rights({}), root=False)["effective"], [])
+        made = oci.process(spec_of(value="x"), Rights(), ["x"], {}, Credentials(7, 8, (9,)), "/")
+        self.assertEqual(made["user"], {"uid": 7, "gid": 8, "additionalGids": [9]})
 
     def test_what_was_asked_for_they_have(self):
-        wanted = {"capabilities": ["NET_RAW"]}
-        sets = self.process(Credentials(7, 8, ()), effective_capabilities=wanted)["capabilities"]
+        wanted = {"effective_capabilities": {"capabilities": ["NET_RAW"]}}
+        sets = self.sets(self.rights(wanted), root=False)
         self.assertEqual(sets["ambient"], ["CAP_NET_RAW"])
         self.assertEqual(sets["bounding"], ["CAP_NET_RAW"])
-        sets = self.process(bounding_capabilities={"capabilities": ["CHOWN"]})["capabilities"]
+        wanted = {"bounding_capabilities": {"capabilities": ["CHOWN"]}}
+        self.assertEqual(self.sets(self.rights(wanted))["effective"], ["CAP_CHOWN"])
+
+    def test_nobody_has_more_than_the_operator_allows(self):
+        flags = {"bounding_capabilities": 1 << 0}  # CHOWN
+        sets = self.sets(self.rights({}, "linux/capabilities", **flags))
         self.assertEqual(sets["effective"], ["CAP_CHOWN"])
+        wanted = {"effective_capabilities": {"capabilities": ["SYS_ADMIN"]}}
+        error = self.assertRaises(ImageError, self.rights, wanted, "linux/capabilities", **flags)
+        self.assertIn("SYS_ADMIN", str(error))
+
+    def test_isolation_holds_them_too(self):
+        rights = self.rights({}, "linux/nnp", "network/none")
+        self.assertTrue(rights.no_new_privileges and rights.network)
+        made = oci.configuration({}, "/r", (), ContainerInfo(), rights, "/c")
+        self.assertIn({"type": "network"}, made["linux"]["namespaces"])
+        refused = {"share_pid_namespace": True}
+        self.assertRaises(ImageError, self.rights, refused, share_pid_namespace=False)
+
+    def test_profiles_of_system_calls(self):
+        directory = self.mktemp()
+        os.mkdir(directory)
+        rules = [
+            {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13},
+            {"names": ["mount"], "action": "SCMP_ACT_ERRNO", "excludes": {"caps": ["CAP_CHOWN"]}},
+        ]
+        profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+        Path(directory, "p.json").write_text(json.dumps(profile))
+        flags = {"seccomp_config_dir": directory, "seccomp_profile_name": "p.json"}
+        made = self.rights({}, "linux/seccomp", **flags)
+        assert made.seccomp is not None
+        self.assertEqual(made.seccomp["syscalls"], rules[:1])
+        self.assertTrue(made.no_new_privileges)
+        free = self.rights({"seccomp": {"unconfined": True}}, "linux/seccomp", **flags)
+        self.assertIsNone(free.seccomp)
+        for wrong in ("../p.json", "none"):
+            named = {"seccomp": {"profile_name": wrong}}
+            self.assertRaises(ImageError, self.rights, named, "linux/seccomp", **flags)
 
     def test_its_namespaces(self):
         for shared, expected in ((False, True), (True, False)):
             info = ContainerInfo(linux_info=LinuxInfo(share_pid_namespace=shared))
-            made = oci.configuration({}, "/r", (), info, "/c")
+            made = oci.configuration({}, "/r", (), info, Rights(), "/c")
             kinds = [namespace["type"] for namespace in made["linux"]["namespaces"]]
             self.assertEqual("pid" in kinds, expected)
 

@@ -55,6 +55,7 @@ def image_containers(
         exited,
         providers=settings.providers,
         sandbox_directory=settings.sandbox_directory,
+        isolation=options.isolation,
         progressed=progressed,
     )
     containers.inner = beneath(containers.exited)

@@ -28,6 +28,7 @@ from mesoskit.agent.container import (
 )
 from mesoskit.agent.containers import ContainerError, Containers, Exited
 from mesoskit.agent.containers.image_names import ImageError
+from mesoskit.agent.containers.image_rights import ImageRights
 from mesoskit.agent.containers.image_store import ImageStore, StoredImage
 from mesoskit.agent.containers.image_tools import find_tool
 from mesoskit.agent.containers.provisioning import Provisions
@@ -40,6 +41,7 @@ from mesoskit.agent.containers.volumes import (
     images_of,
 )
 from mesoskit.agent.images import SANDBOX
+from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.users import Credentials, InThread, UserError, Users
 from mesoskit.messages.mesos_pb2 import ContainerInfo, Image
 from mesoskit.model.ids import ContainerId
@@ -86,6 +88,7 @@ class ImageContainers:
         *,
         providers: Sequence[str] = ("docker",),
         sandbox_directory: str = SANDBOX,
+        isolation: IsolationSettings | None = None,
         progressed: Progressed | None = None,
     ) -> None:
         """
@@ -102,6 +105,7 @@ class ImageContainers:
         self._provisions = provisions
         self._exited = exited
         self._progressed = progressed
+        self._rights = ImageRights(isolation or IsolationSettings())
         self._paths: dict[ContainerId, str] = {}
         self._known: dict[ContainerId, str] = {}  # those that are over, too
         self._sandboxes: dict[ContainerId, str] = {}  # of those that others may be within
@@ -265,7 +269,14 @@ class ImageContainers:
     ) -> str:
         _make_logs(spec.sandbox, credentials)
         return self._provisions.make(
-            spec, info, credentials, self.store.layers, image, bounds, self.sandbox_directory
+            spec,
+            info,
+            self._rights.of(info.linux_info),
+            credentials,
+            self.store.layers,
+            image,
+            bounds,
+            self.sandbox_directory,
         )
 
     def _prepare_within(
@@ -274,7 +285,11 @@ class ImageContainers:
         assert spec.parent is not None
         _make_logs(spec.sandbox, credentials)
         return self._provisions.make_within(
-            *(spec, info, credentials, spec.parent, self._sandboxes[spec.parent]),
+            spec,
+            self._rights.of(info.linux_info),
+            credentials,
+            spec.parent,
+            self._sandboxes[spec.parent],
             self.sandbox_directory,
         )
 

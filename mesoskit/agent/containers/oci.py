@@ -10,21 +10,13 @@ from typing import Any, Final, NamedTuple
 
 from mesoskit.agent.container import ContainerSpec
 from mesoskit.agent.containers.image_names import ImageError
+from mesoskit.agent.containers.image_rights import Rights
 from mesoskit.agent.environment import DEFAULT_PATH, EXECUTOR_SOCKET
 from mesoskit.agent.images import SANDBOX
 from mesoskit.agent.users import Credentials
-from mesoskit.messages.mesos_pb2 import CapabilityInfo, ContainerInfo, LinuxInfo
+from mesoskit.messages.mesos_pb2 import CapabilityInfo, ContainerInfo
 
 MARK: Final = "MESOSKIT_CONTAINER"
-
-CAPABILITIES: Final = (
-    *("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "NET_RAW", "SETGID", "SETUID", "SETFCAP"),
-    *("SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE"),
-)
-"""
-What root of a container may do where nothing else is said: as in Docker, without C{MKNOD}, with
-which it could make itself a device of the machine.
-"""
 
 _MASKED: Final = (
     *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
@@ -32,6 +24,8 @@ _MASKED: Final = (
 )
 _READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _OF_THE_MACHINE: Final = ("/etc/hosts", "/etc/resolv.conf")
+_SHARED_MEMORY: Final = 64
+"""Megabytes of C{/dev/shm} where nothing is said."""
 _NO_LIMIT: Final = (1 << 64) - 1
 
 
@@ -98,35 +92,24 @@ def merged_environment(
     return variables
 
 
-def capabilities(linux: LinuxInfo) -> dict[str, list[str]]:
+def capabilities(rights: Rights, root: bool) -> dict[str, list[str]]:
     """Return a process' sets of capabilities."""
-    default = [f"CAP_{name}" for name in CAPABILITIES]
-    bounding = effective = default
-    if linux.HasField("bounding_capabilities"):
-        bounding = _names(linux.bounding_capabilities)
-        effective = [name for name in default if name in bounding]
-    if linux.HasField("effective_capabilities"):
-        effective = _names(linux.effective_capabilities)
-        if not linux.HasField("bounding_capabilities"):
-            bounding = effective
-    elif linux.HasField("capability_info"):
-        bounding = effective = _names(linux.capability_info)
-    return {
-        "bounding": bounding,
-        "effective": effective,
-        "permitted": effective,
-        "inheritable": effective,
-    }
+    given = rights.effective
+    effective = (rights.bounding if root else 0) if given is None else given
+    sets = {name: _names(effective) for name in ("effective", "permitted", "inheritable")}
+    if not root and effective:
+        sets["ambient"] = sets["effective"]
+    return {"bounding": _names(rights.bounding), **sets}
 
 
-def _names(info: CapabilityInfo) -> list[str]:
-    name = CapabilityInfo.Capability.Name
-    return [f"CAP_{name(number)}" for number in info.capabilities if number]
+def _names(mask: int) -> list[str]:
+    known = CapabilityInfo.Capability.items()
+    return [f"CAP_{name}" for name, number in known if number and mask >> (number - 1000) & 1]
 
 
 def process(
     spec: ContainerSpec,
-    info: ContainerInfo,
+    rights: Rights,
     argv: Sequence[str],
     variables: Mapping[str, str],
     credentials: Credentials | None,
@@ -140,18 +123,13 @@ def process(
             "gid": credentials.group,
             "additionalGids": list(credentials.groups),
         }
-    sets = capabilities(info.linux_info)
-    if user["uid"] != 0 and not info.linux_info.HasField("effective_capabilities"):
-        sets |= {"effective": [], "permitted": [], "inheritable": []}
-    elif user["uid"] != 0:
-        sets |= {"ambient": sets["effective"]}
     return {
         "terminal": False,
         "user": user,
         "args": list(argv),
         "env": [f"{name}={value}" for name, value in variables.items()],
         "cwd": directory,
-        "capabilities": sets,
+        "capabilities": capabilities(rights, user["uid"] == 0),
         "rlimits": [
             {
                 "type": name.replace("RLMT_", "RLIMIT_"),
@@ -160,7 +138,7 @@ def process(
             }
             for name, soft, hard in spec.rlimits
         ],
-        "noNewPrivileges": False,
+        "noNewPrivileges": rights.no_new_privileges,
     }
 
 
@@ -169,6 +147,7 @@ def configuration(
     root: str,
     mounts: Iterable[OCIMount],
     info: ContainerInfo,
+    rights: Rights,
     cgroup: str,
 ) -> dict[str, Any]:
     """
@@ -181,23 +160,28 @@ def configuration(
     namespaces = ["mount", "ipc", "uts"]
     if not info.linux_info.share_pid_namespace:
         namespaces.append("pid")
+    if rights.network:
+        namespaces.append("network")
+    seccomp = {} if rights.seccomp is None else {"seccomp": rights.seccomp}
+    shm = info.linux_info.shm_size or _SHARED_MEMORY
     return {
         "ociVersion": "1.0.2",
         "process": process,
         "root": {"path": root, "readonly": False},
         "hostname": info.hostname or os.uname().nodename,
-        "mounts": [*_own_mounts(), *_of_the_machine(), *map(_bind, mounts)],
+        "mounts": [*_own_mounts(shm), *_of_the_machine(), *map(_bind, mounts)],
         "linux": {
             "cgroupsPath": cgroup,
             "namespaces": [{"type": name} for name in namespaces],
             "rootfsPropagation": "slave",
             "maskedPaths": list(_MASKED),
             "readonlyPaths": list(_READ_ONLY),
+            **seccomp,
         },
     }
 
 
-def _own_mounts() -> list[dict[str, Any]]:
+def _own_mounts(shm: int) -> list[dict[str, Any]]:
     """Return what every container has of the kernel."""
     safe = ["nosuid", "noexec", "nodev"]
 
@@ -208,7 +192,7 @@ def _own_mounts() -> list[dict[str, Any]]:
         mount("/proc", "proc", "proc", *safe),
         mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
         mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "mode=0620"),
-        mount("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", "size=65536k"),
+        mount("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", f"size={shm}m"),
         mount("/dev/mqueue", "mqueue", "mqueue", *safe),
         mount("/sys", "sysfs", "sysfs", *safe, "ro"),
     ]

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 from mesoskit.agent import launcher_oci
 from mesoskit.agent.container import ContainerSpec
 from mesoskit.agent.containers import oci
+from mesoskit.agent.containers.image_rights import Rights
 from mesoskit.agent.containers.image_store import StoredImage
 from mesoskit.agent.containers.volumes import Bound, VolumeError, make_directory, target_beside
 from mesoskit.agent.images import SANDBOX
@@ -72,6 +73,7 @@ class Provisions:
         self,
         spec: ContainerSpec,
         info: ContainerInfo,
+        rights: Rights,
         credentials: Credentials | None,
         layers: str,
         image: StoredImage,
@@ -114,10 +116,10 @@ class Provisions:
             seen.append(oci.OCIMount(source, target, bound.read_only, bound.follow))
         directory = image.config.get("WorkingDir") or sandbox_directory
         variables = oci.merged_environment(spec, image.config, sandbox_directory)
-        process = oci.process(spec, info, argv, variables, credentials, directory)
+        process = oci.process(spec, rights, argv, variables, credentials, directory)
         cgroup = cgroup_of(path)
         self._write_secrets(os.path.join(path, "secrets"), secrets, credentials)
-        _write(path, "config.json", oci.configuration(process, root, seen, info, cgroup))
+        _write(path, "config.json", oci.configuration(process, root, seen, info, rights, cgroup))
         plan = {
             "container": spec.id,
             "sandbox": spec.sandbox,
@@ -138,7 +140,7 @@ class Provisions:
     def make_within(
         self,
         spec: ContainerSpec,
-        info: ContainerInfo,
+        rights: Rights,
         credentials: Credentials | None,
         parent: ContainerId,
         parent_sandbox: str,
@@ -156,7 +158,7 @@ class Provisions:
         below = spec.sandbox[len(parent_sandbox) :].strip("/") if inside else ""
         directory = os.path.join(sandbox_directory, below) if below else sandbox_directory
         variables = oci.merged_environment(spec, {}, directory)
-        process = oci.process(spec, info, argv, variables, credentials, directory)
+        process = oci.process(spec, rights, argv, variables, credentials, directory)
         _write(path, "process.json", process)
         plan = {
             "container": spec.id,

@@ -92,7 +92,7 @@ def _compile(seccomp: Any, profile: Any, capabilities: int) -> bytes:
                     token = seccomp.seccomp_arch_resolve_name(_architecture(name).encode())
                     seccomp.seccomp_arch_add(context, ctypes.c_uint32(token))
         for rule in profile.get("syscalls") or ():
-            if _holds(rule, capabilities, machine):
+            if holds(rule, capabilities, machine):
                 action = _action(rule["action"], rule.get("errnoRet", _EPERM))
                 if action != default:
                     _add(seccomp, context, rule, action)
@@ -138,7 +138,7 @@ def _architecture(name: str) -> str:
     return name.removeprefix("SCMP_ARCH_").lower()
 
 
-def _holds(rule: Any, capabilities: int, machine: str) -> bool:
+def holds(rule: Any, capabilities: int, machine: str) -> bool:
     """Say whether a rule is for containers with these capabilities on this machine."""
     only, never = rule.get("includes") or {}, rule.get("excludes") or {}
     own = {machine, "amd64" if machine == "x86_64" else machine}
