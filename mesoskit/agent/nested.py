@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 REMEMBERED: Final = 1000
 """Of how many containers of one outermost container it is told how they ended."""
 
+ANSWERS: Final = ("answers",)
+"""The deadline of answers that are due."""
+
 LAUNCH_FAILED: Final = "Failed to launch container: "
 
 
@@ -48,15 +51,17 @@ class NestedContainers:
 
     @ivar all: by their keys, those that have ended as well, oldest first.
     @ivar running: those that have not.
+    @ivar answers: to calls that have waited, and are answered in the next event.
     @ivar waits: the calls that wait for the end of a container, by its key: the number, and
         whether the answer is that to C{WAIT_NESTED_CONTAINER}.
     """
 
-    __slots__ = ("all", "running", "waits")
+    __slots__ = ("all", "answers", "running", "waits")
 
     def __init__(self) -> None:
         self.all: dict[ContainerId, Nested] = {}
         self.running: dict[ContainerId, Nested] = {}
+        self.answers: list[ContainerAnswer] = []
         self.waits: dict[ContainerId, list[tuple[int, bool]]] = {}
 
 
@@ -274,7 +279,18 @@ def answer_waits(
 ) -> None:
     """Answer those who wait for the end of a container."""
     for number, deprecated in state.nested.waits.pop(container, ()):
-        state.out.append(ContainerAnswer(number, 200, ended(status, limitation, deprecated)))
+        told = ended(status, limitation, deprecated)
+        state.nested.answers.append(ContainerAnswer(number, 200, told))
+        state.deadlines.set(ANSWERS, state.now)
+
+
+def answer(state: AgentState) -> None:
+    """
+    Answer those who have waited, in an event in which nothing is stored: where that fails, what
+    stands beside it in an event is not done.
+    """
+    state.out += state.nested.answers
+    state.nested.answers.clear()
 
 
 def ended(

@@ -56,6 +56,7 @@ def call(state: AgentState, event: ContainerCall) -> None:
 
 def abandoned(state: AgentState, event: CallAbandoned) -> None:
     """Whoever made a call has left."""
+    state.nested.answers = [one for one in state.nested.answers if one.number != event.number]
     for key, waits in list(state.nested.waits.items()):
         left = [wait for wait in waits if wait[0] != event.number]
         if not left:
@@ -323,13 +324,21 @@ def _kill(state: AgentState, event: ContainerCall, wanted: Any) -> None:
         _answer(state, event, 404, why)
         return
     if group is not None:
-        # It has no process of its own that could do anything else with a signal.
-        shutdown.shutdown_executor(state, group)
+        # It has no process of its own that could do anything else with a signal. In an event of
+        # its own: this one must be answered, even where what follows cannot be stored.
+        state.deadlines.set(("group", group.container), state.now)
     elif signum == SIGKILL or (one is not None and one.pid is None):
         state.destroy(key)
     elif signum:
         state.out.append(Signal(key, signum))
     _answer(state, event, 200)
+
+
+def end_group(state: AgentState, container: ContainerId) -> None:
+    """End an executor of groups of which somebody has called for the end."""
+    group = nested.group_of(state, (container,))
+    if group is not None:
+        shutdown.shutdown_executor(state, group)
 
 
 def _remove(state: AgentState, event: ContainerCall, wanted: Any) -> None:

@@ -254,14 +254,20 @@ def _lost(state: AgentState, event: Lost) -> None:
 
 
 def _woke(state: AgentState, _event: Woke) -> None:
-    again = False
+    again = answers = False
     for key in state.deadlines.due(state.now):
         assert isinstance(key, tuple)
         if key == _UNSTORED:
             again = True
+        elif key == nested.ANSWERS:
+            answers = True
         else:
             _DEADLINES[key[0]](state, *key[1:])
     gc.due(state)
+    if answers and state.out:
+        state.deadlines.set(nested.ANSWERS, state.now)
+    elif answers:
+        nested.answer(state)
     if again and state.out:
         # Alone in an event: should it fail again, nothing else is dropped with it.
         state.deadlines.set(_UNSTORED, state.now)
@@ -365,5 +371,6 @@ _DEADLINES: dict[str, Callable[..., None]] = {
     "check": checks.due,
     "subscribe": executors.subscription_timed_out,
     "shutdown": executors.shutdown_timed_out,
+    "group": nested_calls.end_group,
 }
 """Who is woken for which kind of deadline; keys are tuples that begin with the kind."""

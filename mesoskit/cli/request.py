@@ -43,7 +43,6 @@ _ABSENT: Final = {
     "bounding_capabilities": "Linux capabilities",
     "networks": "container networks",
     "volumes": "volumes",
-    "tty": "terminals for tasks",
 }
 """Flags of C{mesos-execute} whose features are not there, and what these are."""
 
@@ -160,6 +159,7 @@ FLAGS: Final = Flags(
             None,
             "A TaskGroupInfo as JSON; agent_id may be left out.",
         ),
+        Flag("tty", boolean, False, "Give the command a terminal: see mesoskit task attach."),
         Flag("checkpoint", boolean, False, "Let tasks survive the restart of an agent."),
         Flag("role", role, "*", "Role to use when registering."),
         Flag("kill_after", duration, None, "After running for so long the task is killed."),
@@ -192,10 +192,7 @@ FLAGS: Final = Flags(
         Flag("hadoop", text, "hadoop", "Only of use with --package."),
         Flag("hdfs", text, "localhost:9000", "Only of use with --package."),
         Flag("overwrite", boolean, False, "Only of use with --package."),
-        *(
-            Flag(name, boolean if name == "tty" else text, None, f"Not there: {feature}.")
-            for name, feature in _ABSENT.items()
-        ),
+        *(Flag(name, text, None, f"Not there: {feature}.") for name, feature in _ABSENT.items()),
     ],
     # The others have names that tasks and shells have for something else: MESOS_NAME.
     variables=("master",),
@@ -242,7 +239,7 @@ def read(arguments: Sequence[str]) -> Request:
     """
     values = FLAGS.parse(arguments)
     for name, feature in _ABSENT.items():
-        if name in values.given and getattr(values, name) is not False:
+        if name in values.given:
             raise FlagError(f"--{name}: {feature} are not there yet")
     if values.secret is not None and values.principal is None:
         raise FlagError("--secret needs --principal: who the secret is of")
@@ -313,6 +310,9 @@ def _command_task(values: Values) -> TaskInfo:
     if values.rlimits is not None:
         task.container.type = ContainerInfo.MESOS
         task.container.rlimit_info.CopyFrom(values.rlimits)
+    if values.tty:
+        task.container.type = ContainerInfo.MESOS
+        task.container.tty_info.SetInParent()
     return task
 
 

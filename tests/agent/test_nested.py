@@ -93,6 +93,7 @@ class NestedBench(Bench):
     def ended(self, key: str, status: int | None = 0, why: Limitation | None = None) -> None:
         """Let a container end."""
         self.give(ContainerExited(ContainerId(key), status, why))
+        self.give(Woke())
 
     def again(self, **options: Any) -> NestedBench:
         """Return an agent after this one."""

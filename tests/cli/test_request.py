@@ -85,6 +85,12 @@ class CommandTests(Case):
         self.assertEqual(request.required, Resources.parse("cpus:0.5;mem:64;ports:[31000-31001]"))
         self.assert_refused("--resources", "--name=t", "--command=c", "--resources=cpus:x")
 
+    def test_a_terminal_is_asked_for(self) -> None:
+        [info] = self.command("--tty").tasks
+        self.assertTrue(info.container.HasField("tty_info"))
+        [info] = self.command("--no-tty").tasks
+        self.assertFalse(info.HasField("container"))
+
     def test_resource_limits(self) -> None:
         [info] = self.command('--rlimits={"rlimits": [{"type": "RLMT_CORE"}]}').tasks
         self.assertEqual(info.container.type, ContainerInfo.MESOS)
@@ -220,7 +226,6 @@ class AbsentTests(Case):
             ("--appc_image=x", "container images are not there yet"),
             ("--networks=a,b", "container networks are not there yet"),
             ("--volumes=[]", "volumes are not there yet"),
-            ("--tty", "terminals for tasks are not there yet"),
             ("--effective_capabilities={}", "Linux capabilities are not there yet"),
             ("--bounding_capabilities={}", "Linux capabilities are not there yet"),
             ("--package=x.tgz", "not there yet"),
