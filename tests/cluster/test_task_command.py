@@ -271,6 +271,38 @@ class TaskCommandTests(SharedCluster):
         await until("the end of its sandbox", lambda: not home.exists())
 
 
+class RestartTests(ClusterTestCase):
+    """The same where the agent is killed and comes back."""
+
+    async def test_terminals_of_tasks_survive_and_sessions_do_not(self) -> None:
+        cluster = self.cluster()
+        await cluster.start()
+        ledger = cluster.framework(fields={"checkpoint": True})
+        info = ledger.task("game", "stty -echo; while read line; do echo you said $line; done")
+        info.container.type = ContainerInfo.MESOS
+        info.container.tty_info.SetInParent()
+        await ledger.launch(info)
+        await ledger.running("game")
+        session = Terminal(cluster, "exec", "-t", "game", "sh", "-c", "echo $$; sleep 1234")
+        self.addCleanup(session.close)
+        await session.shows("\r\n")
+        pid = int(session.seen.split()[0])
+        await cluster.agent.kill()
+        cluster.agent.start()
+        await cluster.agent.ready()
+        await until("the end of the session", lambda: not Path(f"/proc/{pid}").exists())
+        self.assertEqual(await session.ended(), 1)
+        await cluster.registered()
+        after = Terminal(cluster, "attach", "game")
+        self.addCleanup(after.close)
+        await until("raw keys", lambda: after.is_raw, seen=after.text)
+        after.type("still here\n")
+        await after.shows("you said still here\r\n")
+        after.type("\x04")
+        self.assertEqual(await after.ended(), 0)
+        await ledger.over("game")
+
+
 class IsolatedTests(ClusterTestCase):
     """The same where containers are kept apart."""
 
