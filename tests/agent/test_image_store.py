@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
 import tempfile
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from mesoskit.agent.users import in_thread_of
 from mesoskit.model.ids import ContainerId
 from tests.agent.image_archives import docker_archive, layer, link, oci_layout
 from tests.agent.real import until
+from tests.agent.registries import Registry
 from tests.base import SynchronousTestCase
 
 TOOLS = [name for name in ("skopeo", "umoci") if shutil.which(name) is None]
@@ -179,6 +182,42 @@ class StoreTests(TestCase):
         first, second = await gatherResults([self.store.get("a"), self.store.get("a:latest")])
         self.assertEqual(first, second)
         self.assertEqual(runs, ["skopeo", "umoci"])
+
+    def registry(self, *account: str) -> Registry:
+        """Return a registry, and have the store pull from it."""
+        layout = os.path.join(self.directory, "registry")
+        oci_layout(layout, [layer([("x", os.urandom(100_000))])])
+        registry = Registry(layout, *account)
+        self.addCleanup(registry.close)
+        self.store.registry = f"http://{registry.address}"
+        return registry
+
+    async def test_a_registry(self):
+        registry = self.registry()
+        image = await self.store.get("team/app:1.0")
+        self.assertEqual(len(image.layers), 1)
+        self.assertIn("/v2/team/app/manifests/1.0", registry.asked)
+
+    async def test_a_registry_that_wants_to_know_who_asks(self):
+        registry = self.registry("me", "word")
+        self.assertIn("app:1", await self.refused("app:1"))
+        auth = b64encode(b"me:word").decode()
+        config = json.dumps({"auths": {registry.address: {"auth": auth}}})
+        image = await self.store.get("app:1", credentials=config)
+        self.assertEqual(image.name, "app:1")
+
+    async def test_how_far_a_pull_is_and_that_nobody_waits_for_it(self):
+        registry = self.registry()
+        registry.slow = True
+        told: list[str] = []
+        work = self.store.get("app:1", progress=told.append)
+        await until(lambda: told)
+        self.assertIn("Pulling image app:1: ", told[0])
+        work.cancel()
+        await self.assertFailure(work, ImageError)
+        await until(lambda: not os.listdir(os.path.join(self.store.directory, "pulls")))
+        registry.slow = False
+        self.assertEqual((await self.store.get("app:1")).name, "app:1")
 
     async def test_an_image_may_be_pulled_anew(self):
         self.archive("a.tar", layer([("x", b"1")]))

@@ -1,0 +1,97 @@
+"""A registry of images for tests: an OCI layout behind the API of registries.
+
+https://github.com/opencontainers/distribution-spec; as much of it as pulling needs.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+REACTOR: Any = reactor
+
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+class _PlainSite(Site):
+    """A site that closes connections on which TLS is tried, as skopeo does first."""
+
+    def buildProtocol(self, addr: Any) -> Any:
+        protocol: Any = super().buildProtocol(addr)
+        take = protocol.dataReceived
+
+        def received(data: bytes) -> None:
+            if data[:1] == b"\x16":
+                protocol._channel.transport.loseConnection()
+            else:
+                take(data)
+
+        protocol.dataReceived = received
+        return protocol
+
+
+class Registry(Resource):
+    """
+    One image, whatever it is called.
+
+    @ivar asked: the paths that were asked for.
+    @ivar slow: whether layers come in two halves, the second one when L{go_on} is called.
+    """
+
+    isLeaf = True
+
+    def __init__(self, layout: str, user: str = "", password: str = "") -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.slow = False
+        self._held: list[Any] = []
+        self._blobs = Path(layout, "blobs", "sha256")
+        index = json.loads(Path(layout, "index.json").read_text())
+        self._manifest = index["manifests"][0]["digest"].partition(":")[2]
+        token = b64encode(f"{user}:{password}".encode()).decode()
+        self._wanted = f"Basic {token}" if user else None
+        self._port = REACTOR.listenTCP(0, _PlainSite(self), interface="127.0.0.1")
+        self.address = f"127.0.0.1:{self._port.getHost().port}"
+
+    def close(self) -> Any:
+        """Stop listening."""
+        self.go_on()
+        return self._port.stopListening()
+
+    def go_on(self) -> None:
+        """Send what was held back."""
+        held, self._held = self._held, []
+        for request, rest in held:
+            request.write(rest)
+            request.finish()
+
+    def render(self, request: Any) -> Any:
+        """Answer."""
+        path = request.path.decode()
+        self.asked.append(path)
+        if self._wanted is not None and request.getHeader("authorization") != self._wanted:
+            request.setResponseCode(401)
+            request.setHeader("www-authenticate", 'Basic realm="test"')
+            return b""
+        kind, _, name = path.rpartition("/")
+        if kind.endswith("/manifests"):
+            request.setHeader("content-type", _MANIFEST)
+            request.setHeader("docker-content-digest", f"sha256:{self._manifest}")
+            return (self._blobs / self._manifest).read_bytes()
+        if kind.endswith("/blobs"):
+            data = (self._blobs / name.partition(":")[2]).read_bytes()
+            if self.slow and data[:2] == b"\x1f\x8b":
+                request.setHeader("content-length", str(len(data)))
+                half = len(data) // 2
+                request.write(data[:half])
+                self._held.append((request, data[half:]))
+                request.notifyFinish().addErrback(lambda _: self._held.clear())
+                return NOT_DONE_YET
+            return data
+        return b"{}"
