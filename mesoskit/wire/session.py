@@ -56,7 +56,7 @@ class Session:
         "_call",
         "_carrier",
         "_congested",
-        "_decoder",
+        "decoder",
         "_dirty",
         "_hello",
         "_outbox",
@@ -91,7 +91,7 @@ class Session:
         self._settling: Settling | None = None
         self._why = ""
         self._status = 0
-        self._decoder = framing.Decoder(min(settings.early_limit, settings.record_limit))
+        self.decoder = framing.Decoder(min(settings.early_limit, settings.record_limit))
         self._outbox = Outbox(settings.batch, settings.record_limit, plan.counters)
         # Our last call number; our calls that are not answered, with None where nobody
         # waits any more; the peer's calls that are not answered.
@@ -243,7 +243,7 @@ class Session:
         if self._backlog is not None:
             self._backlog.data.append(data)
         else:
-            self._feed(self._decoder.feed(data))
+            self._feed(self.decoder.feed(data))
 
     def _feed(self, payloads: Iterator[bytes]) -> None:
         counters = self._plan.counters
@@ -256,7 +256,7 @@ class Session:
                 if self._backlog is not None:
                     self._backlog.payloads = payloads
                     return
-        error = self._decoder.error
+        error = self.decoder.error
         if error is not None:
             kind = "oversize" if isinstance(error, framing.FrameTooLong) else "unframed"
             self._fail(kind, str(error))
@@ -273,7 +273,7 @@ class Session:
                 payloads, rest.payloads = rest.payloads, None
                 self._feed(payloads)
             else:
-                self._feed(self._decoder.feed(rest.data.pop(0)))
+                self._feed(self.decoder.feed(rest.data.pop(0)))
             held = self._held_again()
             if held is not None:
                 held.follow(rest)
@@ -401,7 +401,7 @@ class Session:
             return
         self._principal = principal
         self._settling = None
-        self._decoder.limit = self._plan.settings.record_limit
+        self.decoder.limit = self._plan.settings.record_limit
         try:
             plan = self._plan
             receiver = plan.others.get(self._hello.purpose, plan.receiver)()

@@ -31,6 +31,8 @@ class StreamSettings:
     @ivar maximum_calls: calls that may wait for their answers, in each direction.
     @ivar maximum_unsettled: connections that one factory holds whose peers have not said, or not
         proved, who they are; one more takes the place of the oldest.
+    @ivar unfinished_limit: bytes of frames that are not complete, of all links of a factory
+        together; those of up to 64 KiB do not count.
     @ivar maximum_links: connections that one factory holds at a time.
     """
 
@@ -50,6 +52,7 @@ class StreamSettings:
     maximum_calls: int = 10_000
     maximum_unsettled: int = 4096
     maximum_links: int = 65_536
+    unfinished_limit: int = 256 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if not 1024 <= self.record_limit <= LONGEST:
@@ -73,6 +76,7 @@ class StreamSettings:
             "maximum_calls",
             "maximum_unsettled",
             "maximum_links",
+            "unfinished_limit",
         ):
             value = getattr(self, name)
             if value <= 0:

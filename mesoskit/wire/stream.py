@@ -32,6 +32,7 @@ from mesoskit.wire.plan import Receivers, SessionPlan, Settle
 from mesoskit.wire.pulse import Pulse
 from mesoskit.wire.session import Session
 from mesoskit.wire.settings import StreamSettings
+from mesoskit.wire.unfinished import SMALL, Unfinished
 
 if TYPE_CHECKING:
     from mesoskit.wire.tls import TLS
@@ -62,11 +63,12 @@ class StreamProtocol:
     @ivar session: the link.
     """
 
-    __slots__ = ("__weakref__", "_factory", "_group", "_timer", "session", "transport")
+    __slots__ = ("__weakref__", "_factory", "_group", "_holds", "_timer", "session", "transport")
 
     def __init__(self, factory: "StreamFactory", address: IAddress | None) -> None:
         self._factory = factory
         self._group = -1
+        self._holds = False
         self._timer: IDelayedCall | None = None
         self.session = Session(factory.plan, self, address_text(address))
         self.transport: Any = None
@@ -93,7 +95,12 @@ class StreamProtocol:
 
     def dataReceived(self, data: bytes) -> None:
         """Give the session what came."""
-        self.session.bytes_received(data)
+        session = self.session
+        session.bytes_received(data)
+        held = session.decoder.buffered
+        if held > SMALL or self._holds:
+            self._holds = held > SMALL
+            self._factory.unfinished.holds(self, held)
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell the session, once."""
@@ -205,6 +212,7 @@ class StreamFactory:
     @ivar pulse: flushes its links at the end of the turn, and visits them.
     @ivar counters: what they carried.
     @ivar protocols: its connections, those whose peer has not said hello among them.
+    @ivar unfinished: counts what they hold of frames that are not complete.
     @ivar unsettled: those of which it is not known yet who speaks there, the oldest first.
     """
 
@@ -255,6 +263,7 @@ class StreamFactory:
         self.pulse = pulse or Pulse(clock, self.plan.span)
         self.protocols: set[StreamProtocol] = set()
         self.unsettled: dict[StreamProtocol, None] = {}
+        self.unfinished = Unfinished[StreamProtocol](self.settings.unfinished_limit, self._cut_off)
         self._full = False
         self._emptied: list[Deferred[None]] = []
 
@@ -304,6 +313,17 @@ class StreamFactory:
             del unsettled[oldest]
             oldest.session.refuse("crowded-out", "too many others come", 503)
 
+    def _cut_off(self, protocol: StreamProtocol, held: int) -> None:
+        self.counters.error("unfinished")
+        self.log.warn(
+            "Cut {peer} off, which holds {held} bytes of a frame that it does not finish: all links"
+            " together may hold {limit}",
+            peer=protocol.session.peer,
+            held=held,
+            limit=self.settings.unfinished_limit,
+        )
+        protocol.abort()
+
     def greeted(self, protocol: StreamProtocol) -> None:
         """Both sides have said hello, and it is settled now who they are."""
 
@@ -314,6 +334,7 @@ class StreamFactory:
         """The connection is lost."""
         self.protocols.discard(protocol)
         self.unsettled.pop(protocol, None)
+        self.unfinished.gone(protocol)
         if self._emptied and not self.protocols:
             emptied, self._emptied = self._emptied, []
             for deferred in emptied:

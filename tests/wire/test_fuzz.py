@@ -130,7 +130,7 @@ class FuzzTests(SynchronousTestCase):
             sink.transport.write(piece)
             wires.spin()
             session = protocol.session
-            self.assertLessEqual(session._decoder.buffered, 1024 + 4)
+            self.assertLessEqual(session.decoder.buffered, 1024 + 4)
             self.assertLessEqual(len(session._owed or ()), 4)
             self.assertLessEqual(len(session._pending or ()), 4)
             self.assertEqual(session.queued, 0)

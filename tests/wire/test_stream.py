@@ -6,6 +6,8 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
+from mesoskit.messages.stream_pb2 import Frame
+from mesoskit.wire import framing
 from mesoskit.wire.hellos import HelloRefused
 from mesoskit.wire.link import Hello, Refused
 from mesoskit.wire.session import Session
@@ -264,6 +266,49 @@ class LimitTests(StrangerCase):
         self.assertEqual((self.stranger.errors, other.errors), (["shutting down"],) * 2)
         self.assertEqual(self.ear.reasons, ["shutting down"])
         self.assertEqual(self.factory.protocols, set())
+
+
+class UnfinishedTests(StrangerCase):
+    """What all links have begun and not finished is bounded, too."""
+
+    settings = StreamSettings(unfinished_limit=1_000_000)
+
+    def begin(self, stranger: Any, wires: Wires, size: int, of: int = 8_000_000) -> None:
+        """Begin a frame of C{of} bytes, or go on with one."""
+        if not stranger.frames[-1:] or not getattr(stranger, "begun", False):
+            stranger.begun = True
+            stranger.transport.write(of.to_bytes(4, "big"))
+        stranger.transport.write(bytes(size))
+        wires.spin()
+
+    def test_who_holds_most_is_cut_off(self) -> None:
+        self.greet()
+        self.begin(self.stranger, self.wires, 600_000)
+        others = []
+        for size in (300_000, 50_000, 150_000):
+            self.stranger, self.wires = other, wires = self.come()
+            self.greet()
+            others.append((other, wires))
+            self.begin(other, wires, size)
+        lost = [other.lost for other, _ in others]
+        self.assertEqual((lost, len(self.ear.reasons)), ([0, 0, 0], 1))
+        self.assertEqual(self.factory.counters.errors, {"unfinished": 1})
+        self.assertEqual(self.factory.unfinished.total, 450_008)
+        for _, wires in others:
+            wires.cut()
+        self.assertEqual(self.factory.unfinished.total, 0)
+
+    def test_what_is_finished_does_not_count(self) -> None:
+        self.greet()
+        message = text(bytes(900_000))
+        item = {"name": message.DESCRIPTOR.full_name, "body": message.SerializeToString()}
+        whole = Frame(items=[item])
+        for _ in range(5):
+            data = framing.encode(whole.SerializeToString())
+            for start in range(0, len(data), 100_000):
+                self.stranger.transport.write(data[start : start + 100_000])
+                self.wires.spin()
+            self.assertEqual(self.factory.unfinished.total, 0)
 
 
 class Password:
