@@ -56,7 +56,6 @@ class Session:
         "_call",
         "_carrier",
         "_congested",
-        "decoder",
         "_dirty",
         "_hello",
         "_outbox",
@@ -75,6 +74,7 @@ class Session:
         "_status",
         "_why",
         "_writing",
+        "decoder",
     )
 
     log = Logger()
