@@ -155,6 +155,16 @@ def open_console(
     return Streams(inner[0], inner[1], inner[2], pid)
 
 
+def close_console(container: str, pid: int, home: int) -> None:
+    """End the process of a console whose container did not come to be."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    try:
+        os.unlink(name_of(container), dir_fd=home)
+    except FileNotFoundError:
+        pass
+
+
 def control() -> None:
     """In a new session: make the terminal on descriptor 0 the controlling one. Raises OSError."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

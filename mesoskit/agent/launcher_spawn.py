@@ -203,7 +203,7 @@ class Spawner:
             raise SpawnError(f"cannot start {order.argv[0]!r}: {error}") from error
         finally:
             if console:
-                os.kill(console, signal.SIGKILL)
+                consoles.close_console(order.name, console, self.home)
             os.fchdir(self.home)
             for descriptor in opened:
                 os.close(descriptor)
