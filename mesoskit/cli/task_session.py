@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import http.client
 import os
+import queue
 import signal
 import struct
 import sys
@@ -157,13 +158,25 @@ class Speaker:
         self._lock = threading.Lock()
         self._connection = agent.connect()
         self._begin(agent, container)
+        # Of all that is shared with a signal's handler only this may be used in its midst: a
+        # second signal would wait for ever for a lock that the first one holds.
+        self._resized: queue.SimpleQueue[None] = queue.SimpleQueue()
+        works = [self._speak, self._beat, self._hear]
         if terminal:
-            signal.signal(signal.SIGWINCH, lambda *_: self.resize())
-            self.resize()
-        for work in (self._speak, self._beat, self._hear):
+            signal.signal(signal.SIGWINCH, lambda *_: self._resized.put(None))
+            self._resized.put(None)
+            works.append(self._resize)
+        for work in works:
             threading.Thread(target=work, daemon=True).start()
 
-    def resize(self) -> None:
+    def _resize(self) -> None:
+        while True:
+            self._resized.get()
+            while not self._resized.empty():
+                self._resized.get()
+            self._tell_size()
+
+    def _tell_size(self) -> None:
         """Tell how big the terminal is."""
         message = ProcessIO(type=ProcessIO.CONTROL)
         message.control.type = ProcessIO.Control.TTY_INFO

@@ -170,8 +170,9 @@ class TaskCommandTests(SharedCluster):
         self.assertTrue(terminal.is_raw)
         terminal.type("stty size\n")
         await terminal.shows("40 120\r\n")
-        terminal.resize(50, 150)
-        terminal.process.send_signal(signal.SIGWINCH)
+        for columns in range(101, 151):
+            terminal.resize(50, columns)
+            terminal.process.send_signal(signal.SIGWINCH)
         terminal.type(
             "while test \"$(stty size)\" != '50 150'; do sleep 0.02; done; echo re''sized\n"
         )
