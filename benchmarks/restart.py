@@ -86,8 +86,7 @@ def restarts(tasks: int, executors: int, runs: int) -> dict[str, float]:
             async with framework.offers() as offers:
                 offer = await anext(offers)
             given = [
-                command_task("sleeper", "exec sleep 1000", cpus=0.1, mem=32)
-                for _ in range(tasks)
+                command_task("sleeper", "exec sleep 1000", cpus=0.1, mem=32) for _ in range(tasks)
             ]
             command = f"exec {sys.executable} {__file__} --executor"
             given += [
