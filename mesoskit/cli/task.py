@@ -4,7 +4,6 @@ What C{mesos task list}, C{exec} and C{attach} of Apache Mesos' own command line
 (C{src/python/cli_new/lib/cli/plugins/task}). It asks any master, and the agent of the task.
 """
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ _COMMON: Final = (
         "master",
         text,
         None,
-        "Any master, as host:port, or https://host:port; MESOS_MASTER in the environment, or"
-        f" {DEFAULT_MASTER}, where it is not given.",
+        "Any master, as host:port, https://host:port, zk://... (or https+zk://...), or a file://"
+        f" that says so; {DEFAULT_MASTER} where it is not given.",
     ),
     Flag("principal", text, None, "Who asks, where masters and agents want to know."),
     Flag(
@@ -39,7 +38,7 @@ _COMMON: Final = (
 LIST: Final = Flags(
     "mesoskit task list",
     [Flag("all", boolean, False, "Tasks that have ended, too."), *_COMMON],
-    prefix="",
+    variables=("master",),
 )
 EXEC: Final = Flags(
     "mesoskit task exec",
@@ -49,7 +48,7 @@ EXEC: Final = Flags(
         Flag("user", text, None, "Whom the command runs as: as the task where it is not given."),
         *_COMMON,
     ],
-    prefix="",
+    variables=("master",),
 )
 ATTACH: Final = Flags(
     "mesoskit task attach",
@@ -57,7 +56,7 @@ ATTACH: Final = Flags(
         Flag("stdin", boolean, True, "Pass on what is typed; --no-stdin: only look."),
         *_COMMON,
     ],
-    prefix="",
+    variables=("master",),
 )
 
 USAGE: Final = """Usage: mesoskit task list [--flag=value ...]
@@ -90,7 +89,7 @@ class Line:
     @property
     def master(self) -> str:
         """Where a master is."""
-        return self.values.master or os.environ.get("MESOS_MASTER") or DEFAULT_MASTER
+        return self.values.master or DEFAULT_MASTER
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -135,7 +135,10 @@ class Cluster:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._master = Server(line.master, line)
+        # Only here: most are asked at an address.
+        from mesoskit.cli.leading import leading
+
+        self._master = Server(leading(line.master), line)
 
     def _ask(self, name: str) -> Any:
         for _ in range(REDIRECTIONS):

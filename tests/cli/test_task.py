@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import http.server
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any
-from unittest.mock import patch
 
 from mesoskit.cli import main
 from mesoskit.cli.task import EXEC, Line, split
@@ -64,12 +62,18 @@ class CommandLines(SynchronousTestCase):
             self.assertEqual(err.count("\n"), 1)
 
     def test_the_master_is_found_in_the_environment(self) -> None:
-        line = Line(EXEC.parse([]), ())
-        with patch.dict(os.environ, {"MESOS_MASTER": "10.0.0.1:5050"}):
-            self.assertEqual(line.master, "10.0.0.1:5050")
-        with patch.dict(os.environ):
-            os.environ.pop("MESOS_MASTER", None)
-            self.assertEqual(line.master, "127.0.0.1:5050")
+        for environment, expected in (
+            ({"MESOS_MASTER": "10.0.0.1:5050", "MESOS_USER": "nobody"}, "10.0.0.1:5050"),
+            ({}, "127.0.0.1:5050"),
+        ):
+            values = EXEC.parse([], environment)
+            self.assertEqual((Line(values, ()).master, values.user), (expected, None))
+
+    def test_an_address_of_zookeeper_that_cannot_be_is_named(self) -> None:
+        status, _, err = said("list", "--master=zk://joe:secret@host")
+        self.assertEqual(status, 1)
+        self.assertIn("zk://joe:***@host", err)
+        self.assertNotIn("secret", err)
 
     def test_a_window_has_a_size_even_where_there_is_none(self) -> None:
         rows, columns = window()

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from twisted.internet.protocol import Protocol
+from twisted.internet.utils import getProcessOutputAndValue
 from twisted.protocols.portforward import ProxyFactory
 from twisted.trial.unittest import SkipTest
 
@@ -137,6 +138,15 @@ class MasterDeathTests(FailoverTestCase):
         said = process.stdout.read().decode()
         process.stdout.close()
         self.assertEqual((process.returncode, "TASK_FINISHED" in said), (0, True), said)
+        ledger = self.ledger(cluster)
+        await ledger.run("seen", "sleep 1000")
+        await ledger.running("seen")
+        found = await getProcessOutputAndValue(
+            str(BIN / "mesoskit"),
+            ["task", "list"],
+            env={**environment(), "MESOS_MASTER": cluster.url},
+        )
+        self.assertEqual((found[2], b"seen" in found[0]), (0, True), found)
 
 
 class DemonstrationTests(FailoverTestCase):
