@@ -18,7 +18,7 @@ SYSTEM := $(VENV)/.system
 # Where clients that others wrote are installed, for tests.interop.
 INTEROP := .venv-interop
 
-.PHONY: interop help demo ha-demo certs test lint types trial soak bench deps setup format clean
+.PHONY: interop help demo ha-demo certs test lint types trial soak explore bench deps setup format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo 'make lint     ruff; make format lets it rewrite'
 	@echo 'make types    mypy'
 	@echo 'make soak     faults of all kinds for a quarter of an hour, and nothing may be lost'
+	@echo 'make explore  tests of properties with examples that nobody has tried yet'
 	@echo 'make bench    the measurements that the documents quote'
 	@echo 'make certs    a CA, a server'"'"'s and a client'"'"'s certificate in ./certs, for trying TLS out'
 	@echo 'make deps     as root: install what the tests need from the system'
@@ -91,8 +92,14 @@ trial: $(COMPILED) $(SYSTEM)
 # SOAK: --seed=N, --faults=N and others; see `python -m tests.soak --help`.
 soak: $(COMPILED) $(SYSTEM)
 	$(BIN)/python -m tests.soak $(SOAK)
-	MESOSKIT_SOAK=1 $(BIN)/python -m twisted.trial -j$(JOBS) \
-	  tests.master.test_machine tests.master.test_fuzz tests.agent.test_machine tests.soak.test_machine
+	MESOSKIT_SOAK=1 $(MAKE) --no-print-directory explore
+
+# `make test` judges a change by the same examples every time; this looks for new ones. A failure
+# prints the line with which to have it again. ROUNDS: how often, each with examples of its own.
+ROUNDS ?= 1
+explore: $(COMPILED) $(SYSTEM)
+	@for round in `seq $(ROUNDS)`; do HYPOTHESIS_PROFILE=explore $(BIN)/python -m twisted.trial -j$(JOBS) \
+	  $$(grep -rl '^from hypothesis' tests --include='test_*.py') || exit 1; done
 
 bench: $(COMPILED)
 	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -1,7 +1,11 @@
 """Tests, laid out like the rooms they test."""
 
+import os
+
 from hypothesis import settings
 
-# A busy machine must not fail a test: examples have no deadline.
-settings.register_profile("mesoskit", deadline=None)
-settings.load_profile("mesoskit")
+# A busy machine must not fail a test: examples have no deadline. A change is judged by the same
+# examples every time; new ones are looked for by `make explore`.
+settings.register_profile("mesoskit", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mesoskit"))

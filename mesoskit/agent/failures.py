@@ -122,15 +122,23 @@ def _record(state: AgentState, kind: str, path: list[str]) -> bytes | None:
     if executor is None:
         return None
     if len(path) == 2:
-        return (
-            checkpoint.executor_record(executor)
-            if kind == "executors"
-            else (checkpoint.executor_note(executor) if kind == "notes" else None)
-        )
+        return _executor_record(executor, kind)
     task = executor.tasks.get(TaskId(path[2]))
     if task is None or task.unrecorded:
         return None
-    return checkpoint.task_note(task) if kind == "notes" else checkpoint.task_record(task)
+    if kind == "notes":
+        return checkpoint.task_note(task) if task.noted else None
+    return checkpoint.task_record(task)
+
+
+def _executor_record(executor: Executor, kind: str) -> bytes | None:
+    """
+    Return what is to be stored of an executor. Another of the same id may have come since: of
+    that nothing may be noted yet, and a note of which it knows nothing would stay for ever.
+    """
+    if kind == "executors" and executor.kind is not Kind.COMMAND:
+        return checkpoint.executor_record(executor)
+    return checkpoint.executor_note(executor) if kind == "notes" and executor.noted else None
 
 
 def _own_record(state: AgentState, path: list[str]) -> bytes | None:

@@ -5,7 +5,7 @@ from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.model.events import Connected, PeerKind, Send, Store, StoreFailed
 from mesoskit.model.ids import PeerId
-from tests.agent.bench import OWN_RECORDS, Bench, custom_executor, framework, task
+from tests.agent.bench import FRAMEWORK_ID, OWN_RECORDS, Bench, custom_executor, framework, task
 from tests.base import SynchronousTestCase
 
 
@@ -116,6 +116,26 @@ class StoreFailureTests(SynchronousTestCase):
         self.assertEqual(set(bench.store), OWN_RECORDS)
         self.assertEqual(bench.hands.count(Forget(container)), 1)
         self.assertIsNone(bench.state.deadlines.when(("unstored",)))
+
+    def test_what_an_executor_left_to_be_stored_is_not_stored_of_the_next_of_its_name(self) -> None:
+        bench = self.bench()
+        bench.run(task("a", executor=custom_executor()), launch=True)
+        bench.subscribe()
+        bench.full = True
+        shutdown = internal.ShutdownExecutorMessage()
+        shutdown.framework_id.value = FRAMEWORK_ID
+        shutdown.executor_id.value = "e"
+        bench.receive(shutdown)
+        bench.exit("a")
+        bench.acknowledge()
+        bench.full = False
+        bench.run(task("b", executor=custom_executor()), launch=True)
+        bench.start("b")
+        bench.wait(20)
+        bench.exit("b")
+        bench.acknowledge()
+        bench.wait(20)
+        self.assertEqual(set(bench.store), OWN_RECORDS)
 
     def test_other_tasks_go_on(self) -> None:
         bench = self.bench()
