@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -43,6 +44,8 @@ _UNITS: Final = {
     "weeks": 604800 * 10**9,
 }
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(" + "|".join(_UNITS) + ")")
+_INFINITE: Final = (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT)
+_MOST: Final = sys.float_info.max
 _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 
 
@@ -192,7 +195,19 @@ def _value_writer(field: FieldDescriptor) -> _Convert | None:
     if field.type == FieldDescriptor.TYPE_ENUM:
         names = {number: name for name, number in _enum_numbers(field).items()}
         return names.__getitem__
+    if field.type in _INFINITE:
+        return infinite_as_text
     return None
+
+
+def infinite_as_text(value: float) -> float | str | None:
+    """
+    Return a number as it stands in JSON, which knows no infinite ones: C{"Infinity"}, as Mesos
+    reads and documents it (it writes the bare word, on which parsers of JSON fail).
+    """
+    if -_MOST <= value <= _MOST:
+        return value
+    return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 # JSON in
@@ -203,7 +218,8 @@ def from_json(cls: type[M], text: bytes | str) -> M:
 
     As in Mesos, unknown fields, C{null} and, where the field is not required, unknown names of
     enum values are passed over, a lone value stands for a list of one, and a number may stand in
-    a string. Raises L{Malformed}, naming the field, for anything else that does not fit.
+    a string, as an infinite one has to (C{"Infinity"}). Raises L{Malformed}, naming the field, for
+    anything else that does not fit.
     """
     try:
         value = orjson.loads(text)
@@ -408,6 +424,8 @@ def _bool(value: object) -> bool:
 
 
 def _double(value: object) -> float:
+    if value in ("Infinity", "-Infinity"):
+        return math.inf if value == "Infinity" else -math.inf
     number = _number(value)
     if number is None or not math.isfinite(number):
         raise _Misfit(f"expected a number, got {_show(value)}")

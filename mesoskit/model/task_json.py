@@ -55,7 +55,9 @@ def labels_json(labels: Labels) -> list[Json]:
 
 def limits_json(task: Task) -> Json:
     """Return the limits of a task that has any, by the name of the resource."""
-    return {name: limit.value for name, limit in sorted(task.limits.items())}
+    return {
+        name: codec.infinite_as_text(limit.value) for name, limit in sorted(task.limits.items())
+    }
 
 
 def details_json(task: Task) -> Json:

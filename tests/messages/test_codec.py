@@ -146,7 +146,7 @@ class EncodeTests(SynchronousTestCase):
 
 texts = st.text(max_size=8)
 task_ids = st.builds(TaskID, value=texts)
-scalars = st.builds(Value.Scalar, value=st.floats(allow_nan=False, allow_infinity=False))
+scalars = st.builds(Value.Scalar, value=st.floats(allow_nan=False))
 integers = st.integers(min_value=0, max_value=(1 << 64) - 1)
 ranges = st.builds(
     Value.Ranges, range=st.lists(st.builds(Value.Range, begin=integers, end=integers), max_size=3)

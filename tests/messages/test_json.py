@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import orjson
 from google.protobuf.message import Message
 
@@ -38,6 +40,16 @@ class WritingTests(SynchronousTestCase):
     def test_64_bit_integers_are_numbers(self) -> None:
         window = Value.Range(begin=0, end=(1 << 64) - 1)
         self.assertEqual(codec.to_json(window), b'{"begin":0,"end":18446744073709551615}')
+
+    def test_infinite_numbers_are_texts(self) -> None:
+        task = TaskInfo(name="t", task_id={"value": "t"}, agent_id={"value": "a"})
+        task.limits["cpus"].value = math.inf
+        task.limits["mem"].value = -math.inf
+        limits = {"cpus": {"value": "Infinity"}, "mem": {"value": "-Infinity"}}
+        self.assertEqual(orjson.loads(codec.to_json(task))["limits"], limits)
+        self.assertEqual(codec.from_json(TaskInfo, codec.to_json(task)), task)
+        nothing = Value.Scalar(value=math.nan)
+        self.assertEqual(codec.to_json(nothing), b'{"value":null}')
 
     def test_bytes_are_base64(self) -> None:
         data = ProcessIO.Data(type=ProcessIO.Data.STDOUT, data=b"\xff\xfe\x00")
