@@ -74,6 +74,14 @@ def percentage(value: str) -> float:
     return part
 
 
+def web_pages(value: str) -> str:
+    """Read C{--webui_dir}: a directory that a web UI is in."""
+    path = Path(value).absolute()
+    if not (path / "index.html").is_file():
+        raise ValueError(f"there is no index.html in {value}")
+    return str(path.resolve())
+
+
 FLAGS = Flags(
     "mesos-master",
     [
@@ -85,6 +93,14 @@ FLAGS = Flags(
         *tls.FLAGS,
         *limits.MASTER_FLAGS,
         Flag("cluster", text, None, "A name of the cluster for people."),
+        Flag(
+            "webui_dir",
+            web_pages,
+            None,
+            "Where Apache Mesos' web UI lies (src/webui of its source, share/mesos/webui of an"
+            " installation): the master then shows it at /. Without, / leads to the endpoints.",
+            is_path=True,
+        ),
         Flag(
             "registry",
             one_of("sqlite", "in_memory", "replicated_log", "zookeeper"),
@@ -284,6 +300,7 @@ def make_master(
         registry_max_agent_age=values.registry_max_agent_age,
         registry_max_agent_count=values.registry_max_agent_count,
         external_log_file=values.external_log_file,
+        webui_dir=values.webui_dir,
         authorizer=authorization.authorizer(values, "authorizers"),
     )
     election = store = None

@@ -302,6 +302,8 @@ ROUTES: Final[Mapping[str, Needs]] = {
     "redirect": needs_nothing(_NOWHERE),
     "teardown": needs_inside(Action.TEARDOWN_FRAMEWORK),
     "": needs_nothing("it says which endpoints there are"),
+    "app": needs_nothing("it is a part of the web UI's program"),
+    "assets": needs_nothing("it is a part of the web UI's program"),
     "weights": needs_inside(Action.VIEW_ROLE, Action.UPDATE_WEIGHT),
     "quota": needs_inside(Action.GET_QUOTA, Action.UPDATE_QUOTA),
     "maintenance/schedule": needs_inside(

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET
 
-from mesoskit.master import admin_http, authorizing, documents, explaining, files_http, operator_api
+from mesoskit.master import (
+    admin_http,
+    authorizing,
+    documents,
+    explaining,
+    files_http,
+    operator_api,
+    webui,
+)
 from mesoskit.master.operator import Replied, Teardown
 from mesoskit.master.options import MESOS_VERSION
 from mesoskit.master.visible import Viewer
@@ -234,7 +242,7 @@ class MasterResource(RoutesResource):
     def __init__(self, service: "MasterService", routes: tuple[Route, ...] = ROUTES) -> None:
         super().__init__(
             service,
-            (*routes, Route("", self._start, realm=Realm.OPEN, exact=True)),
+            (*routes, *self._start_routes(service)),
             "master",
             service.reactor,
             service.away,
@@ -244,6 +252,13 @@ class MasterResource(RoutesResource):
             service.state.options.firewall_rules,
         )
         self.calls = self.unless_disabled("api/v1/scheduler", CallRoute(service.schedulers.post))
+
+    def _start_routes(self, service: "MasterService") -> tuple[Route, ...]:
+        """Return what is at C{/}: the web UI, where somebody has one, or a page of links."""
+        directory = service.state.options.webui_dir
+        if directory is None:
+            return (Route("", self._start, realm=Realm.OPEN, exact=True),)
+        return webui.routes(directory)
 
     def _start(self, service: "MasterService", request: Any) -> Reply:
         """Lead to all endpoints: where a browser comes first."""

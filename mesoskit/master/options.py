@@ -52,6 +52,7 @@ class MasterOptions:
     @ivar max_operator_event_stream_subscribers: how many operators may watch the cluster; one
         more ends the stream of the one who came first.
     @ivar external_log_file: where somebody writes the master's log, to be shown.
+    @ivar webui_dir: where Apache Mesos' web UI lies; L{None}: C{/} is a page of links.
     @ivar authorizer: who decides who may do what; L{None}: everything is allowed.
     @ivar story_length: how many past transitions L{mesoskit.master.story} can look back on
         (ours; not a flag of Mesos).
@@ -83,6 +84,7 @@ class MasterOptions:
     firewall_rules: tuple[str, ...] = ()
     story_length: int = 20000
     external_log_file: str | None = None
+    webui_dir: str | None = None
     authorizer: IAuthorizer | None = None
 
     def __post_init__(self) -> None:
