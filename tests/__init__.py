@@ -9,3 +9,11 @@ from hypothesis import settings
 settings.register_profile("mesoskit", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mesoskit"))
+
+
+_TIMES = max(1, int(os.environ.get("MESOSKIT_SOAK") or 1))
+
+
+def examples(usual: int) -> int:
+    """Return how many examples a machine is tried with: C{MESOSKIT_SOAK} times the usual number."""
+    return usual * _TIMES

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from twisted.trial import unittest
 
@@ -14,7 +17,16 @@ class SynchronousTestCase(unittest.SynchronousTestCase):
     having executed a line of it. Here the class statement itself raises L{TypeError}. The same
     goes for a test written as a generator, and for C{setUpClass}, which trial does not know. A
     test that must wait belongs on L{twisted.trial.unittest.TestCase}.
+
+    What hypothesis notes of an example that failed, above all the line with which to have it
+    again, is part of the failure; trial alone would not show it.
     """
+
+    def __init__(self, methodName: str = "runTest") -> None:
+        super().__init__(methodName)
+        method = getattr(self, methodName, None)
+        if method is not None:
+            setattr(self, methodName, _with_notes(method))
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -34,3 +46,28 @@ class SynchronousTestCase(unittest.SynchronousTestCase):
                     f"{cls.__qualname__}.{name} would never run: a test on a"
                     " SynchronousTestCase must be a plain function"
                 )
+
+
+def _with_notes(method: Callable[[], Any]) -> Callable[[], Any]:
+    @functools.wraps(method)
+    def run() -> Any:
+        try:
+            return method()
+        except Exception as error:
+            _tell(error)
+            raise
+
+    return run
+
+
+def _tell(error: BaseException) -> None:
+    """
+    Write into an error what hypothesis has noted of it, and which other it hides: where a machine
+    breaks in its midst, most often it cannot be brought to a good end either.
+    """
+    notes = list(getattr(error, "__notes__", ()))
+    hidden = error.__context__
+    if notes and hidden is not None:
+        notes.insert(0, f"Hidden by it: {hidden.__class__.__name__}: {hidden}")
+    if notes:
+        error.args = ("\n".join([str(error), *notes]),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from unittest import TestResult
 
 from tests.base import SynchronousTestCase
 
@@ -53,3 +54,23 @@ class RefusalTests(SynchronousTestCase):
                 pass
 
         self.assertEqual(Case("test_something").countTestCases(), 1)
+
+
+class TellingTests(SynchronousTestCase):
+    """A failure says all that is known of it."""
+
+    def test_notes_and_what_the_error_hides_are_told(self) -> None:
+        class Case(SynchronousTestCase):
+            def test_something(self) -> None:
+                try:
+                    raise KeyError("first")
+                finally:
+                    error = AssertionError("not well")
+                    error.add_note("have it again with this line")
+                    raise error
+
+        result = TestResult()
+        Case("test_something").run(result)
+        ((_, told),) = result.errors
+        for text in ("not well", "KeyError: 'first'", "have it again with this line"):
+            self.assertIn(text, told)

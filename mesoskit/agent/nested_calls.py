@@ -181,14 +181,14 @@ def _wrong(state: AgentState, path: tuple[str, ...], wanted: Any) -> str:
         return NOT_SUPPORTED
     if len(".".join(path)) > LONGEST:
         return f"The container is nested too deep: its name is longer than {LONGEST} characters"
-    if len(path) == 1:
-        return ""
-    parent = path[:-1]
-    name = ".".join(parent)
-    if not nested.is_alive(state, parent):
-        return f"Parent container {name} does not exist"
-    if nested.key_of(state, parent) in state.destroying:
-        return f"Parent container {name} is in 'DESTROYING' state"
+    # What is nested deeper ends after that which it is nested in: all around it is looked at.
+    for size in range(len(path) - 1, 0, -1):
+        parent = path[:size]
+        name = ".".join(parent)
+        if not nested.is_alive(state, parent):
+            return f"Parent container {name} does not exist"
+        if nested.key_of(state, parent) in state.destroying:
+            return f"Parent container {name} is in 'DESTROYING' state"
     return ""
 
 

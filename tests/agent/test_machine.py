@@ -43,6 +43,7 @@ from mesoskit.model.events import (
 )
 from mesoskit.model.ids import ContainerId, PeerId
 from mesoskit.model.tasks import TERMINAL
+from tests import examples
 from tests.agent.bench import (
     AGENT_ID,
     AWARE,
@@ -484,14 +485,18 @@ class AgentMachine(RuleBasedStateMachine):
             if self.settled():
                 break
             self.settle()
-        assert self.settled(), (self.state.tasks, self.state.streams, self.state.containers)
+        assert self.settled(), self.left()
         self.state.validate_state()
         assert {name.split("/")[0] for name in self.store} <= {"agent"}, self.store
         self.replay()
 
     def settled(self) -> bool:
+        return not any(self.left())
+
+    def left(self) -> tuple[Any, ...]:
+        """Return what has not come to its end."""
         state = self.state
-        return not (state.tasks or state.streams or state.containers or state.unstored)
+        return state.tasks, state.streams, state.containers, state.unstored
 
     def settle(self) -> None:
         if self.master is None:
@@ -524,7 +529,7 @@ class AgentMachine(RuleBasedStateMachine):
 
 
 AgentMachine.TestCase.settings = settings(
-    max_examples=80,
+    max_examples=examples(80),
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -294,6 +294,18 @@ class WithinExecutors(SynchronousTestCase):
         why = f"Parent container {self.root}.a is in 'DESTROYING' state"
         self.assertEqual(self.bench.answer(number), (400, why))
 
+    def test_nor_with_one_whose_executor_is_gone(self) -> None:
+        self.bench.launch(self.root, "a")
+        self.bench.started(f"{self.root}.a")
+        self.bench.launch(self.root, "a", "b")
+        self.bench.started(f"{self.root}.a.b")
+        self.bench.ended(self.root)
+        number = self.bench.launch(self.root, "a", "b", "c")
+        status, why = self.bench.answer(number)
+        self.assertEqual(status, 400)
+        self.assertRegex(why, r"^Parent container .* (does not exist|is in 'DESTROYING' state)$")
+        self.assertIn(f"{self.root}.a", self.bench.destroyed())
+
     def test_its_end_is_remembered_until_it_is_removed(self) -> None:
         self.bench.launch(self.root, "a")
         self.bench.started(f"{self.root}.a")

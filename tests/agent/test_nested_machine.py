@@ -18,6 +18,7 @@ from mesoskit.agent.frameworks import AgentTask
 from mesoskit.agent.nested import id_of
 from mesoskit.messages.agent_pb2 import Call
 from mesoskit.model.authorization import ANYBODY
+from tests import examples
 from tests.agent.test_machine import AgentMachine, ReconnectingMachine
 from tests.base import SynchronousTestCase
 
@@ -107,8 +108,8 @@ class _Calling(AgentMachine):
         """What somebody has called for the end of ends; the rest is as ever."""
         super().restarted({key: one for key, one in before.items() if one[0] not in self.called})
 
-    def settled(self) -> bool:
-        return super().settled() and not (self.state.nested.running or self.pending)
+    def left(self) -> tuple[Any, ...]:
+        return *super().left(), self.state.nested.running, self.pending
 
 
 class CallingMachine(_Calling):
@@ -120,7 +121,7 @@ class ReconnectingCallingMachine(_Calling, ReconnectingMachine):
 
 
 CallingMachine.TestCase.settings = settings(
-    max_examples=50,
+    max_examples=examples(50),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

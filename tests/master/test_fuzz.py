@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -15,6 +14,7 @@ from mesoskit.messages import internal_pb2
 from mesoskit.messages.mesos_pb2 import Offer
 from mesoskit.messages.scheduler_pb2 import Call
 from mesoskit.model.events import PeerKind, Received
+from tests import examples
 from tests.base import SynchronousTestCase
 from tests.master.bench import (
     AWARE,
@@ -35,7 +35,7 @@ from tests.master.bench import (
     update_of,
 )
 
-_EXAMPLES = 3000 if os.environ.get("MESOSKIT_SOAK") else 150
+_EXAMPLES = examples(150)
 
 _AGENT_MESSAGES = (
     internal_pb2.StatusUpdateMessage,

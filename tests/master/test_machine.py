@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -33,6 +32,7 @@ from mesoskit.model.events import Drop, PeerKind, Send
 from mesoskit.model.ids import AgentId, FrameworkId, Ids, PeerId
 from mesoskit.model.resources import Resources
 from mesoskit.model.tasks import TERMINAL
+from tests import examples
 from tests.base import SynchronousTestCase
 from tests.master.bench import (
     AWARE,
@@ -49,9 +49,6 @@ from tests.master.bench import (
     uuid,
 )
 from tests.master.sim import SimAgent, SimFramework
-
-_EXAMPLES = 400 if os.environ.get("MESOSKIT_SOAK") else 25
-_STEPS = 80 if os.environ.get("MESOSKIT_SOAK") else 50
 
 
 class ClusterMachine(RuleBasedStateMachine):
@@ -529,8 +526,8 @@ class MachineTests(SynchronousTestCase):
         run_state_machine_as_test(
             ClusterMachine,
             settings=settings(
-                max_examples=_EXAMPLES,
-                stateful_step_count=_STEPS,
+                max_examples=examples(25),
+                stateful_step_count=50,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
                 database=None,

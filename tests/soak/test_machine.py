@@ -6,7 +6,6 @@ short histories, and shrinks those that go wrong. The same reckoning holds at th
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -34,13 +33,11 @@ from mesoskit.driver import (
 )
 from mesoskit.testing.cluster import MASTER, TestCluster
 from mesoskit.testing.network import Host
+from tests import examples
 from tests.base import SynchronousTestCase
 from tests.soak import books
 from tests.soak.books import Entry, Mark
 from tests.soak.reckoning import reckon
-
-_EXAMPLES = 200 if os.environ.get("MESOSKIT_SOAK") else 6
-_STEPS = 60 if os.environ.get("MESOSKIT_SOAK") else 40
 
 AGENTS = 2
 FRAMEWORKS = 2
@@ -325,8 +322,8 @@ class MachineTests(SynchronousTestCase):
         run_state_machine_as_test(
             SoakMachine,
             settings=settings(
-                max_examples=_EXAMPLES,
-                stateful_step_count=_STEPS,
+                max_examples=examples(6),
+                stateful_step_count=40,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
             ),
