@@ -55,6 +55,9 @@ VERSION = 3
 BLIP = 1.0
 """Seconds that an agent may be away before any container is abandoned."""
 
+COMING = 60.0
+"""Seconds for which a launcher waits for the agent that has started it."""
+
 LOOK = 30.0
 """Seconds after which a launcher without client looks whether it can still be found."""
 
@@ -68,8 +71,9 @@ class Launcher:
     Requests in, ends out.
 
     @ivar directory: where socket, record, journal and log are; of mode 0700.
-    @ivar linger: seconds without container and client after which C{run} returns. It returns
-        too where nothing runs any more and the directory is gone, so that nobody can ask.
+    @ivar linger: seconds without container and client after which C{run} returns (the first
+        client may come a little later). It returns too where nothing runs any more and the
+        directory is gone, so that nobody can ask.
     """
 
     def __init__(self, directory: str, linger: float) -> None:
@@ -85,6 +89,7 @@ class Launcher:
         )
         self._look = min(LOOK, max(linger, 0.05))
         self._idle_since = self._looked = self._agent_seen = time.monotonic()
+        self._met = False
         self._until_abandoned: float | None = None
         self._verbs: dict[str, Callable[..., Any]] = {
             "hello": self._hello,
@@ -132,20 +137,30 @@ class Launcher:
     def _timeout(self) -> float | None:
         waits = [self._keeper.patience, self._until_abandoned]
         if not self._server.clients:
-            idle = max(0.0, self._idle_since + self.linger - time.monotonic())
+            end = self._idle_since + self._until_met(self.linger)
+            idle = max(0.0, end - time.monotonic())
             waits.append(self._look if self._keeper.containers else idle)
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _look_for_agent(self) -> None:
         """Notice how long no agent has been there, and end what may not outlive it so long."""
-        now = time.monotonic()
-        if any(client.hello for client in self._server.clients):
-            self._agent_seen = now
+        alone = time.monotonic() - self._agent_seen
+        blip = self._until_met(min(BLIP, self.linger))
+        if not self._server.clients and alone >= blip:
+            # On a busy machine it may be we who are late: somebody may stand at the door.
+            self._server.turn(0)
+        if self._server.clients:
+            self._agent_seen = time.monotonic()
+            self._met = True
             self._until_abandoned = None
-            return
-        alone = now - self._agent_seen
-        blip = min(BLIP, self.linger)
-        self._until_abandoned = blip - alone if alone < blip else self._keeper.abandon(alone)
+        elif alone < blip:
+            self._until_abandoned = blip - alone
+        else:
+            self._until_abandoned = self._keeper.abandon(alone)
+
+    def _until_met(self, seconds: float) -> float:
+        """Return for how long nobody may be there: longer where nobody has been there yet."""
+        return seconds if self._met else max(seconds, min(COMING, 60 * self.linger))
 
     def _done(self) -> bool:
         now = time.monotonic()
@@ -157,7 +172,7 @@ class Launcher:
             if now >= self._looked + self._look:
                 self._looked = now
                 return not self._keeper.running and not self._recorded()
-        elif now >= self._idle_since + self.linger:
+        elif now >= self._idle_since + self._until_met(self.linger):
             if self._keeper.idle:
                 return True
             self._idle_since = now

@@ -28,7 +28,7 @@ _TOOLS = (
     "sh cat echo env sleep ls id pwd true false kill ps head wc sort grep dd tail seq hostname ip"
     " readlink test mkdir touch nc httpd wget yes stat"
 ).split()
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 
 def busybox() -> bytes:

@@ -26,7 +26,7 @@ from tests.agent.containers_contract import Ends
 REACTOR: Any = reactor
 
 
-async def until(predicate: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(predicate: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until the world outside of this process is as it should be."""
     deadline = REACTOR.seconds() + seconds
     while not predicate():
@@ -47,7 +47,7 @@ class RealTestCase(TestCase):
     Ends with the launcher and all that it started gone, or fails.
     """
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         # Not below the place where tests run: other users have to get there.

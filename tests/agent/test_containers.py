@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from mesoskit.agent import launcher
@@ -241,8 +241,8 @@ class DescendantTests(RealTestCase):
         daemon = await self.daemon("a", "pid")
         other = await self.daemon("a", "pid2")
         foreign = await self.daemon("b", "pid")
-        usage = await agent.usage()
-        self.assertGreaterEqual(usage[A].processes, 4)
+        while (await agent.usage())[A].processes < 4:
+            pass
         await agent.destroy(A)
         self.assertEqual((alive(daemon), alive(other), alive(foreign)), (False, False, True))
         self.assertEqual(ends.told, [("a", signal.SIGKILL)])
@@ -547,11 +547,14 @@ class BreakTests(RealTestCase):
         self.patch(launched, "TIMEOUT", 0.5)
         os.kill(pid, signal.SIGSTOP)
         try:
-            why = await ContainersContract().refused(agent, self.spec("b", "sleep 1000"))
+            refused = Deferred.fromCoroutine(
+                ContainersContract().refused(agent, self.spec("b", "sleep 1000"))
+            )
+            self.patch(launched, "TIMEOUT", 60.0)  # for all that is asked from now on
+            why = await refused
         finally:
             os.kill(pid, signal.SIGCONT)
         self.assertIn("has not answered", why)
-        self.patch(launched, "TIMEOUT", 60.0)
         await agent.destroy(ContainerId("b"))
         await agent.usage()
         self.assertEqual(self.below(), [pid])
@@ -565,7 +568,7 @@ class AbandonedTests(RealTestCase):
 
     async def test_what_may_not_outlive_its_agent_is_asked_to_end(self):
         agent, _ = await self.started()
-        gentle = "trap 'echo asked; exit 7' TERM; while :; do sleep 0.01; done"
+        gentle = "trap 'echo asked; exit 7' TERM; touch ready; sleep 1000 & wait"
         pids = {
             name: await agent.launch(self.spec(name, command, patience=patience))
             for name, command, patience in (
@@ -574,7 +577,7 @@ class AbandonedTests(RealTestCase):
                 ("eternal", gentle, None),
             )
         }
-        await until(lambda: all(alive(pid) for pid in pids.values()))
+        await until(lambda: all(Path(self.sandbox(name), "ready").exists() for name in pids))
         await agent.stop()
         await until(lambda: not alive(pids["gentle"]))
         self.assertEqual(self.output("gentle"), "asked\n")
@@ -588,8 +591,9 @@ class AbandonedTests(RealTestCase):
 
     async def test_what_does_not_listen_is_killed(self):
         agent, _ = await self.started()
-        deaf = self.spec("a", "trap '' TERM; while :; do sleep 0.01; done", patience=0.0)
-        pid = await agent.launch(deaf)
+        command = "trap '' TERM; touch ready; while :; do sleep 0.01; done"
+        pid = await agent.launch(self.spec("a", command, patience=0.0))
+        await until(Path(self.sandbox("a"), "ready").exists)
         await agent.stop()
         await until(lambda: not alive(pid))
         back = self.agent(Ends())

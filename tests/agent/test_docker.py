@@ -50,7 +50,7 @@ async def until_async(
 class DockerTestCase(TestCase):
     """A test with a real engine and a directory of its own; all it starts is removed."""
 
-    timeout = 60
+    timeout = 300
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.daemon: Daemon = await daemon()

@@ -36,7 +36,7 @@ A = ContainerId("a")
 class DoubleTestCase(TestCase):
     """A test with a double of an engine, and agents."""
 
-    timeout = 30
+    timeout = 300
 
     def setUp(self) -> None:
         self.directory = tempfile.mkdtemp(prefix="mesoskit-test-")

@@ -43,7 +43,7 @@ not_root = skipIf(os.geteuid() != 0, "only root can become another user")
 class FetchTestCase(TestCase):
     """A test with a source directory, a sandbox and a fetcher."""
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         self.directory = os.path.realpath(tempfile.mkdtemp(prefix="mesoskit-fetch-"))

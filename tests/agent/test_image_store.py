@@ -95,7 +95,7 @@ class ReferenceTests(SynchronousTestCase):
 class StoreTests(TestCase):
     """A store over a folder."""
 
-    timeout = 60
+    timeout = 300
     skip = SKIP or None
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override]

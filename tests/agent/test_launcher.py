@@ -68,7 +68,7 @@ class LauncherTests(SynchronousTestCase):
             [sys.executable, "-I", "-S", launcher.__file__, self.directory, linger],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
             check=False,
         )
 

@@ -208,7 +208,7 @@ class Page(Resource):
 class NetworkTests(TestCase):
     """Real ports of the loopback interface."""
 
-    timeout = 20
+    timeout = 300
 
     def setUp(self) -> None:
         from twisted.internet import reactor

@@ -18,7 +18,7 @@ from tests.base import SynchronousTestCase
 from tests.wire.test_sockets import certificate
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 # What C{import cryptography} maps into a process.
 _CRYPTOGRAPHY = "_rust.abi3.so"
 

@@ -359,7 +359,7 @@ class Cluster:
 class ClusterTestCase(TestCase):
     """A test with clusters: they end with it, and their logs are shown where it fails."""
 
-    timeout = 60
+    timeout = 300
 
     def cluster(self) -> Cluster:
         """Return a new cluster, which is gone after the test."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 
 
 def pids() -> Iterator[int]:
@@ -85,7 +85,7 @@ def sweep(directory: Path) -> list[int]:
     """
     Kill whatever belongs to a directory, wait until it is gone, and remove the directory.
 
-    Blocks for 10 s at most, and returns the pids of what was killed.
+    Blocks for a minute at most, and returns the pids of what was killed.
     """
     killed: list[int] = []
     deadline = time.monotonic() + _PATIENCE

@@ -49,7 +49,7 @@ def acls(user: str) -> dict[str, Any]:
 class AuthorizationTests(ClusterTestCase):
     """Daemons that allow nothing but what is said."""
 
-    timeout = 90
+    timeout = 300
 
     async def begin(self) -> Cluster:
         cluster = self.cluster()

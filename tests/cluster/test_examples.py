@@ -71,7 +71,7 @@ class Script:
 class ScriptCase(TestCase):
     """Has a directory of its own, of which no process is left."""
 
-    timeout = 90
+    timeout = 300
 
     def setUp(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="mk-", dir="/tmp"))

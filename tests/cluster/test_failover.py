@@ -26,7 +26,7 @@ SETTINGS = DriverSettings(zk_session_timeout=SESSION)
 class FailoverTestCase(ClusterTestCase):
     """Tests with masters that elect one."""
 
-    timeout = 90
+    timeout = 300
 
     async def elected(self, masters: int = 2, agents: int = 1, size: int = 0) -> ElectedCluster:
         """Return a cluster; C{size} servers of its own where not 0."""

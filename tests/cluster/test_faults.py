@@ -159,7 +159,7 @@ class AgentDeathTests(ClusterTestCase):
         plain, kept = await self.two_kinds(cluster)
         before = kept.last("t").agent_id.value
         await cluster.agent.kill()
-        lost = await plain.over("t", timeout=5.0)
+        lost = await plain.over("t", timeout=60.0)
         # The master's own word, as of a recorded one: a framework that does not checkpoint
         # has nothing to wait for.
         self.assertEqual(lost.state, TaskState.TASK_LOST)

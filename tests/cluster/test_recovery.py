@@ -272,7 +272,7 @@ class DamageTests(RestartTestCase):
 class RandomRestartTests(RestartTestCase):
     """An agent that is killed at any moment of launching, killing and acknowledging."""
 
-    timeout = 120
+    timeout = 300
 
     async def test_nothing_is_lost_and_nothing_runs_twice(self) -> None:
         cluster = self.cluster()

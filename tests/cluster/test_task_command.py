@@ -46,7 +46,7 @@ async def run(cluster: Cluster, *arguments: str, given: bytes = b"") -> Done:
         command(cluster, *arguments),
         input=given,
         capture_output=True,
-        timeout=30,
+        timeout=120,
         env=variables(),
         cwd="/",
     )

@@ -17,14 +17,14 @@ from tests.cluster.waiting import until
 async def run(*command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run a program to its end, for 20 s at the most."""
     return await deferToThread(
-        lambda: subprocess.run(command, input=stdin, capture_output=True, timeout=20, check=False)
+        lambda: subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
     )
 
 
 class TLSClusterTests(ClusterTestCase):
     """Certificates on both sides of every connection."""
 
-    timeout = 90
+    timeout = 300
 
     def certificates(self, directory: Path) -> dict[str, object]:
         """Make certificates; returns the flags of a daemon that asks for them."""

@@ -14,8 +14,8 @@ reactor = cast(Any, _reactor)
 
 T = TypeVar("T")
 
-PATIENCE = 15.0
-"""Seconds after which what has not come about will not."""
+PATIENCE = 60.0
+"""Seconds after which what has not come about will not, on the busiest of machines."""
 
 INTERVAL = 0.02
 

@@ -46,7 +46,7 @@ _JAVA = (
     "-Dzookeeper.forceSync=no",
 )
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 
 def installed() -> bool:

@@ -35,7 +35,7 @@ else:
 class EnsembleContract(_Case):
     """What is promised. A subclass gives L{client} and L{expire}."""
 
-    timeout = 60
+    timeout = 300
 
     def client(self, *who: Any, **options: Any) -> Any:
         """Return a client of the test's servers that is not connected, and is closed at the end."""

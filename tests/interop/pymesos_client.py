@@ -77,7 +77,7 @@ class Client(ProcessProtocol):
 class PymesosTestCase(ClusterTestCase):
     """A cluster of ours and a scheduler of theirs."""
 
-    timeout = 120
+    timeout = 300
 
     async def client(
         self,

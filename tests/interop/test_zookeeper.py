@@ -42,7 +42,7 @@ class MemoryTests(EnsembleContract, TestCase):
 class ServerTestCase(TestCase):
     """Tests with one real server, which they share."""
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         self.servers = zookeepers.shared()
@@ -111,7 +111,7 @@ class ServerTests(ServerTestCase, EnsembleContract):
 class FaultTests(TestCase):
     """What becomes of a client whose servers stand still, die, or were never there."""
 
-    timeout = 60
+    timeout = 300
 
     async def start(self, size: int = 1, **options: Any) -> tuple[zookeepers.Servers, ZooKeeper]:
         servers = zookeepers.Servers(size)
@@ -167,7 +167,7 @@ class FaultTests(TestCase):
 class TLSTests(TestCase):
     """Servers that speak TLS, and want to be shown a certificate."""
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()

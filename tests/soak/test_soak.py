@@ -25,7 +25,7 @@ SHORT = Plan(
 class SoakTests(TestCase):
     """A cluster of processes, a relay between them, and faults."""
 
-    timeout = 240
+    timeout = 300
 
     async def test_nothing_is_lost_whatever_fails(self) -> None:
         said: list[str] = []

@@ -41,7 +41,7 @@ from tests.wire.contract import HoldContract, Pair
 from tests.wire.ears import AGENT, MASTER, Ear, text
 
 # A test fails when what it waits for has not come after so many seconds.
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 _TLS_ALONE = PortSettings(plain=False)
 

@@ -169,6 +169,7 @@ class LaunchedContainers:
         self._requests: dict[int, _Request] = {}
         self._number = _HELLO
         self._sweep: IDelayedCall | None = None
+        self._again: IDelayedCall | None = None
         self._used: dict[ContainerId, Usage] = {}
         self._running: dict[ContainerId, int] = {}
         self._ended: dict[ContainerId, int | None] = {}
@@ -282,9 +283,10 @@ class LaunchedContainers:
             self._stopping = Deferred()
             if self._dialling is not None:
                 self._dialling.cancel()
-            if self._sweep is not None:
-                self._sweep.cancel()
-                self._sweep = None
+            for call in (self._sweep, self._again):
+                if call is not None:
+                    call.cancel()
+            self._sweep = self._again = None
             self._give_up(ContainerError(STOPPING))
             if self._connection is not None:
                 self._connection.drop()
@@ -347,7 +349,10 @@ class LaunchedContainers:
             self._unwanted.discard(container)
             self._tell("forget", container)
 
-        self._ask("destroy", container).addCallbacks(gone, lambda _: None)
+        # Where that fails, it is compared again what each side knows, at the next connection.
+        self._ask("destroy", container).addCallbacks(
+            gone, lambda _: self._unwanted.discard(container)
+        )
 
     def _give_up(self, error: ContainerError) -> None:
         requests, self._requests = self._requests, {}
@@ -424,11 +429,13 @@ class LaunchedContainers:
                 why = reason.getErrorMessage()
                 self.log.error("no launcher: {why}", why=why)
                 self._give_up(ContainerError(why))
-                self._reactor.callLater(PAUSE, self._retry)
+                if self._again is None:
+                    self._again = self._reactor.callLater(PAUSE, self._retry)
 
         self._dial().addErrback(failed)
 
     def _retry(self) -> None:
+        self._again = None
         if self._stopping is None and self._connection is None and self._dialling is None:
             self._keep_dialling()
 
