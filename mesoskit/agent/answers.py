@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import nested, registration, statistics, views
+from mesoskit.agent import nested, net_cls, registration, statistics, views
 from mesoskit.agent.authorizing import EVERYTHING, Viewer
 from mesoskit.agent.frameworks import AgentTask, Executor, Framework, Kind
 from mesoskit.agent.nested_records import Nested
@@ -189,6 +189,7 @@ def containers(state: AgentState, call: Call, viewer: Viewer = EVERYTHING) -> Re
             shown.container_status.container_id.CopyFrom(shown.container_id)
             if task.pid is not None:
                 shown.container_status.executor_pid = task.pid
+            net_cls.describe(state, shown.container_status, task.container)
             used = statistics.of_task(state, task)
             if used is not None:
                 shown.resource_statistics.CopyFrom(statistics.message_of(used))
@@ -198,6 +199,7 @@ def containers(state: AgentState, call: Call, viewer: Viewer = EVERYTHING) -> Re
         shown.container_status.container_id.CopyFrom(shown.container_id)
         if one.pid is not None:
             shown.container_status.executor_pid = one.pid
+        net_cls.describe(state, shown.container_status, one.key)
         used = statistics.of_nested(state, one)
         if used is not None:
             shown.resource_statistics.CopyFrom(statistics.message_of(used))

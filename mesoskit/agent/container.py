@@ -200,10 +200,12 @@ class ContainerFacts:
 
 @dataclass(slots=True)
 class ContainerStarted:
+    @ivar classid: the number that what it sends bears (C{cgroups/net_cls}); L{None}: none.
     """
     Event: the container's process runs.
 
     @ivar pid: 0 where it had ended before anybody could look.
+    classid: int | None = None
     @ivar facts: L{None} where there is nothing to say of it.
     """
 
@@ -310,12 +312,14 @@ class RecoveredContainers:
 
 @dataclass(slots=True)
 class SandboxesFound:
+    @ivar classes: of those in C{running} that have one: their C{ContainerFacts.classid}.
     """
     Event: the sandboxes that lie in the work directory at start, as (path, moment of the
     last change in seconds since 1970). Those that no live container owns wait for the GC.
     """
 
     sandboxes: tuple[tuple[str, float], ...] = ()
+    classes: dict[ContainerId, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -114,7 +114,7 @@ def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], No
         hands.exited,
         hands.progressed,
         lambda exited: mesos_containers(
-            reactor, options, str(directory), users, in_thread, exited, LINGER
+            reactor, options, str(directory), users, in_thread, exited, LINGER, hands.described
         ),
     )
     hands.containers = _composed(reactor, options, users, in_thread, hands, launched)

@@ -24,6 +24,7 @@ from mesoskit.agent import (
     metrics,
     nested,
     nested_calls,
+    pods,
     processes,
     recovery,
     registration,
@@ -84,6 +85,7 @@ class AgentState:
     @ivar streams: every stream of updates that is not acknowledged to its end.
     @ivar containers: who owns a container that was asked for and has not ended.
     @ivar nested: containers that are no task's and no executor's.
+    @ivar classes: those whose packets bear a number (C{cgroups/net_cls}), and that.
     @ivar destroying: those of which destruction was asked for and that have not ended.
     @ivar doomed: containers of before a restart that are being destroyed and belong to nobody.
     @ivar drain: how the agent drains, L{None} where it does not; C{drain_started}: since when.
@@ -127,6 +129,7 @@ class AgentState:
         self.streams: dict[tuple[FrameworkId, TaskId], UpdateStream] = {}
         self.containers: dict[ContainerId, AgentTask | Executor] = {}
         self.nested = nested.NestedContainers()
+        self.classes: dict[ContainerId, int] = {}
         self.destroying: set[ContainerId] = set()
         self.doomed: set[ContainerId] = set()
         self.peers: dict[PeerId, Executor | None] = {}
@@ -288,6 +291,8 @@ def _is_known(state: AgentState, container: ContainerId) -> bool:
 
 
 def _started(state: AgentState, event: ContainerStarted) -> None:
+    if event.facts is not None and event.facts.classid is not None:
+        state.classes[event.container] = event.facts.classid
     if not nested.started(state, event):
         processes.started(state, event)
 
@@ -300,6 +305,8 @@ def _failed(state: AgentState, event: ContainerFailed) -> None:
 
 
 def _exited(state: AgentState, event: ContainerExited) -> None:
+    event = pods.told(state, event)
+    state.classes.pop(event.container, None)
     if not nested.exited(state, event):
         processes.exited(state, event)
     nested.orphans(state)
@@ -307,6 +314,7 @@ def _exited(state: AgentState, event: ContainerExited) -> None:
 
 def _containers(state: AgentState, event: RecoveredContainers) -> None:
     expected = state.recovery.read and not state.recovery.found
+    state.classes.update(event.classes)
     recovery.containers(state, nested.recovered(state, event))
     if expected:
         nested.settle(state, event)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import allotments, checkpoint, checks, completion, draining
+from mesoskit.agent import allotments, checkpoint, checks, completion, draining, net_cls
 from mesoskit.agent.container import ContainerFacts
 from mesoskit.agent.frameworks import AgentTask, Kind
 from mesoskit.messages.internal_pb2 import StatusUpdateAcknowledgementMessage, StatusUpdateMessage
@@ -95,6 +95,7 @@ def describe_container(state: AgentState, task: AgentTask, status: TaskStatus) -
     pid = executor.pid if task.container is None else task.pid
     if pid is not None:
         described.executor_pid = pid
+    net_cls.describe(state, described, task.container, executor.container)
     if not described.network_infos:
         described.network_infos.add().ip_addresses.add().ip_address = state.options.ip
 

@@ -232,6 +232,9 @@ def containers_view(
             pid = executor.pid or next((one.pid for one in executor.tasks.values() if one.pid), 0)
             if pid:
                 view["status"]["executor_pid"] = pid
+            if executor.container in state.classes:
+                handle = {"classid": state.classes[executor.container]}
+                view["status"]["cgroup_info"] = {"net_cls": handle}
             shown.append(view)
     return shown
 

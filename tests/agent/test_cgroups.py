@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
 from itertools import count
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 from unittest import skipIf, skipUnless
 
-from mesoskit.agent.containers import cgroups_v2
-from mesoskit.agent.containers.cgroups import CPU, DEVICES, MEMORY, PIDS, CgroupError, Cgroups, find
+from mesoskit.agent.containers import cgroups_v2, device_program
+from mesoskit.agent.containers.cgroups import (
+    CPU,
+    DEVICES,
+    MEMORY,
+    NET_CLS,
+    NET_PRIO,
+    PIDS,
+    CgroupError,
+    Cgroups,
+    Made,
+    find,
+)
 from mesoskit.agent.containers.cgroups_v1 import CgroupsV1
 from mesoskit.agent.containers.cgroups_v2 import CgroupsV2
 from mesoskit.agent.launcher_cgroups import kill_all, pids_in
 from tests.agent.cgroup_tree import Tree
+from tests.agent.test_cgroup_hosts import unified
 from tests.base import SynchronousTestCase
 
 MB = 1 << 20
@@ -24,9 +38,14 @@ not_root = skipIf(os.geteuid() != 0, "only root can make cgroups")
 version_1 = skipUnless(os.path.isdir("/sys/fs/cgroup/freezer"), "no cgroups of version 1")
 
 
-class CgroupsContract:
-    """The tests. A subclass says of what, as a C{TestCase}."""
+class CoreContract:
+    """
+    What needs no controller. A subclass says of what, as a C{TestCase}.
 
+    @ivar controllers: under which groups are made.
+    """
+
+    controllers: tuple[str, ...] = ()
     assertEqual: Any
     assertIn: Any
     assertTrue: Any
@@ -36,11 +55,11 @@ class CgroupsContract:
     groups: Cgroups
 
     def test_there_is_what_was_made_until_it_is_removed(self) -> None:
-        made = self.groups.make("a", ALL)
+        made = self.groups.make("a", self.controllers)
         self.assertIn(made.kill, made.join)
         for path in made.join:
             self.assertTrue(os.path.isdir(path))
-        self.assertEqual(self.groups.make("a", ALL), made)
+        self.assertEqual(self.groups.make("a", self.controllers), made)
         self.groups.make("b", ())
         self.assertEqual(self.groups.names(), ["a", "b"])
         self.assertTrue(self.groups.remove("a"))
@@ -49,11 +68,55 @@ class CgroupsContract:
         self.assertEqual(pids_in(made.kill), [])
 
     def test_what_is_nested_goes_with_what_it_is_in(self) -> None:
-        self.groups.make("a", ALL)
+        self.groups.make("a", self.controllers)
         inner = self.groups.make("a/mesos/b", ())
         self.assertEqual(self.groups.names(), ["a"])
         self.assertTrue(self.groups.remove("a"))
         self.assertEqual(os.path.exists(inner.kill), False)
+
+    def test_controllers_that_are_not_there_are_refused_by_name(self) -> None:
+        error = self.assertRaises(CgroupError, self.groups.make, "a", ["perf"])
+        self.assertIn("perf", str(error))
+
+
+class DevicesContract(CoreContract):
+    """What the kernel lets processes use."""
+
+    def seen(self, made: Made) -> list[str]:
+        """Return which devices a process finds that joins these groups."""
+        join = "; ".join(f"echo $$ > {path}/cgroup.procs" for path in made.join)
+        tries = (
+            f"true {at} 2>&3 && echo '{at}'"
+            for at in ("< /dev/null", "< /dev/zero", "> /dev/zero", "< /dev/full")
+        )
+        command = f"exec 3> /dev/null; {join}; {'; '.join(tries)}; true"
+        found = subprocess.run(
+            ["/bin/sh", "-c", command], check=True, capture_output=True, text=True
+        )
+        return found.stdout.splitlines()
+
+    def test_a_process_may_use_the_devices_that_were_said_and_no_others(self) -> None:
+        made = self.groups.make("a", [DEVICES])
+        self.groups.devices("a", ["c 1:3 rwm", "c 1:5 r"])
+        self.assertEqual(self.seen(made), ["< /dev/null", "< /dev/zero"])
+        self.groups.devices("a", ["c *:* rw"])
+        self.assertEqual(len(self.seen(made)), 4)
+        self.groups.devices("a", [])
+        inner = self.groups.make("a/mesos/b", [DEVICES])
+        self.assertEqual(self.seen(made), [])
+        self.assertEqual(self.seen(inner), [])
+        self.assertTrue(self.groups.remove("a"))
+
+    def test_what_is_no_device_is_refused(self) -> None:
+        self.groups.make("a", [DEVICES])
+        error = self.assertRaises(CgroupError, self.groups.devices, "a", ["d 1:3 rwm"])
+        self.assertIn("d 1:3 rwm", str(error))
+
+
+class CgroupsContract(CoreContract):
+    """All tests."""
+
+    controllers = ALL
 
     def test_memory_is_limited_and_its_limit_never_lowered(self) -> None:
         groups = self.groups
@@ -105,15 +168,13 @@ class CgroupsContract:
         self.assertEqual(self.groups.statistics("nobody").get("mem_total_bytes"), None)
 
     def test_what_is_not_there_is_refused_with_its_name(self) -> None:
-        error = self.assertRaises(CgroupError, self.groups.make, "a", ["perf"])
-        self.assertIn("perf", str(error))
         for ask in (self.groups.memory_limit, self.groups.memory_text, self.groups.watch_memory):
             self.assertIn("nobody", str(self.assertRaises(CgroupError, ask, "nobody")))
 
 
 @not_root
 @version_1
-class Version1Tests(CgroupsContract, SynchronousTestCase):
+class Version1Tests(CgroupsContract, DevicesContract, SynchronousTestCase):
     """Those of the machine."""
 
     def setUp(self) -> None:
@@ -190,10 +251,20 @@ class Version2Tests(CgroupsContract, SynchronousTestCase):
         kill_all(made.kill)
         self.assertEqual(self.tree.read("mesos/a", "cgroup.kill"), "1")
 
-    def test_devices_are_refused_with_what_to_do(self) -> None:
-        error = self.assertRaises(CgroupError, self.groups.devices, "a", [])
-        self.assertIn("leave it out of --isolation", str(error))
-        self.assertNotIn(DEVICES, self.groups.controllers)
+    def test_kernels_that_take_no_program_for_devices(self) -> None:
+        self.patch(device_program, "wrong", lambda: "Operation not permitted")
+        groups = CgroupsV2(self.tree.root, "mesos")
+        self.assertNotIn(DEVICES, groups.controllers)
+        error = self.assertRaises(CgroupError, groups.make, "a", [DEVICES])
+        self.assertIn("takes no programs for devices", str(error))
+        self.assertIn("Operation not permitted", str(error))
+
+    def test_controllers_of_version_1_are_refused_with_what_is_in_their_place(self) -> None:
+        for controller in (NET_CLS, NET_PRIO):
+            error = self.assertRaises(CgroupError, self.groups.make, "a", [controller])
+            self.assertIn("nft: socket cgroupv2", str(error))
+        self.assertRaises(CgroupError, self.groups.classify, "a", 1)
+        self.assertRaises(CgroupError, self.groups.class_of, "a")
 
     def test_a_group_that_holds_processes_stays(self) -> None:
         self.groups.make("a", ())
@@ -204,6 +275,42 @@ class Version2Tests(CgroupsContract, SynchronousTestCase):
         self.groups.make("a", ALL)
         os.unlink(Path(self.tree.root, "mesos/a/memory.peak"))
         self.assertEqual(self.groups.memory_peak("a"), 8192)
+
+
+@not_root
+class KernelVersion2Tests(DevicesContract, SynchronousTestCase):
+    """Those of the machine, as far as it has controllers."""
+
+    def setUp(self) -> None:
+        root = f"mesoskit-test-{os.getpid()}-{next(NUMBERS)}"
+        self.groups = find(unified(self), root)
+        self.addCleanup(self.groups.remove, "")
+
+    def test_it_is_version_2(self) -> None:
+        self.assertIsInstance(self.groups, CgroupsV2)
+
+    def test_all_that_is_in_a_group_and_below_is_killed(self) -> None:
+        made = self.groups.make("a", ())
+        inner = self.groups.make("a/mesos/b", ())
+        started = []
+        for path in (made.kill, inner.kill):
+            started.append(subprocess.Popen(["sleep", "1000"]))
+            Path(path, "cgroup.procs").write_text(str(started[-1].pid))
+        self.assertEqual(set(pids_in(made.kill)), {one.pid for one in started})
+        self.assertEqual(self.groups.remove("a"), False)
+        kill_all(made.kill)
+        self.assertEqual([one.wait() for one in started], [-SIGKILL, -SIGKILL])
+        self.assertEqual(pids_in(made.kill), [])
+        self.assertTrue(self.groups.remove("a"))
+
+    def test_time_is_counted_without_a_controller(self) -> None:
+        made = self.groups.make("a", ())
+        busy = (
+            f"echo $$ > {made.kill}/cgroup.procs; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
+        )
+        subprocess.run(["/bin/sh", "-c", busy], check=True)
+        self.assertGreater(self.groups.statistics("a")["cpus_user_time_secs"], 0)
+        self.assertEqual(self.groups.io("a"), None)
 
 
 class FindTests(SynchronousTestCase):

@@ -10,18 +10,38 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from mesoskit.messages.mesos_pb2 import CgroupInfo
+
 CPU: Final = "cpu"
 CPUSET: Final = "cpuset"
 DEVICES: Final = "devices"
+HUGETLB: Final = "hugetlb"
 IO: Final = "blkio"
 MEMORY: Final = "memory"
+NET_CLS: Final = "net_cls"
+NET_PRIO: Final = "net_prio"
+PERF_EVENT: Final = "perf_event"
 PIDS: Final = "pids"
 
 ACCOUNT: Final = "cpuacct"
 FREEZER: Final = "freezer"
 
-CONTROLLERS: Final = (CPU, CPUSET, DEVICES, IO, MEMORY, PIDS)
+CONTROLLERS: Final = (
+    *(CPU, CPUSET, DEVICES, HUGETLB, IO, MEMORY, NET_CLS, NET_PRIO, PERF_EVENT, PIDS),
+)
 """What can be asked for, by the names of version 1."""
+
+ELSEWHERE: Final = {
+    NET_CLS: (
+        "there rules of the firewall name a group by its path (nft: socket cgroupv2, iptables:"
+        " -m cgroup --path)"
+    ),
+    NET_PRIO: (
+        "there priorities are set by rules that name a group by its path (nft: socket cgroupv2"
+        " with meta priority set)"
+    ),
+}
+"""What version 2 has in the place of controllers that only version 1 has."""
 
 PERIOD: Final = 100_000
 """Microseconds in which a quota of CPU time is counted."""
@@ -97,6 +117,22 @@ class Cgroups(Protocol):
 
     def devices(self, name: str, allowed: Collection[str]) -> None:
         """Let it use these devices and no others, as in C{devices.allow} of version 1."""
+        ...
+
+    def classify(self, name: str, handle: int) -> None:
+        """Let what it sends bear this number of 32 bits (C{net_cls.classid})."""
+        ...
+
+    def class_of(self, name: str) -> int:
+        """Return that number, 0 where it has none."""
+        ...
+
+    def directory(self, name: str, controller: str) -> str:
+        """Return the directory by which a group is known to a controller."""
+        ...
+
+    def io(self, name: str) -> CgroupInfo.Blkio.Statistics | None:
+        """Return what it has read from block devices and written to; L{None}: nothing is known."""
         ...
 
     def statistics(self, name: str) -> dict[str, float]:

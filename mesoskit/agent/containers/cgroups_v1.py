@@ -11,9 +11,11 @@ from mesoskit.agent.containers.cgroups import (
     CPUSET,
     DEVICES,
     FREEZER,
+    IO,
     MEMORY,
     MIN_QUOTA,
     MIN_SHARES,
+    NET_CLS,
     PERIOD,
     PIDS,
     SHARES,
@@ -26,6 +28,8 @@ from mesoskit.agent.containers.cgroups import (
     table,
     write,
 )
+from mesoskit.agent.containers.cgroups_io import read_v1
+from mesoskit.messages.mesos_pb2 import CgroupInfo
 
 _NO_LIMIT = 1 << 60
 """More than that is what the kernel says where there is no limit."""
@@ -153,6 +157,24 @@ class CgroupsV1:
         write(f"{path}/devices.deny", "a")
         for entry in allowed:
             write(f"{path}/devices.allow", entry)
+
+    def classify(self, name: str, handle: int) -> None:
+        """Set C{net_cls.classid}."""
+        write(f"{self.directory(name, NET_CLS)}/net_cls.classid", handle)
+
+    def class_of(self, name: str) -> int:
+        """Return C{net_cls.classid}."""
+        return int(read(f"{self.directory(name, NET_CLS)}/net_cls.classid"))
+
+    def directory(self, name: str, controller: str) -> str:
+        """Return the one in that controller's hierarchy."""
+        if controller not in self.mounts:
+            raise CgroupError(f"this machine has no cgroups of {controller}")
+        return self._path(controller, name)
+
+    def io(self, name: str) -> CgroupInfo.Blkio.Statistics | None:
+        """Return what the files of C{blkio} say."""
+        return read_v1(self._path(IO, name)) if IO in self.mounts else None
 
     def statistics(self, name: str) -> dict[str, float]:
         """Return what there is to read."""

@@ -9,13 +9,19 @@ import ctypes
 import os
 from collections.abc import Collection
 
+from mesoskit.agent.containers import device_program
 from mesoskit.agent.containers.cgroups import (
     CPU,
     CPUSET,
+    DEVICES,
+    ELSEWHERE,
+    HUGETLB,
     IO,
     MEMORY,
     MIN_QUOTA,
     MIN_SHARES,
+    NET_CLS,
+    PERF_EVENT,
     PERIOD,
     PIDS,
     SHARES,
@@ -28,8 +34,22 @@ from mesoskit.agent.containers.cgroups import (
     table,
     write,
 )
+from mesoskit.agent.containers.cgroups_io import read_v2
+from mesoskit.messages.mesos_pb2 import CgroupInfo
 
-_NAMES = {CPU: "cpu", CPUSET: "cpuset", IO: "io", MEMORY: "memory", PIDS: "pids"}
+_NAMES = {
+    CPU: "cpu",
+    CPUSET: "cpuset",
+    HUGETLB: "hugetlb",
+    IO: "io",
+    MEMORY: "memory",
+    PIDS: "pids",
+}
+"""Controllers that are handed on."""
+
+_ALWAYS = (PERF_EVENT,)
+"""What every group has, without being told to."""
+
 _MAX = "max"
 _IN_MODIFY = 2
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -55,7 +75,10 @@ class CgroupsV2:
         self.mount = mount
         self._root = root
         there = set(attempt(read, f"{mount}/cgroup.controllers").split())
-        self.controllers = frozenset(name for name, own in _NAMES.items() if own in there)
+        found = {name for name, own in _NAMES.items() if own in there} | set(_ALWAYS)
+        if not device_program.wrong():
+            found.add(DEVICES)
+        self.controllers = frozenset(found)
 
     def _path(self, name: str = "") -> str:
         base = f"{self.mount}/{self._root}"
@@ -65,10 +88,10 @@ class CgroupsV2:
         """Make a group, and hand on the controllers to it."""
         for controller in controllers:
             if controller not in self.controllers:
-                raise CgroupError(f"cgroups of version 2 have no {controller} on this machine")
+                raise CgroupError(_missing(controller))
         path = self._path(name)
         if "/" not in name:
-            self._hand_on([_NAMES[controller] for controller in controllers])
+            self._hand_on([_NAMES[one] for one in controllers if one in _NAMES])
         make_directory(path)
         return Made((path,), path)
 
@@ -123,8 +146,32 @@ class CgroupsV2:
         write(f"{self._path(name)}/pids.max", most)
 
     def devices(self, name: str, allowed: Collection[str]) -> None:
-        """Refuse: version 2 wants a program for the kernel in the place of this."""
-        raise CgroupError("cgroups/devices needs cgroups of version 1: leave it out of --isolation")
+        """Attach a program to it (L{mesoskit.agent.containers.device_program})."""
+        path = self._path(name)
+        try:
+            device_program.attach(path, allowed)
+        except device_program.DeviceError as error:
+            raise CgroupError(str(error)) from error
+        except OSError as error:
+            raise CgroupError(
+                f"{path}: a program for devices cannot be attached: {error.strerror}"
+            ) from error
+
+    def classify(self, name: str, handle: int) -> None:
+        """Refuse."""
+        raise CgroupError(_missing(NET_CLS))
+
+    def class_of(self, name: str) -> int:
+        """Refuse."""
+        raise CgroupError(_missing(NET_CLS))
+
+    def directory(self, name: str, controller: str) -> str:
+        """Return the only one that it has."""
+        return self._path(name)
+
+    def io(self, name: str) -> CgroupInfo.Blkio.Statistics | None:
+        """Return what C{io.stat} says."""
+        return read_v2(self._path(name)) if IO in self.controllers else None
 
     def statistics(self, name: str) -> dict[str, float]:
         """Return what there is to read."""
@@ -181,3 +228,12 @@ class CgroupsV2:
                 os.close(told)
             raise CgroupError(f"{path}: {why}")
         return told
+
+
+def _missing(controller: str) -> str:
+    if controller in ELSEWHERE:
+        return f"cgroups of version 2 have no {controller}: {ELSEWHERE[controller]}"
+    if controller == DEVICES:
+        why = device_program.wrong()
+        return f"this kernel takes no programs for devices, which version 2 wants: {why}"
+    return f"cgroups of version 2 have no {controller} on this machine"

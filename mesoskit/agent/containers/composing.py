@@ -129,6 +129,7 @@ class ComposingContainers:
                 merged.running.update(one.running)
                 merged.exited.update(one.exited)
                 merged.limitations.update(one.limitations)
+                merged.classes.update(one.classes)
                 merged.abandoned |= one.abandoned
             return merged
 

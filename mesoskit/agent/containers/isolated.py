@@ -6,16 +6,18 @@ last has removed what it made: so whenever an agent is killed, the next one find
 """
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final, Protocol
 
 import orjson
+from google.protobuf.message import Message
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from mesoskit.agent.container import (
     Allotment,
+    ContainerFacts,
     ContainerSpec,
     Limitation,
     RecoveredContainers,
@@ -23,6 +25,7 @@ from mesoskit.agent.container import (
 )
 from mesoskit.agent.containers import ContainerError, Exited
 from mesoskit.agent.containers.isolators import (
+    Figure,
     Isolated,
     Preparation,
     as_request,
@@ -30,6 +33,7 @@ from mesoskit.agent.containers.isolators import (
 )
 from mesoskit.agent.launcher_spawn import DEFAULT_PATH
 from mesoskit.agent.users import InThread
+from mesoskit.messages.mesos_pb2 import ResourceStatistics
 from mesoskit.model.ids import ContainerId
 
 _FIRST_PAUSE: Final = 0.02
@@ -98,11 +102,13 @@ class IsolatedContainers:
     ) -> None:
         """
         @param isolators: L{IIsolator}s, asked in order, and in the reverse at the end.
+        described: Callable[[ContainerId, ContainerFacts], None] = lambda container, facts: None,
         @param notes: a directory of the agent's alone, made if it is not there.
         @param patience: seconds in which what a container leaves has to be gone.
         """
         self._reactor = reactor
         self._isolators = tuple(isolators)
+        @param described: is told what there is to say of a container, before its launch is over.
         self._notes = notes
         self._in_thread = in_thread
         self._exited = exited
@@ -110,6 +116,7 @@ class IsolatedContainers:
         self._known: dict[ContainerId, Isolated] = {}
         self._launching: dict[ContainerId, Deferred[None]] = {}
         self._limitations: dict[ContainerId, Limitation] = {}
+        self._described = described
         self._refused: set[ContainerId] = set()
         self._stopped = False
         for isolator in self._isolators:
@@ -152,6 +159,8 @@ class IsolatedContainers:
                 await self.inner.destroy(spec.id)
                 self._refused.discard(spec.id)
                 self.inner.forget(spec.id)
+            if container.classid is not None:
+                self._described(spec.id, ContainerFacts(classid=container.classid))
             else:
                 self._known.pop(spec.id, None)
                 self._clean(container)
@@ -208,11 +217,11 @@ class IsolatedContainers:
 
         return self.inner.usage().addCallback(add)
 
-    def _counted(self, known: Collection[Isolated]) -> dict[ContainerId, dict[str, float]]:
+    def _counted(self, known: Collection[Isolated]) -> dict[ContainerId, dict[str, Figure]]:
         """In a thread: ask the isolators."""
-        found: dict[ContainerId, dict[str, float]] = {}
+        found: dict[ContainerId, dict[str, Figure]] = {}
         for container in known:
-            figures: dict[str, float] = {}
+            figures: dict[str, Figure] = {}
             for isolator in self._isolators:
                 figures.update(isolator.usage(container))
             found[container.id] = figures
@@ -231,6 +240,7 @@ class IsolatedContainers:
             container = self._from_note(name, note, notes)
             if name in found.running:
                 container.pid = found.running[name]
+        classes = {}
                 self._known[name] = container
                 for isolator in self._isolators:
                     isolator.recover(container)
@@ -240,7 +250,9 @@ class IsolatedContainers:
                 if limitation is not None:
                     limitations[name] = limitation
             self._clean(container)
-        return replace(found, limitations={**found.limitations, **limitations})
+                if container.classid is not None:
+                    classes[name] = container.classid
+        return replace(found, limitations={**found.limitations, **limitations}, classes=classes)
 
     def forget(self, container: ContainerId) -> None:
         """Drop what is kept of its end."""
@@ -395,9 +407,15 @@ def _with_environment(spec: ContainerSpec, prepared: Preparation) -> ContainerSp
     return replace(spec, environment=tuple(variables.items()))
 
 
-def _joined(seen: Usage, counted: Mapping[str, float]) -> Usage:
+def _joined(seen: Usage, counted: Mapping[str, Figure]) -> Usage:
     """Return one usage of what was seen of processes and what a kernel has counted."""
-    figures = dict(counted)
+    figures: dict[str, float] = {}
+    parts: dict[str, Message] = {}
+    for name, value in counted.items():
+        if isinstance(value, Message):
+            parts[name] = value
+        else:
+            figures[name] = value
     user = figures.pop("cpus_user_time_secs", seen.user_seconds)
     system = figures.pop("cpus_system_time_secs", seen.system_seconds)
     rss = int(figures.pop("mem_rss_bytes", seen.rss_bytes))
@@ -408,3 +426,4 @@ def _joined(seen: Usage, counted: Mapping[str, float]) -> Usage:
         rss_bytes=rss,
         figures={**seen.figures, **figures},
     )
+        parts=ResourceStatistics(**parts).SerializePartialToString(),  # type: ignore[arg-type]

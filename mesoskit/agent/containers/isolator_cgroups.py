@@ -16,14 +16,21 @@ from mesoskit.agent.container import UNLIMITED, Allotment, Limitation
 from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.cgroups import (
     CPU,
+    CPUSET,
     DEVICES,
+    ELSEWHERE,
+    HUGETLB,
+    IO,
     MEMORY,
+    NET_CLS,
+    NET_PRIO,
+    PERF_EVENT,
     PIDS,
     CgroupError,
     Cgroups,
     Made,
 )
-from mesoskit.agent.containers.isolators import Isolated, Isolator, Preparation
+from mesoskit.agent.containers.isolators import Figure, Isolated, Isolator, Preparation
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.launcher_cgroups import kill_all, pids_in
 from mesoskit.model.ids import ContainerId
@@ -34,11 +41,15 @@ MIN_MEMORY: Final = 32 << 20
 """Bytes that every container gets."""
 
 NAMES: Final = {
-    "cgroups/blkio": "blkio",
+    "cgroups/blkio": IO,
     "cgroups/cpu": CPU,
-    "cgroups/cpuset": "cpuset",
+    "cgroups/cpuset": CPUSET,
     "cgroups/devices": DEVICES,
+    "cgroups/hugetlb": HUGETLB,
     "cgroups/mem": MEMORY,
+    "cgroups/net_cls": NET_CLS,
+    "cgroups/net_prio": NET_PRIO,
+    "cgroups/perf_event": PERF_EVENT,
     "cgroups/pids": PIDS,
 }
 """Names of isolators, and their controllers."""
@@ -212,11 +223,17 @@ class CgroupsIsolator(Isolator):
         except CgroupError as error:
             raise ContainerError(str(error)) from error
 
-    def usage(self, container: Isolated) -> Mapping[str, float]:
+    def usage(self, container: Isolated) -> Mapping[str, Figure]:
         """Return what its groups count, and what they hold it to."""
         if not _own_limits(container):
             return {}
-        return self._cgroups.statistics(group_of(container))
+        name = group_of(container)
+        figures: dict[str, Figure] = {**self._cgroups.statistics(name)}
+        if IO in self.controllers:
+            counted = self._cgroups.io(name)
+            if counted is not None:
+                figures["blkio_statistics"] = counted
+        return figures
 
     def limitation(self, container: Isolated) -> Limitation | None:
         """Say so where the kernel has killed for its limit."""
@@ -292,9 +309,12 @@ def controllers_of(names: Collection[str], cgroups: Cgroups) -> frozenset[str]:
         wanted |= cgroups.controllers
     missing = sorted(wanted - cgroups.controllers)
     if missing:
+        if cgroups.version == 2 and missing[0] in ELSEWHERE:
+            raise CgroupError(f"cgroups of version 2 have no {missing[0]}: {ELSEWHERE[missing[0]]}")
         there = ", ".join(sorted(cgroups.controllers)) or "none"
         raise CgroupError(
             f"this machine has no cgroups of {missing[0]} in version {cgroups.version}:"
-            f" there are {there}"
+            f" there are {there} (a controller that the kernel has, see /proc/cgroups, has to be"
+            " mounted below --cgroups_hierarchy)"
         )
     return frozenset(wanted)

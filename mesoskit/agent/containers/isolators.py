@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from google.protobuf.message import Message
 from zope.interface import Attribute, Interface, implementer
 
 from mesoskit.agent.container import Allotment, ContainerSpec, Limitation
@@ -19,6 +20,9 @@ from mesoskit.model.ids import ContainerId
 
 Limited = Callable[[ContainerId, Limitation], None]
 """Is told of a container that takes more than it was given; it will be ended."""
+
+Figure = float | Message
+"""One of the figures of a container."""
 
 
 @dataclass(slots=True)
@@ -34,6 +38,7 @@ class Isolated:
     @ivar staged: something else makes its namespaces, mounts and rights; it wants limits alone.
     @ivar user: as whom it runs; L{None}: as the agent.
     @ivar pid: of its first process, 0 while that is not there.
+    @ivar classid: the number that what it sends bears, where an isolator has given it one.
     """
 
     id: ContainerId
@@ -44,6 +49,7 @@ class Isolated:
     staged: bool = False
     user: str | None = None
     pid: int = 0
+    classid: int | None = None
 
     @classmethod
     def of(cls, spec: ContainerSpec, parent: "Isolated | None") -> "Isolated":
@@ -110,10 +116,10 @@ class IIsolator(Interface):
     def update(container: Isolated) -> None:
         """It is given more or less, C{container.allotment}."""
 
-    def usage(container: Isolated) -> Mapping[str, float]:
+    def usage(container: Isolated) -> Mapping[str, Figure]:
         """
-        Return what it uses, under the names of C{ResourceStatistics}. Called in a thread; what
-        it raises is logged.
+        Return what it uses, under the names of C{ResourceStatistics}: numbers, or messages where
+        these are no numbers (C{blkio_statistics}). Called in a thread; what it raises is logged.
         """
 
     def limitation(container: Isolated) -> Limitation | None:
@@ -149,7 +155,7 @@ class Isolator:
     def update(self, container: Isolated) -> None:
         """Do nothing."""
 
-    def usage(self, container: Isolated) -> Mapping[str, float]:
+    def usage(self, container: Isolated) -> Mapping[str, Figure]:
         """Know nothing."""
         return {}
 
