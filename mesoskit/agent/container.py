@@ -192,20 +192,20 @@ class ContainerFacts:
 
     @ivar data: as its framework gets it: of a Docker engine the inspection, a JSON array.
     @ivar addresses: under which the container is reached, where it has a network of its own.
+    @ivar classid: the number that what it sends bears (C{cgroups/net_cls}); L{None}: none.
     """
 
     data: bytes = b""
     addresses: tuple[str, ...] = ()
+    classid: int | None = None
 
 
 @dataclass(slots=True)
 class ContainerStarted:
-    @ivar classid: the number that what it sends bears (C{cgroups/net_cls}); L{None}: none.
     """
     Event: the container's process runs.
 
     @ivar pid: 0 where it had ended before anybody could look.
-    classid: int | None = None
     @ivar facts: L{None} where there is nothing to say of it.
     """
 
@@ -302,24 +302,24 @@ class RecoveredContainers:
     @ivar abandoned: those of both that are being ended, or were, because no agent was there for
         longer than their C{patience}.
     @ivar limitations: of those in C{exited} that were ended for taking too much: why.
+    @ivar classes: of those in C{running} that have one: their C{ContainerFacts.classid}.
     """
 
     running: dict[ContainerId, int] = field(default_factory=dict)
     exited: dict[ContainerId, int | None] = field(default_factory=dict)
     abandoned: frozenset[ContainerId] = frozenset()
     limitations: dict[ContainerId, Limitation] = field(default_factory=dict)
+    classes: dict[ContainerId, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class SandboxesFound:
-    @ivar classes: of those in C{running} that have one: their C{ContainerFacts.classid}.
     """
     Event: the sandboxes that lie in the work directory at start, as (path, moment of the
     last change in seconds since 1970). Those that no live container owns wait for the GC.
     """
 
     sandboxes: tuple[tuple[str, float], ...] = ()
-    classes: dict[ContainerId, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

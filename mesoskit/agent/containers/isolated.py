@@ -99,24 +99,24 @@ class IsolatedContainers:
         in_thread: InThread,
         exited: Exited,
         patience: float = 60.0,
+        described: Callable[[ContainerId, ContainerFacts], None] = lambda container, facts: None,
     ) -> None:
         """
         @param isolators: L{IIsolator}s, asked in order, and in the reverse at the end.
-        described: Callable[[ContainerId, ContainerFacts], None] = lambda container, facts: None,
         @param notes: a directory of the agent's alone, made if it is not there.
         @param patience: seconds in which what a container leaves has to be gone.
+        @param described: is told what there is to say of a container, before its launch is over.
         """
         self._reactor = reactor
         self._isolators = tuple(isolators)
-        @param described: is told what there is to say of a container, before its launch is over.
         self._notes = notes
         self._in_thread = in_thread
         self._exited = exited
         self._patience = patience
+        self._described = described
         self._known: dict[ContainerId, Isolated] = {}
         self._launching: dict[ContainerId, Deferred[None]] = {}
         self._limitations: dict[ContainerId, Limitation] = {}
-        self._described = described
         self._refused: set[ContainerId] = set()
         self._stopped = False
         for isolator in self._isolators:
@@ -153,14 +153,14 @@ class IsolatedContainers:
             container.pid = await self.inner.launch(spec, as_request(prepared))
             for isolator in self._isolators:
                 isolator.isolated(container)
+            if container.classid is not None:
+                self._described(spec.id, ContainerFacts(classid=container.classid))
         except BaseException:
             if container.pid:
                 self._refused.add(spec.id)
                 await self.inner.destroy(spec.id)
                 self._refused.discard(spec.id)
                 self.inner.forget(spec.id)
-            if container.classid is not None:
-                self._described(spec.id, ContainerFacts(classid=container.classid))
             else:
                 self._known.pop(spec.id, None)
                 self._clean(container)
@@ -234,24 +234,24 @@ class IsolatedContainers:
     def _recover(self, found: RecoveredContainers) -> RecoveredContainers:
         notes = self._read_notes()
         limitations = {}
+        classes = {}
         for name, note in notes.items():
             if name in self._known:
                 continue  # it was started since
             container = self._from_note(name, note, notes)
             if name in found.running:
                 container.pid = found.running[name]
-        classes = {}
                 self._known[name] = container
                 for isolator in self._isolators:
                     isolator.recover(container)
+                if container.classid is not None:
+                    classes[name] = container.classid
                 continue
             if name in found.exited:
                 limitation = self._limitation(container)
                 if limitation is not None:
                     limitations[name] = limitation
             self._clean(container)
-                if container.classid is not None:
-                    classes[name] = container.classid
         return replace(found, limitations={**found.limitations, **limitations}, classes=classes)
 
     def forget(self, container: ContainerId) -> None:
@@ -425,5 +425,5 @@ def _joined(seen: Usage, counted: Mapping[str, Figure]) -> Usage:
         system_seconds=system,
         rss_bytes=rss,
         figures={**seen.figures, **figures},
-    )
         parts=ResourceStatistics(**parts).SerializePartialToString(),  # type: ignore[arg-type]
+    )

@@ -40,9 +40,7 @@ def mesos_containers(
 
     notes = f"{options.runtime_dir}/isolated"
     patience = settings.cgroups_destroy_timeout
-    isolated = IsolatedContainers(
-        reactor, isolators, notes, in_thread, exited, patience, described
-    )
+    isolated = IsolatedContainers(reactor, isolators, notes, in_thread, exited, patience, described)
     isolated.inner = LaunchedContainers(
         reactor, directory, users, in_thread, isolated.exited, linger=linger
     )
