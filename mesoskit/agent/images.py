@@ -37,6 +37,7 @@ class ImageSettings:
     @ivar credentials: C{--docker_config}, as JSON.
     @ivar sandbox_directory: where containers find their sandbox.
     @ivar collection: L{None}: images stay until somebody has them pruned.
+    @ivar runtime: C{crun}, C{runc} or the path of one (C{--oci_runtime}); empty: what there is.
     """
 
     providers: tuple[str, ...] = ()
@@ -45,3 +46,4 @@ class ImageSettings:
     credentials: str = ""
     sandbox_directory: str = SANDBOX
     collection: ImageCollection | None = None
+    runtime: str = ""

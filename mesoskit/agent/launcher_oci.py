@@ -5,10 +5,13 @@ is the container's first process as far as the launcher knows: it ends as the co
 ends, with the same status, and hands signals on to it.
 
 In a mount namespace of its own it lays the image's layers upon each other, so that no mount
-outlives it, whatever happens to the agent. It has the runtime create the container, takes the
-container back into the cgroups that the launcher has put us in (what is held there is all of it),
-and lets it begin. It is a subreaper: the container's process becomes its child, whose status it
-is told exactly.
+outlives it, whatever happens to the agent. It has the runtime make the container and let it
+begin. It is a subreaper: the container's process becomes its child, whose status it is told
+exactly.
+
+The container is held by the cgroups that the launcher has put us in, from its first instruction
+on: the runtime sees a machine whose cgroups cannot be written to, and is told to go on without.
+So there are none of its own that somebody would have to remove, and none is joined and left.
 
 Where the container has a PID namespace, its process 1 is a copy of ours that does nothing but
 reap, and owns nothing that could be reached from within: so the container's process is an
@@ -48,6 +51,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _MAX_OPTIONS = 4095
+_CGROUPS = "/sys/fs/cgroup"
 _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FORWARDED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1),
@@ -74,8 +78,7 @@ class Stage:
       - C{binds}: directories in which no symbolic link is followed; the first is given to the
         runtime as C{binds/0} in our directory, and so on;
       - C{secrets}: whether the files in C{secrets} are moved into memory;
-      - C{pid}: whether it has a PID namespace, of which C{config.json} wants to know the path;
-      - C{cgroup}: where the runtime puts the container before we take it back, also of C{exec}.
+      - C{pid}: whether it has a PID namespace, of which C{config.json} wants to know the path.
     """
 
     def __init__(self, directory: str) -> None:
@@ -91,17 +94,21 @@ class Stage:
         for number in _FORWARDED:
             signal.signal(number, self._signalled)
         _call("prctl", _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+        _call("a mount namespace", _libc.unshare(_CLONE_NEWNS))
+        _mount(None, "/", None, _MS_REC | _MS_SLAVE)
+        hide_cgroups()
         if self.plan["exec"] is None:
             self._make()
         else:
             self._join()
+        self._say("started", str(self.child))
+        for early in self.pending:
+            self._signalled(early, None)
         return self._wait()
 
     # A container of its own
 
     def _make(self) -> None:
-        _call("a mount namespace", _libc.unshare(_CLONE_NEWNS))
-        _mount(None, "/", None, _MS_REC | _MS_SLAVE)
         for mount in self.plan["mounts"]:
             self._lay(mount["target"], mount["layers"], mount["writable"])
         for number, source in enumerate(self.plan["binds"]):
@@ -111,12 +118,7 @@ class Stage:
         if self.plan["pid"]:
             self._make_reaper()
             self._set_pid_namespace(f"/proc/{self.reaper}/ns/pid")
-        pid_file = os.path.join(self.directory, "pid")
-        self._runtime("create", "--bundle", self.directory, "--pid-file", pid_file, self.plan["id"])
-        self._take(pid_file)
-        self._leave_cgroup()
-        self._runtime("start", self.plan["id"])
-        self._say("started", str(self.child))
+        self._runtime("run", "--bundle", self.directory, self.plan["id"])
 
     def _lay(self, target: str, layers: list[str], writable: str | None) -> None:
         """Mount layers upon each other."""
@@ -230,47 +232,27 @@ class Stage:
         while True:
             signal.pause()
 
-    def _leave_cgroup(self) -> None:
-        """Take the container back from where the runtime has put it to where we are."""
-        own = {names: path for _, names, path in _cgroups("self")}
-        for names, root in _hierarchies().items():
-            source = root + self.plan["cgroup"]
-            if names not in own or not os.path.isdir(source):
-                continue
-            try:
-                _move_all(source, f"{root}{own[names].rstrip('/')}")
-            except OSError as error:
-                what = names or "the unified hierarchy"
-                raise StageError(f"cgroup of {what}: {error.strerror}") from error
-
     # A process within another container
 
     def _join(self) -> None:
         process = os.path.join(self.directory, "process.json")
-        pid_file = os.path.join(self.directory, "pid")
-        self._runtime(
-            *("exec", "--detach", "--pid-file", pid_file, "--process", process), self.plan["exec"]
-        )
-        self._take(pid_file)
-        self._leave_cgroup()
-        self._say("started", str(self.child))
+        self._runtime("exec", "--process", process, self.plan["exec"])
 
     # The runtime
 
     def _runtime(self, verb: str, *arguments: str) -> None:
-        """Have the runtime do something. Raises L{StageError}, with what it says is wrong."""
+        """Have the runtime start the container's process. Raises L{StageError}, with its words."""
         self._stop_if_told()
         log = os.path.join(self.directory, "log")
+        told = os.path.join(self.directory, "pid")
         command = [self.plan["runtime"], "--log", log, "--log-format", "json"]
-        command += [*self.plan["options"], verb, *arguments]
+        command += [*self.plan["options"], verb, "--detach", "--pid-file", told, *arguments]
         environment = {"PATH": os.defpath + ":/usr/sbin:/sbin", "LANG": "C.UTF-8"}
         pid = os.posix_spawn(command[0], command, environment, setpgroup=0)
         # The container's process may end before its pid is known: it is not waited for here.
         if os.waitpid(pid, 0)[1]:
             raise StageError(_complaint(log) or f"{command[0]} {verb} has failed")
-
-    def _take(self, path: str) -> None:
-        with open(path) as file:
+        with open(told) as file:
             self.child = int(file.read())
 
     def _wait(self) -> int:
@@ -309,18 +291,12 @@ class Stage:
                     os.kill(pid, signal.SIGKILL)
                 except OSError:
                     pass
-        self._sweep()
         self._say("failed", why)
 
     def over(self) -> None:
         """All of the container ends with its process."""
         if self.reaper:
             os.kill(self.reaper, signal.SIGKILL)
-        self._sweep()
-
-    def _sweep(self) -> None:
-        if self.plan["exec"] is None:
-            sweep_cgroups(self.plan["cgroup"])
 
 
 def _call(what: str, result: int) -> None:
@@ -349,59 +325,29 @@ def _drop_capabilities() -> None:
     _call("capset", _libc.capset(header, data))
 
 
-def _cgroups(pid: str) -> list[tuple[str, str, str]]:
-    """Return number, controllers and path of each cgroup that a process is in."""
-    with open(f"/proc/{pid}/cgroup") as file:
-        lines = [line.rstrip("\n").split(":", 2) for line in file]
-    return [(line[0], line[1], line[2]) for line in lines]
+def hide_cgroups() -> None:
+    """
+    Let the runtime see cgroups that nobody can write to, in this mount namespace.
 
-
-def _hierarchies() -> dict[str, str]:
-    """Return where each hierarchy of cgroups is mounted, by its controllers; C{""} for v2."""
-    found: dict[str, str] = {}
-    known = {names for _, names, _ in _cgroups("self")}
-    with open("/proc/self/mountinfo") as file:
-        for line in file:
-            before, _, after = line.rstrip("\n").partition(" - ")
-            place = before.split()
-            kind, _, options = after.split(" ", 2)
-            if kind == "cgroup2":
-                found.setdefault("", place[4])
-            elif kind == "cgroup":
-                given = set(options.split(","))
-                for names in known:
-                    if names and set(names.split(",")) <= given:
-                        found.setdefault(names, place[4])
-    return found
-
-
-def _move_all(source: str, target: str) -> None:
-    """Move all processes of a cgroup to another one; some may just be forking."""
-    for _ in range(100):
-        with open(f"{source}/cgroup.procs") as file:
-            pids = file.read().split()
-        if not pids:
-            return
-        for pid in pids:
-            try:
-                with open(f"{target}/cgroup.procs", "w") as file:
-                    file.write(pid)
-            except ProcessLookupError:  # it has ended
-                continue
-
-
-def sweep_cgroups(prefix: str) -> None:
-    """Remove the empty cgroups that a runtime has left below a path."""
-    for root in _hierarchies().values():
-        _remove_cgroup(root, prefix)
-
-
-def _remove_cgroup(root: str, path: str) -> None:
-    for directory, _, _ in os.walk(root + path, topdown=False):
-        try:
-            os.rmdir(directory)
-        except OSError:
-            pass
+    Of version 1 it wants to see the one of devices, and that there are no others. Raises
+    L{StageError}.
+    """
+    if not os.path.isdir(_CGROUPS):
+        return
+    if os.path.exists(os.path.join(_CGROUPS, "cgroup.controllers")):
+        _mount(None, _CGROUPS, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY)
+        return
+    _libc.umount2(_CGROUPS.encode(), _MNT_DETACH)  # where nothing is mounted nothing need be
+    _mount("cgroups", _CGROUPS, "tmpfs", 0, "size=4k,mode=755")
+    with open("/proc/self/cgroup") as file:
+        known = [line.split(":")[1] for line in file]
+    for controllers in known:
+        if "devices" in controllers.split(","):
+            devices = os.path.join(_CGROUPS, "devices")
+            os.mkdir(devices)
+            _mount("cgroup", devices, "cgroup", 0, controllers)
+            _mount(None, devices, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY)
+    _mount(None, _CGROUPS, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY)
 
 
 def _complaint(log: str) -> str:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mesoskit.agent.images import ImageCollection, ImageSettings
 
 PROVIDERS: Final = ("docker", "oci")
+RUNTIMES: Final = ("crun", "runc")
 
 _KNOWN: Final = {"image_disk_headroom", "image_disk_watch_interval", "excluded_images"}
 
@@ -35,6 +36,14 @@ def registry(value: str) -> str:
             "expected https://host[:port] or http://host[:port] of a registry, or the absolute path"
             " of a folder with archives or OCI layouts"
         )
+    return value
+
+
+def runtime(value: str) -> str:
+    """Read C{--oci_runtime}: crun or runc, or the absolute path of one."""
+    name = value.rpartition("/")[2]
+    if name not in RUNTIMES or not (value == name or value.startswith("/")):
+        raise ValueError(f"expected {' or '.join(RUNTIMES)}, or the absolute path of one of these")
     return value
 
 
@@ -104,6 +113,14 @@ FLAGS: Final = (
         " not given they stay until somebody has them pruned.",
     ),
     Flag(
+        "oci_runtime",
+        runtime,
+        None,
+        "What makes containers from images: crun, runc, or the path of one of these. Where not"
+        " given, the first of both that is installed.",
+        is_path=True,
+    ),
+    Flag(
         "image_provisioner_backend",
         text,
         None,
@@ -123,4 +140,5 @@ def settings(values: Values) -> "ImageSettings":
         credentials=values.docker_config or "",
         sandbox_directory=values.sandbox_directory,
         collection=values.image_gc_config,
+        runtime=values.oci_runtime or "",
     )

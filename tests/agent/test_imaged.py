@@ -17,7 +17,7 @@ from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.image_store import ImageStore
 from mesoskit.agent.containers.imaged import ImageContainers
 from mesoskit.agent.containers.launched import LaunchedContainers
-from mesoskit.agent.containers.provisioning import Provisions, cgroup_of
+from mesoskit.agent.containers.provisioning import Provisions, runtime_id
 from mesoskit.agent.environment import DEFAULT_PATH
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.messages.mesos_pb2 import ContainerInfo, Image, Secret, Volume
@@ -26,12 +26,14 @@ from tests.agent.containers_contract import ContainersContract, Ends
 from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive, layer
 from tests.agent.real import RealTestCase, alive, until
 
-TOOLS = [name for name in ("skopeo", "umoci", "runc") if shutil.which(name) is None]
+TOOLS = [name for name in ("skopeo", "umoci", "crun", "runc") if shutil.which(name) is None]
 if BUSYBOX is None:
     TOOLS.append("busybox-static")
 SKIP = f"not installed: {', '.join(TOOLS)}" if TOOLS else ""
 if not SKIP and os.geteuid() != 0:
     SKIP = "root makes containers"
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def info_of(image: str = "busy", *volumes: Volume, **more: Any) -> ContainerInfo:
@@ -62,6 +64,7 @@ class ImagedTestCase(RealTestCase):
 
     skip = SKIP or None
     isolation = IsolationSettings()
+    maker = "crun"
 
     def setUp(self) -> None:
         super().setUp()
@@ -81,7 +84,9 @@ class ImagedTestCase(RealTestCase):
             self.users,
             self.in_thread,
             ImageStore(reactor, self.in_thread, os.path.join(work, "store"), self.folder),
-            Provisions(os.path.join(work, "provisioner"), os.path.join(work, "secrets")),
+            Provisions(
+                os.path.join(work, "provisioner"), os.path.join(work, "secrets"), self.maker
+            ),
             ends,
             isolation=self.isolation,
         )
@@ -137,21 +142,13 @@ class ImagedTestCase(RealTestCase):
     async def cleaned(self) -> None:
         """Return when nothing lies there for containers."""
         await until(lambda: not _names(self.provisioner))
-        provisions = Provisions(self.provisioner, "")
-        own = {cgroup_of(provisions.path(ContainerId(name))).strip("/") for name in "abcd"}
-        self.assertEqual(own & set(_cgroups()), set())
+        made = [runtime_id(ContainerId(name)) for name in "abcd"]
+        self.assertEqual([path for name in made for path in _CGROUPS.glob(f"*/*{name}*")], [])
         self.assertNotIn(self.directory, Path("/proc/self/mountinfo").read_text())
 
 
 def _names(path: str) -> list[str]:
     return os.listdir(path) if os.path.exists(path) else []
-
-
-def _cgroups() -> list[str]:
-    found: list[str] = []
-    for name in _names("/sys/fs/cgroup"):
-        found += _names(f"/sys/fs/cgroup/{name}") if os.path.isdir(f"/sys/fs/cgroup/{name}") else []
-    return found
 
 
 class ImageContractTests(ImagedTestCase, ContainersContract):
@@ -336,15 +333,49 @@ class ImageTests(ImagedTestCase):
         await until(lambda: os.path.exists(os.path.join(self.sandbox("a"), "ready")))
         within = ContainerSpec(
             ContainerId("b"),
-            ("sh", "-c", "ls /here && pwd; kill -15 $$"),
+            ("sh", "-c", "cat /proc/self/cgroup; ls /here && pwd; kill -15 $$"),
             self.sandbox("a"),
             (("PATH", DEFAULT_PATH),),
             file="/bin/sh",
             parent=ContainerId("a"),
         )
-        await agent.launch(within)
+        sleeps = replace(within, id=ContainerId("c"), argv=("sh", "-c", "sleep 1000"))
+        await agent.launch(sleeps)
+        await agent.launch(replace(within, parent=ContainerId("c")))
         self.assertEqual(await ends.wait(1), [("b", SIGTERM)])
-        self.assertEqual(self.output("a").split(), ["/here", "/mnt/mesos/sandbox"])
+        *cgroups, here, place = self.output("a").split()
+        self.assertEqual(sorted(cgroups), sorted(Path("/proc/self/cgroup").read_text().split()))
+        self.assertEqual((here, place), ("/here", "/mnt/mesos/sandbox"))
+        await agent.destroy(ContainerId("a"))
+        await self.cleaned()
+
+
+class RuncTests(ImagedTestCase):
+    """Some of that with the other runtime."""
+
+    maker = "runc"
+
+    test_the_root_is_the_images = ImageTests.test_the_root_is_the_images
+    test_signals_and_exact_statuses = ImageTests.test_signals_and_exact_statuses
+    test_daemons_end_with_the_container = ImageTests.test_daemons_end_with_the_container
+    test_isolation_holds_it_too = ImageTests.test_isolation_holds_it_too
+    test_a_missing_executable = ImageTests.test_a_missing_executable
+    test_a_process_within_a_container = ImageTests.test_a_process_within_a_container
+
+    async def test_what_was_made_by_one_runtime_is_entered_by_it(self):
+        agent, ends = await self.begun()
+        await agent.launch(self.inside("a", "touch /here; sleep 1000"))
+        await agent.stop()
+        self.maker = "crun"
+        agent, ends = await self.begun()
+        spec = ContainerSpec(
+            *(ContainerId("b"), ("sh", "-c", "until test -e /here; do sleep 0.01; done")),
+            *(self.sandbox("b"), (("PATH", DEFAULT_PATH),)),
+            file="/bin/sh",
+            parent=ContainerId("a"),
+        )
+        await agent.launch(spec)
+        self.assertEqual(await ends.wait(1), [("b", 0)])
         await agent.destroy(ContainerId("a"))
         await self.cleaned()
 

@@ -136,7 +136,7 @@ class RightsTests(SynchronousTestCase):
     def test_isolation_holds_them_too(self):
         rights = self.rights({}, "linux/nnp", "network/none")
         self.assertTrue(rights.no_new_privileges and rights.network)
-        made = oci.configuration({}, "/r", (), ContainerInfo(), rights, "/c")
+        made = oci.configuration({}, "/r", (), ContainerInfo(), rights)
         self.assertIn({"type": "network"}, made["linux"]["namespaces"])
         refused = {"share_pid_namespace": True}
         self.assertRaises(ImageError, self.rights, refused, share_pid_namespace=False)
@@ -164,7 +164,7 @@ class RightsTests(SynchronousTestCase):
     def test_its_namespaces(self):
         for shared, expected in ((False, True), (True, False)):
             info = ContainerInfo(linux_info=LinuxInfo(share_pid_namespace=shared))
-            made = oci.configuration({}, "/r", (), info, Rights(), "/c")
+            made = oci.configuration({}, "/r", (), info, Rights())
             kinds = [namespace["type"] for namespace in made["linux"]["namespaces"]]
             self.assertEqual("pid" in kinds, expected)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
-from mesoskit.agent.containers.provisioning import cgroup_of
 from mesoskit.driver import Reason, TaskInfo, TaskState, executor_info
 from mesoskit.messages import agent_pb2
 from mesoskit.messages.mesos_pb2 import ContainerInfo, HealthCheck, Image, Volume
@@ -167,17 +166,10 @@ class ImageTests(ClusterTestCase):
         await until(
             "what lies ready is of what runs", lambda: len(self.provisions(cluster)) <= len(running)
         )
-        own = {Path(cgroup_of(path)).name for path in self.paths(cluster)}
         for handle in handles:
             handle.kill()
         await until("nothing is left", lambda: not self.provisions(cluster))
         self.assertNotIn(str(cluster.directory), Path("/proc/self/mountinfo").read_text())
-        left = {path.name for path in Path("/sys/fs/cgroup").glob("*/mesoskit-oci-*")}
-        self.assertEqual(left & own, set())
-
-    def paths(self, cluster: Cluster) -> list[str]:
-        path = str(cluster.agent.work_dir / "provisioner" / "containers")
-        return [f"{path}/{name}" for name in self.provisions(cluster)]
 
     def remove_root(self, root: str) -> None:
         for path in Path("/sys/fs/cgroup").glob(f"*/{root}"):

@@ -51,6 +51,7 @@ def image_containers(
         Provisions(
             os.path.join(options.work_dir, "provisioner", "containers"),
             os.path.join(options.runtime_dir, "secrets"),
+            settings.runtime,
         ),
         exited,
         providers=settings.providers,

@@ -115,7 +115,6 @@ class ImageStore:
         self._unpacking = DeferredLock()
         self._pulls: dict[str, _Pull] = {}
         self._pinned: dict[ContainerId, dict[str, StoredImage]] = {}
-        self._count = 0
         self._pruning = False
         self._after_pruning: list[Deferred[None]] = []
 
@@ -254,8 +253,8 @@ class ImageStore:
 
     async def _pull(self, name: str, reference: Reference, credentials: str | None) -> StoredImage:
         skopeo, umoci = find_tool("skopeo"), find_tool("umoci")
-        self._count += 1
-        scratch = os.path.join(self.directory, "pulls", str(self._count))
+        # A name that is new: a skopeo of an agent that was killed may still write to an old one.
+        scratch = os.path.join(self.directory, "pulls", os.urandom(8).hex())
         os.makedirs(scratch, 0o700)
         try:
             await self._places.acquire()

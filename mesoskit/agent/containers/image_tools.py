@@ -38,6 +38,20 @@ def find_tool(*names: str) -> str:
     )
 
 
+def find_runtime(wanted: str = "") -> str:
+    """
+    Return where what makes containers is: the quicker one where both are there. Raises
+    L{ImageError}.
+
+    @param wanted: its name or path; empty: any.
+    """
+    if not wanted.startswith("/"):
+        return find_tool(wanted) if wanted else find_tool("crun", "runc")
+    if not os.access(wanted, os.X_OK):
+        raise ImageError(f"images need {wanted} (--oci_runtime), which cannot be executed")
+    return wanted
+
+
 def run_tool(
     reactor: Any, arguments: Sequence[str], timeout: float, home: str
 ) -> "Deferred[bytes]":

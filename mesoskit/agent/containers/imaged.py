@@ -30,7 +30,7 @@ from mesoskit.agent.containers import ContainerError, Containers, Exited
 from mesoskit.agent.containers.image_names import ImageError
 from mesoskit.agent.containers.image_rights import ImageRights
 from mesoskit.agent.containers.image_store import ImageStore, StoredImage
-from mesoskit.agent.containers.image_tools import find_tool
+from mesoskit.agent.containers.image_tools import find_runtime
 from mesoskit.agent.containers.provisioning import Provisions
 from mesoskit.agent.containers.volumes import (
     Bound,
@@ -52,7 +52,7 @@ READY: Final = 120.0
 BETWEEN_WORDS: Final = 10.0
 """Seconds between two words about how far a pull is."""
 
-_FIRST_LOOK: Final = 0.01
+_FIRST_LOOK: Final = 0.005
 _LAST_LOOK: Final = 0.1
 _OPEN_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -108,7 +108,8 @@ class ImageContainers:
         self._rights = ImageRights(isolation or IsolationSettings())
         self._paths: dict[ContainerId, str] = {}
         self._known: dict[ContainerId, str] = {}  # those that are over, too
-        self._sandboxes: dict[ContainerId, str] = {}  # of those that others may be within
+        # Of those that see an image's files: the sandbox that they see.
+        self._inside: dict[ContainerId, str] = {}
         self._making: dict[ContainerId, list[Deferred[None]]] = {}
         self._pulling: dict[ContainerId, Deferred[Any]] = {}
         self._quiet: dict[ContainerId, float] = {}
@@ -180,7 +181,7 @@ class ImageContainers:
         """Start a container."""
         info = ContainerInfo.FromString(spec.info) if spec.info else ContainerInfo()
         rooted = info.type == ContainerInfo.MESOS and info.mesos.HasField("image")
-        within = spec.parent is not None and spec.parent in self._sandboxes
+        within = spec.parent is not None and spec.parent in self._inside
         bare = not (rooted or within or info.volumes)
         foreign = spec.docker or (info.HasField("type") and info.type == ContainerInfo.DOCKER)
         if bare or foreign:
@@ -199,7 +200,9 @@ class ImageContainers:
         try:
             pid = await self._make(spec, info, rooted)
             if rooted:
-                self._sandboxes[spec.id] = spec.sandbox
+                self._inside[spec.id] = spec.sandbox
+            elif spec.parent in self._inside:
+                self._inside[spec.id] = self._inside[spec.parent]
             return pid
         except BaseException:
             self._known.pop(spec.id, None)
@@ -215,7 +218,7 @@ class ImageContainers:
 
     async def _make(self, spec: ContainerSpec, info: ContainerInfo, rooted: bool) -> int:
         try:
-            if not rooted and spec.parent in self._sandboxes and info.volumes:
+            if not rooted and spec.parent in self._inside and info.volumes:
                 raise VolumeError(
                     "what runs within a container from an image has that one's volumes: give it an"
                     " image of its own, or no volumes"
@@ -226,9 +229,10 @@ class ImageContainers:
                 raise ImageError(
                     "containers from images, and volumes, need an agent that runs as root"
                 )
-            if not rooted and spec.parent not in self._sandboxes:
+            if not rooted and spec.parent not in self._inside:
                 return await self._make_beside(spec, bounds)
-            self._provisions.runtime = self._provisions.runtime or find_tool("runc", "crun")
+            if rooted:
+                self._provisions.runtime = find_runtime(self._provisions.runtime)
             credentials = await self._users.find(spec.user)
             self._paths[spec.id] = self._provisions.path(spec.id)
             path = await self._in_thread(
@@ -289,7 +293,7 @@ class ImageContainers:
             self._rights.of(info.linux_info),
             credentials,
             spec.parent,
-            self._sandboxes[spec.parent],
+            self._inside[spec.parent],
             self.sandbox_directory,
         )
 
@@ -363,8 +367,8 @@ class ImageContainers:
                     continue
                 self._paths[prepared.container] = path
                 self.store.pin_layers(prepared.container, prepared.layers)
-                if prepared.image:
-                    self._sandboxes[prepared.container] = prepared.sandbox
+                if prepared.inside:
+                    self._inside[prepared.container] = prepared.inside
             for path in stale:
                 await self._in_thread(partial(self._provisions.remove, path))
             return found
@@ -394,7 +398,7 @@ class ImageContainers:
 
     def _forget_path(self, container: ContainerId) -> "Deferred[None]":
         """Remove what lay ready for a container that is over."""
-        self._sandboxes.pop(container, None)
+        self._inside.pop(container, None)
         self.store.release(container)
         path = self._paths.pop(container, None)
         if path is None:

@@ -148,14 +148,13 @@ def configuration(
     mounts: Iterable[OCIMount],
     info: ContainerInfo,
     rights: Rights,
-    cgroup: str,
 ) -> dict[str, Any]:
     """
-    Return the whole configuration of a container.
+    Return the whole configuration of a container. Of cgroups it says nothing: the runtime makes
+    none (L{mesoskit.agent.launcher_oci}).
 
     @param process: from L{process}.
     @param root: the directory that is its root.
-    @param cgroup: where it is made; it does not stay there.
     """
     namespaces = ["mount", "ipc", "uts"]
     if not info.linux_info.share_pid_namespace:
@@ -171,7 +170,6 @@ def configuration(
         "hostname": info.hostname or os.uname().nodename,
         "mounts": [*_own_mounts(shm), *_of_the_machine(), *map(_bind, mounts)],
         "linux": {
-            "cgroupsPath": cgroup,
             "namespaces": [{"type": name} for name in namespaces],
             "rootfsPropagation": "slave",
             "maskedPaths": list(_MASKED),

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from mesoskit.agent import launcher_oci
 from mesoskit.agent.container import ContainerSpec
 from mesoskit.agent.containers import oci
 from mesoskit.agent.containers.image_rights import Rights
@@ -40,15 +39,13 @@ class Prepared(NamedTuple):
     What a container of an earlier agent was made of.
 
     @ivar container: its id.
-    @ivar sandbox: its sandbox.
     @ivar layers: what it stands on.
-    @ivar image: whether it has a root of its own; else it is within another container.
+    @ivar inside: the sandbox that is seen from within; empty where it has the machine's files.
     """
 
     container: ContainerId
-    sandbox: str
     layers: tuple[str, ...]
-    image: bool
+    inside: str
 
 
 class Provisions:
@@ -57,7 +54,7 @@ class Provisions:
 
     @ivar directory: where they are.
     @ivar secrets: where secrets of containers without an image lie while these run.
-    @ivar runtime: the path of runc or crun.
+    @ivar runtime: the path of crun or runc; before it was looked for, its name or nothing.
     """
 
     def __init__(self, directory: str, secrets: str, runtime: str = "") -> None:
@@ -117,22 +114,20 @@ class Provisions:
         directory = image.config.get("WorkingDir") or sandbox_directory
         variables = oci.merged_environment(spec, image.config, sandbox_directory)
         process = oci.process(spec, rights, argv, variables, credentials, directory)
-        cgroup = cgroup_of(path)
         self._write_secrets(os.path.join(path, "secrets"), secrets, credentials)
-        _write(path, "config.json", oci.configuration(process, root, seen, info, rights, cgroup))
+        _write(path, "config.json", oci.configuration(process, root, seen, info, rights))
         plan = {
             "container": spec.id,
-            "sandbox": spec.sandbox,
+            "inside": spec.sandbox,
             "id": name,
             "runtime": self.runtime,
-            "options": ["--root", os.path.join(path, "state")],
+            "options": _options(self.runtime, path),
             "exec": None,
             "layers": layers,
             "mounts": mounts,
             "binds": binds,
             "secrets": bool(secrets),
             "pid": not info.linux_info.share_pid_namespace,
-            "cgroup": cgroup,
         }
         _write(path, "plan.json", plan)
         return path
@@ -143,31 +138,33 @@ class Provisions:
         rights: Rights,
         credentials: Credentials | None,
         parent: ContainerId,
-        parent_sandbox: str,
+        inside: str,
         sandbox_directory: str = SANDBOX,
     ) -> str:
         """
         Make ready what a process within a container from an image needs; return its directory.
 
         It starts in its sandbox, where that is to be seen from within.
+
+        @param inside: the sandbox that is seen as C{sandbox_directory} there.
         """
         path = self._empty(spec.id)
         name = runtime_id(spec.id)
         argv = oci.executable(spec, list(spec.argv))
-        inside = spec.sandbox.startswith(parent_sandbox.rstrip("/") + "/")
-        below = spec.sandbox[len(parent_sandbox) :].strip("/") if inside else ""
+        seen = spec.sandbox.startswith(inside.rstrip("/") + "/")
+        below = spec.sandbox[len(inside) :].strip("/") if seen else ""
         directory = os.path.join(sandbox_directory, below) if below else sandbox_directory
         variables = oci.merged_environment(spec, {}, directory)
         process = oci.process(spec, rights, argv, variables, credentials, directory)
         _write(path, "process.json", process)
+        around = self._plan(self.path(parent))  # whose runtime may be another than ours by now
         plan = {
             "container": spec.id,
-            "sandbox": spec.sandbox,
+            "inside": inside,
             "id": name,
-            "runtime": self.runtime,
-            "options": ["--root", os.path.join(self.path(parent), "state")],
-            "exec": runtime_id(parent),
-            "cgroup": cgroup_of(self.path(parent)),
+            "runtime": around["runtime"],
+            "options": around["options"],
+            "exec": around["exec"] or runtime_id(parent),
         }
         _write(path, "plan.json", plan)
         return path
@@ -189,8 +186,8 @@ class Provisions:
         owner = None if credentials is None else (credentials.user, credentials.group)
         plan: dict[str, Any] = {
             "container": spec.id,
-            "sandbox": spec.sandbox,
-            "exec": "",
+            "inside": "",
+            "exec": None,
             "mounts": [],
         }
         mounts: list[Mounted] = []
@@ -249,6 +246,11 @@ class Provisions:
         except OSError:
             return False, ""
 
+    def _plan(self, path: str) -> dict[str, Any]:
+        with open(os.path.join(path, "plan.json"), "rb") as file:
+            plan: dict[str, Any] = json.loads(file.read(_MAX_PLAN))
+        return plan
+
     def find(self) -> list[tuple[str, Prepared | None]]:
         """Return all directories that are there, and what they were made for."""
         found: list[tuple[str, Prepared | None]] = []
@@ -258,8 +260,7 @@ class Provisions:
             return found
         for entry in entries:
             try:
-                with open(os.path.join(entry.path, "plan.json"), "rb") as file:
-                    found.append((entry.path, _prepared(json.loads(file.read(_MAX_PLAN)))))
+                found.append((entry.path, _prepared(self._plan(entry.path))))
             except (OSError, ValueError, KeyError, TypeError):
                 found.append((entry.path, None))
         return found
@@ -268,7 +269,6 @@ class Provisions:
         """Remove a directory of a container that does not run, and what its runtime has left."""
         if not os.path.lexists(path):
             return
-        launcher_oci.sweep_cgroups(cgroup_of(path))
         shutil.rmtree(os.path.join(self.secrets, os.path.basename(path)), ignore_errors=True)
         shutil.rmtree(path, ignore_errors=True)
 
@@ -278,16 +278,20 @@ def runtime_id(container: ContainerId) -> str:
     return sha256(container.encode()).hexdigest()[:32]
 
 
-def cgroup_of(path: str) -> str:
-    """Return where the runtime makes the cgroups of the container with this directory."""
-    return f"/mesoskit-oci-{sha256(path.encode()).hexdigest()[:32]}"
+def _options(runtime: str, path: str) -> list[str]:
+    """Return what a runtime is told before anything else: not to need cgroups, and its place."""
+    without = "--cgroup-manager=disabled" if is_crun(runtime) else "--rootless=true"
+    return [without, "--root", os.path.join(path, "state")]
+
+
+def is_crun(runtime: str) -> bool:
+    """Tell whether a runtime takes the options of crun, and not those of runc."""
+    return os.path.basename(runtime).startswith("crun")
 
 
 def _prepared(plan: dict[str, Any]) -> Prepared:
     layers = {layer for mount in plan.get("mounts", ()) for layer in mount["layers"]}
-    return Prepared(
-        ContainerId(plan["container"]), plan["sandbox"], tuple(layers), plan["exec"] is None
-    )
+    return Prepared(ContainerId(plan["container"]), tuple(layers), plan["inside"])
 
 
 def _sandbox_above(path: str, sandbox: str) -> str:
