@@ -151,15 +151,22 @@ def _what(state: AgentState, check: Check) -> RunCommand | HttpGet | TcpConnect:
         return RunCommand(_beside(state, check.task, command))
     if info.type == CheckInfo.HTTP:
         if isinstance(info, CheckInfo):
-            return HttpGet(info.http.port, info.http.path, host=_host(state, check.task))
+            where = _where(state, check.task)
+            return HttpGet(info.http.port, info.http.path, "http", False, *where)
         scheme = info.http.scheme if info.http.HasField("scheme") else "http"
         ipv6 = info.http.protocol == NetworkInfo.IPv6
-        host = _host(state, check.task, ipv6)
-        return HttpGet(info.http.port, info.http.path, scheme, ipv6, host)
+        where = _where(state, check.task, ipv6)
+        return HttpGet(info.http.port, info.http.path, scheme, ipv6, *where)
     if isinstance(info, CheckInfo):
-        return TcpConnect(info.tcp.port, host=_host(state, check.task))
+        return TcpConnect(info.tcp.port, False, *_where(state, check.task))
     ipv6 = info.tcp.protocol == NetworkInfo.IPv6
-    return TcpConnect(info.tcp.port, ipv6, _host(state, check.task, ipv6))
+    return TcpConnect(info.tcp.port, ipv6, *_where(state, check.task, ipv6))
+
+
+def _where(state: AgentState, task: AgentTask, ipv6: bool = False) -> tuple[str, int, bool]:
+    """Return a task's address, its first process, and whether another may stand for that."""
+    image = TaskInfo.FromString(task.info).container.mesos.HasField("image")
+    return _host(state, task, ipv6), task.pid or 0, image
 
 
 def _host(state: AgentState, task: AgentTask, ipv6: bool = False) -> str:

@@ -24,7 +24,10 @@ class HttpGet:
 
     @ivar scheme: C{http} or C{https}.
     @ivar ipv6: whether the task is at C{::1} rather than at C{127.0.0.1}.
-    @ivar host: its address, where it has one of its own.
+    @ivar pid: its first process: where that has a network of its own, it is asked from inside of
+        it. 0: it is known to have none, or none that could be entered.
+    @ivar staged: that process may stand for the container's, and be outside of it.
+    @ivar host: its address where it has one of its own, to be asked from outside.
     """
 
     port: int
@@ -32,6 +35,8 @@ class HttpGet:
     scheme: str = "http"
     ipv6: bool = False
     host: str = ""
+    pid: int = 0
+    staged: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,6 +46,8 @@ class TcpConnect:
     port: int
     ipv6: bool = False
     host: str = ""
+    pid: int = 0
+    staged: bool = False
 
 
 @dataclass(slots=True)

@@ -29,6 +29,9 @@ from tests.base import SynchronousTestCase
 HEALTH = TaskStatus.REASON_TASK_HEALTH_CHECK_STATUS_UPDATED
 CHECK = TaskStatus.REASON_TASK_CHECK_STATUS_UPDATED
 
+PID = 77
+"""Of every task that the bench starts."""
+
 
 def health(**fields: Any) -> HealthCheck:
     """Return a health check over HTTP with times that are easy to count."""
@@ -85,7 +88,7 @@ class HealthTests(_Case):
         bench.wait(4.9)
         self.assertEqual([], self.probes(bench))
         probe = self.asked(bench, 0.2)
-        self.assertEqual(HttpGet(8080, "/well"), probe.what)
+        self.assertEqual(HttpGet(8080, "/well", pid=PID), probe.what)
         self.assertEqual(2.0, probe.timeout)
         bench.wait(100)
         self.assertEqual(1, len(self.probes(bench)), "one question at a time")
@@ -98,13 +101,19 @@ class HealthTests(_Case):
         for fields, expected in (
             (
                 {"http": {"port": 1, "scheme": "https", "protocol": "IPv6"}},
-                HttpGet(1, "", "https", True),
+                HttpGet(1, "", "https", True, pid=PID),
             ),
-            ({"type": "TCP", "tcp": {"port": 2}}, TcpConnect(2)),
-            ({"type": "TCP", "tcp": {"port": 2, "protocol": "IPv6"}}, TcpConnect(2, True)),
+            ({"type": "TCP", "tcp": {"port": 2}}, TcpConnect(2, pid=PID)),
+            ({"type": "TCP", "tcp": {"port": 2, "protocol": "IPv6"}}, TcpConnect(2, True, pid=PID)),
         ):
             bench = self.running(health_check=health(**fields))
             self.assertEqual(expected, self.asked(bench).what)
+
+    def test_what_stands_for_a_container_of_an_image_is_said(self) -> None:
+        image = {"type": "DOCKER", "docker": {"name": "web"}}
+        container = {"type": "MESOS", "mesos": {"image": image}}
+        bench = self.running(health_check=health(), container=container)
+        self.assertEqual(HttpGet(8080, "/well", pid=PID, staged=True), self.asked(bench).what)
 
     def test_command_is_run_beside_the_task_as_what_the_task_is(self) -> None:
         variables = [{"name": "A", "value": "check"}]

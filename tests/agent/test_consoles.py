@@ -21,8 +21,8 @@ class Heard:
     """A listener that remembers."""
 
     def __init__(self) -> None:
-        self.stdout = b""
-        self.stderr = b""
+        self.stdout = bytearray()
+        self.stderr = bytearray()
         self.ended = False
 
     def heard(self, kind: int, data: bytes) -> None:

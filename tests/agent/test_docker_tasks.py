@@ -169,7 +169,7 @@ class DockerTaskTests(SynchronousTestCase):
             self.bench.give(ContainerStarted(self.bench.container_of(), 7, facts))
             self.bench.wait(0.1)
             probe = next(one for one in self.bench.others if isinstance(one, Probe))
-            self.assertEqual(probe.what, HttpGet(80, "/well", "http", host=host))
+            self.assertEqual(probe.what, HttpGet(80, "/well", "http", host=host, pid=7))
 
 
 class DockerExecutorTests(SynchronousTestCase):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
@@ -19,9 +25,11 @@ from mesoskit.agent.containers.memory import MemoryContainers, MemoryLauncher
 from mesoskit.agent.hands import Hands
 from mesoskit.agent.probe import Abandon, HttpGet, Probe, Probed, RunCommand, TcpConnect
 from mesoskit.agent.probing import Prober
+from mesoskit.agent.probing_inside import open_network
 from mesoskit.agent.probing_network import Network
 from mesoskit.model.ids import ContainerId
 from mesoskit.testing.certificates import Authority
+from tests.agent.real import until
 from tests.base import SynchronousTestCase
 
 
@@ -205,8 +213,8 @@ class Page(Resource):
         return NOT_DONE_YET
 
 
-class NetworkTests(TestCase):
-    """Real ports of the loopback interface."""
+class RealNetworkTestCase(TestCase):
+    """A test with a network."""
 
     timeout = 300
 
@@ -216,19 +224,23 @@ class NetworkTests(TestCase):
         self.reactor: Any = reactor
         self.network = Network(reactor)
 
-    async def listen(self, factory: Any, ipv6: bool = False) -> int:
-        endpoint: Any = TCP6ServerEndpoint if ipv6 else TCP4ServerEndpoint
-        host = "::1" if ipv6 else "127.0.0.1"
-        port = await endpoint(self.reactor, 0, interface=host).listen(factory)
-        self.addCleanup(port.stopListening)
-        return int(port.getHost().port)
-
     async def why(self, asked: Deferred[Any]) -> str:
         try:
             await asked
         except Exception as error:
             return str(error)
         raise AssertionError("it did not fail")
+
+
+class NetworkTests(RealNetworkTestCase):
+    """Real ports of the loopback interface."""
+
+    async def listen(self, factory: Any, ipv6: bool = False) -> int:
+        endpoint: Any = TCP6ServerEndpoint if ipv6 else TCP4ServerEndpoint
+        host = "::1" if ipv6 else "127.0.0.1"
+        port = await endpoint(self.reactor, 0, interface=host).listen(factory)
+        self.addCleanup(port.stopListening)
+        return int(port.getHost().port)
 
     async def test_status_codes(self) -> None:
         port = await self.listen(Site(Page()))
@@ -273,3 +285,116 @@ class NetworkTests(TestCase):
         asked = self.network.http(HttpGet(port, "/never"))
         self.reactor.callLater(0.05, asked.cancel)
         await self.why(asked)
+
+
+# In a network of its own, of which only a loopback is there: pages, once in the clear and once not.
+_SERVERS = """
+import fcntl, os, socket, ssl, struct, sys, threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Pages(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(self.path[1:4]))
+        self.send_header("Location", f"http://localhost:{plain.server_port}/299")
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+class Six(HTTPServer):
+    address_family = socket.AF_INET6
+any_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14x", b"lo", 1))
+plain = HTTPServer(("127.0.0.1", 0), Pages)
+secret = Six(("::1", 0), Pages)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1])
+secret.socket = context.wrap_socket(secret.socket, server_side=True)
+for server in plain, secret:
+    threading.Thread(target=server.serve_forever).start()
+print(plain.server_port, secret.server_port, flush=True)
+"""
+
+
+class InsideTests(RealNetworkTestCase):
+    """Real ports in another network than ours."""
+
+    if os.geteuid() != 0:
+        skip = "only root can isolate"
+
+    def setUp(self) -> None:
+        super().setUp()
+        certificates = self.mktemp()
+        Path(certificates).write_bytes(b"".join(Authority().issue("any", ["any"])))
+        self.pid, ports = self.run_inside(sys.executable, "-c", _SERVERS, certificates)
+        self.port, self.secret = map(int, ports.split())
+
+    def run_inside(self, *command: str, outside: tuple[str, ...] = ()) -> tuple[int, str]:
+        """Run something in a network of its own; return its pid and the first line it says."""
+        process = subprocess.Popen(
+            [*outside, "unshare", "--net", *command],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+
+        def end() -> None:
+            os.killpg(process.pid, SIGKILL)
+            process.wait()
+
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(end)
+        return process.pid, process.stdout.readline()
+
+    async def test_pages_in_the_clear_and_not(self) -> None:
+        for what, code in (
+            (HttpGet(self.port, "/200", pid=self.pid), 200),
+            (HttpGet(self.port, "/503", pid=self.pid), 503),
+            (HttpGet(self.port, "/302", pid=self.pid), 299),
+            (HttpGet(self.secret, "/200", "https", True, pid=self.pid), 200),
+            (HttpGet(self.port, "/200", pid=self.pid, host="127.0.0.77"), 200),
+        ):
+            self.assertEqual(code, await self.network.http(what), what)
+        self.assertIn("refused", await self.why(self.network.http(HttpGet(self.port, "/200"))))
+
+    async def test_connections(self) -> None:
+        await self.network.tcp(TcpConnect(self.port, pid=self.pid))
+        await self.network.tcp(TcpConnect(self.secret, True, pid=self.pid))
+        closed = TcpConnect(self.secret, pid=self.pid)
+        self.assertIn("refused", await self.why(self.network.tcp(closed)))
+
+    async def test_the_port_of_a_container_that_stands_behind_another_process(self) -> None:
+        command = ("sh", "-c", "echo ready; exec sleep 1000")
+        # A shell that waits for its child, as what hands signals on to an OCI runtime's does.
+        pid, _ = self.run_inside(*command, outside=("sh", "-c", '"$@"; exit $?', "sh"))
+        # That one is in this machine's network, where nobody listens either.
+        self.assertIn("refused", await self.why(self.network.tcp(TcpConnect(1, pid=pid))))
+        staged = TcpConnect(1, pid=pid, staged=True)
+        # Its loopback was never raised: there is not even anybody who could refuse.
+        self.assertIn("unreachable", await self.why(self.network.tcp(staged)))
+
+    async def test_a_process_of_our_own_network_is_asked_as_any_other(self) -> None:
+        self.assertIsNone(open_network(os.getpid()))
+        listening = await TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1").listen(
+            Factory.forProtocol(Protocol)
+        )
+        self.addCleanup(listening.stopListening)
+        await self.network.tcp(TcpConnect(listening.getHost().port, pid=os.getpid()))
+
+    async def test_a_process_that_is_gone_is_not_taken_for_this_machine(self) -> None:
+        process = subprocess.Popen(["true"])
+        process.wait()
+        why = await self.why(self.network.tcp(TcpConnect(self.port, pid=process.pid)))
+        self.assertEqual(f"process {process.pid} is gone", why)
+
+    async def test_nothing_is_left_of_what_was_given_up(self) -> None:
+        for _ in range(5):
+            await self.network.tcp(TcpConnect(self.port, pid=self.pid))
+        await until(lambda: threading.active_count() < 3)
+        before = len(os.listdir("/proc/self/fd")), os.readlink("/proc/self/ns/net")
+        for delay in (0, 0.0005, 0.002):
+            for what in (TcpConnect(self.port, pid=self.pid), TcpConnect(1, pid=self.pid)):
+                asked = self.network.tcp(what)
+                self.reactor.callLater(delay, asked.cancel)
+                with contextlib.suppress(Exception):
+                    await asked
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before[0])
+        self.assertEqual(before[1], os.readlink("/proc/self/ns/net"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from unittest import skipIf
 
 from mesoskit.driver import TaskState
-from mesoskit.messages.mesos_pb2 import HealthCheck, TaskStatus
+from mesoskit.messages.mesos_pb2 import CheckInfo, HealthCheck, TaskStatus
 from tests.cluster import processes
-from tests.cluster.harness import SharedCluster, free_port
+from tests.cluster.harness import ClusterTestCase, SharedCluster, free_port
 from tests.cluster.ledger import Ledger
 from tests.cluster.waiting import until
 
@@ -27,19 +28,22 @@ def often(**fields: Any) -> dict[str, Any]:
     return {"delay_seconds": 0.1, "interval_seconds": 0.1, "timeout_seconds": 1.0, **fields}
 
 
+async def healthy(ledger: Ledger, task: str, well: bool) -> TaskStatus:
+    """Wait until a task is told to be well, or not to be."""
+
+    def found() -> TaskStatus | None:
+        for status in ledger.statuses[task]:
+            if status.HasField("healthy") and status.healthy is well:
+                return status
+        return None
+
+    status = await until(f"{task} healthy={well}", found, seen=lambda: ledger.story(task))
+    assert status is not None
+    return status
+
+
 class CheckTests(SharedCluster):
     """What is asked, and what becomes of it."""
-
-    async def healthy(self, ledger: Ledger, task: str, well: bool) -> TaskStatus:
-        def found() -> TaskStatus | None:
-            for status in ledger.statuses[task]:
-                if status.HasField("healthy") and status.healthy is well:
-                    return status
-            return None
-
-        status = await until(f"{task} healthy={well}", found, seen=lambda: ledger.story(task))
-        assert status is not None
-        return status
 
     async def test_a_server_that_falls_sick_is_killed(self) -> None:
         cluster = await self.shared()
@@ -49,7 +53,7 @@ class CheckTests(SharedCluster):
         info = ledger.task("server", f'python3 -c "{SERVER.format(port=port)}"')
         info.health_check.CopyFrom(HealthCheck(**check))
         await ledger.launch(info)
-        status = await self.healthy(ledger, "server", True)
+        status = await healthy(ledger, "server", True)
         self.assertEqual(TaskStatus.REASON_TASK_HEALTH_CHECK_STATUS_UPDATED, status.reason)
         (sandbox,) = {
             run.resolve()
@@ -86,7 +90,7 @@ class CheckTests(SharedCluster):
         ledger = cluster.framework()
         info = ledger.task("task", "sleep 0.5; touch ready; sleep 1000")
         check = often(type="COMMAND", command={"command": {"value": "test -e ready || exit 7"}})
-        info.check.CopyFrom(type(info.check)(**check))
+        info.check.CopyFrom(CheckInfo(**check))
         await ledger.launch(info)
 
         def codes() -> list[int]:
@@ -97,3 +101,35 @@ class CheckTests(SharedCluster):
             ]
 
         await until("7, then 0", lambda: codes() == [7, 0], seen=codes)
+
+
+class OwnNetworkTests(ClusterTestCase):
+    """The same where containers have networks of their own."""
+
+    @skipIf(os.geteuid() != 0, "only root can isolate")
+    async def test_it_is_asked_from_inside_and_so_it_is_by_the_next_agent(self) -> None:
+        cluster = self.cluster()
+        await cluster.start(agent={"isolation": "network/none"})
+        ledger = cluster.framework(fields={"checkpoint": True})
+        port = free_port()  # of this machine, where nobody will listen
+        info = ledger.task("inside", f'python3 -c "{SERVER.format(port=port)}"')
+        page = {"port": port, "path": "/"}
+        info.health_check.CopyFrom(HealthCheck(**often(type="HTTP", http=page)))
+        info.check.CopyFrom(CheckInfo(**often(type="TCP", tcp={"port": port})))
+        await ledger.launch(info)
+        await healthy(ledger, "inside", True)
+
+        def connected() -> bool:
+            return any(one.check_status.tcp.succeeded for one in ledger.statuses["inside"])
+
+        await until("a connection", connected, seen=lambda: ledger.story("inside"))
+        await cluster.agent.kill()
+        ledger.statuses["inside"].clear()
+        cluster.agent.start()
+        await cluster.registered()
+        (sandbox,) = cluster.agent.work_dir.glob(
+            "slaves/latest/frameworks/*/executors/inside/runs/latest"
+        )
+        (sandbox / "sick").touch()
+        await healthy(ledger, "inside", False)
+        await ledger.over("inside")
