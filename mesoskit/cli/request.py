@@ -12,10 +12,18 @@ from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
 
+from mesoskit.cli.request_container import (
+    OF_A_COMMAND,
+    container,
+    network_infos,
+    networks,
+    volumes,
+)
 from mesoskit.cluster.zk_url import hidden
 from mesoskit.flags import Flag, FlagError, Flags, Values, boolean, duration, text
 from mesoskit.messages.codec import Malformed, from_dict
 from mesoskit.messages.mesos_pb2 import (
+    CapabilityInfo,
     CommandInfo,
     ContainerInfo,
     ExecutorInfo,
@@ -37,12 +45,7 @@ EXECUTOR_RESOURCES: Final = "cpus:0.1;mem:32;disk:32"
 
 _ABSENT: Final = {
     "package": "copying packages from HDFS",
-    "appc_image": "container images",
-    "docker_image": "container images",
-    "effective_capabilities": "Linux capabilities",
-    "bounding_capabilities": "Linux capabilities",
-    "networks": "container networks",
-    "volumes": "volumes",
+    "appc_image": "images of appc",
 }
 """Flags of C{mesos-execute} whose features are not there, and what these are."""
 
@@ -187,7 +190,27 @@ FLAGS: Final = Flags(
             True,
             "Make sure that the master has the name, or the address, that --master says.",
         ),
-        Flag("containerizer", only("mesos"), "mesos", "Only mesos is there."),
+        Flag(
+            "containerizer",
+            only("mesos", "docker"),
+            "mesos",
+            "Whether the agent runs the command itself (mesos) or a Docker engine does (docker).",
+        ),
+        Flag("docker_image", text, None, "Image that the command runs in: busybox:1.36."),
+        Flag("volumes", volumes, [], "Volumes of the command: a list of Volume as JSON."),
+        Flag("networks", networks, [], "Networks to join, separated by commas."),
+        Flag(
+            "effective_capabilities",
+            json_of(CapabilityInfo),
+            None,
+            'Capabilities granted to the command: {"capabilities": ["NET_RAW"]}, as JSON.',
+        ),
+        Flag(
+            "bounding_capabilities",
+            json_of(CapabilityInfo),
+            None,
+            "Capabilities that the command can have at most: likewise.",
+        ),
         Flag("content_type", only("protobuf"), "protobuf", "Only protobuf is there."),
         Flag("hadoop", text, "hadoop", "Only of use with --package."),
         Flag("hdfs", text, "localhost:9000", "Only of use with --package."),
@@ -247,7 +270,7 @@ def read(arguments: Sequence[str]) -> Request:
     if values.task is not None or values.task_group is not None:
         tasks = _given_tasks(values)
         if values.task_group is not None:
-            executor = _executor()
+            executor = _executor(values)
     else:
         tasks = (_command_task(values),)
     return Request(
@@ -288,7 +311,9 @@ def _framework(values: Values) -> FrameworkInfo:
 def _given_tasks(values: Values) -> tuple[TaskInfo, ...]:
     if values.task is not None and values.task_group is not None:
         raise FlagError("--task and --task_group exclude each other")
-    for name in ("name", "command", "env"):
+    if values.task is not None and "networks" in values.given:
+        raise FlagError("--networks cannot stand with --task")
+    for name in ("name", "command", "env", *OF_A_COMMAND):
         if name in values.given:
             raise FlagError(f"--{name} cannot stand with --task or --task_group")
     tasks = (values.task,) if values.task is not None else tuple(values.task_group.tasks)
@@ -300,25 +325,24 @@ def _given_tasks(values: Values) -> tuple[TaskInfo, ...]:
 def _command_task(values: Values) -> TaskInfo:
     if values.name is None:
         raise FlagError("--name is required unless --task or --task_group is given")
-    if values.command is None:
+    if values.command is None and (values.shell or values.docker_image is None):
         raise FlagError("--command is required unless --task or --task_group is given")
     task = TaskInfo(name=values.name)
     task.task_id.value = values.name
     task.agent_id.value = ""
     task.command.CopyFrom(_command(values))
     task.resources.extend(values.resources.to_message())
-    if values.rlimits is not None:
-        task.container.type = ContainerInfo.MESOS
-        task.container.rlimit_info.CopyFrom(values.rlimits)
-    if values.tty:
-        task.container.type = ContainerInfo.MESOS
-        task.container.tty_info.SetInParent()
+    wanted = container(values)
+    if wanted is not None:
+        task.container.CopyFrom(wanted)
     return task
 
 
 def _command(values: Values) -> CommandInfo:
     if values.shell:
         command = CommandInfo(shell=True, value=values.command)
+    elif values.command is None:
+        command = CommandInfo(shell=False)  # the image's own
     else:
         try:
             words = shlex.split(values.command)
@@ -332,8 +356,11 @@ def _command(values: Values) -> CommandInfo:
     return command
 
 
-def _executor() -> ExecutorInfo:
+def _executor(values: Values) -> ExecutorInfo:
     executor = ExecutorInfo(type=ExecutorInfo.DEFAULT)
+    if values.networks:
+        executor.container.type = ContainerInfo.MESOS
+        executor.container.network_infos.extend(network_infos(values))
     executor.executor_id.value = "default-executor"
     executor.resources.extend(Resources.parse(EXECUTOR_RESOURCES).to_message())
     return executor

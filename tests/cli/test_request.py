@@ -8,7 +8,13 @@ from typing import Any
 
 from mesoskit.cli.request import Request, read
 from mesoskit.flags import FlagError
-from mesoskit.messages.mesos_pb2 import ContainerInfo, ExecutorInfo, FrameworkInfo, RLimitInfo
+from mesoskit.messages.mesos_pb2 import (
+    CapabilityInfo,
+    ContainerInfo,
+    ExecutorInfo,
+    FrameworkInfo,
+    RLimitInfo,
+)
 from mesoskit.model.resources import Resources
 from tests.base import SynchronousTestCase
 
@@ -212,9 +218,75 @@ class GivenTests(Case):
         one = f"--task={json.dumps(task('one'))}"
         group = "--task_group=" + json.dumps({"tasks": [task("one")]})
         self.assert_refused("exclude each other", one, group)
-        for flag in ("--name=t", "--command=c", "--env={}"):
+        for flag in ("--name=t", "--command=c", "--env={}", "--docker_image=i", "--volumes=[]"):
             self.assert_refused("cannot stand with --task", one, flag)
             self.assert_refused("cannot stand with --task", group, flag)
+        self.assert_refused("cannot stand with --task", one, "--networks=n")
+        pod = self.request(group, "--networks=n").executor
+        assert pod is not None
+        self.assertEqual([one.name for one in pod.container.network_infos], ["n"])
+
+
+class ContainerTests(Case):
+    """The container of a command."""
+
+    def container(self, *flags: str) -> ContainerInfo:
+        [info] = self.command(*flags).tasks
+        return info.container
+
+    def test_an_image_of_the_agents_own(self) -> None:
+        container = self.container("--docker_image=busybox:1.36")
+        self.assertEqual(container.type, ContainerInfo.MESOS)
+        self.assertEqual(container.mesos.image.docker.name, "busybox:1.36")
+
+    def test_an_image_may_say_what_is_run(self) -> None:
+        [info] = self.request("--name=t", "--docker_image=busybox", "--no-shell").tasks
+        self.assertFalse(info.command.shell)
+        self.assertFalse(info.command.HasField("value"))
+        self.assert_refused("--command is required", "--name=t", "--docker_image=busybox")
+        self.assert_refused("--command is required", "--name=t", "--no-shell")
+
+    def test_an_engine(self) -> None:
+        container = self.container("--containerizer=docker", "--docker_image=i", "--networks=n")
+        self.assertEqual(container.type, ContainerInfo.DOCKER)
+        self.assertEqual(container.docker.image, "i")
+        self.assertEqual(container.docker.network, ContainerInfo.DockerInfo.USER)
+        self.assertEqual([one.name for one in container.network_infos], ["n"])
+
+    def test_what_an_engine_does_not_do(self) -> None:
+        docker = ("--name=t", "--command=c", "--containerizer=docker")
+        self.assert_refused("needs --docker_image", *docker)
+        image = "--docker_image=i"
+        self.assert_refused("a single network", *docker, image, "--networks=a,b")
+        self.assert_refused("is not for", *docker, image, "--effective_capabilities={}")
+
+    def test_volumes(self) -> None:
+        one = {"container_path": "data", "mode": "RW", "host_path": "/srv"}
+        path = Path(self.mktemp()).absolute()
+        path.write_text(json.dumps([one]))
+        for value in (json.dumps([one]), str(path)):
+            (volume,) = self.container(f"--volumes={value}").volumes
+            self.assertEqual((volume.container_path, volume.host_path), ("data", "/srv"))
+        for value, why in (
+            ("{}", "expected a list"),
+            ("[", "not JSON"),
+            ('[{"mode": "RW"}]', "container_path"),
+            ("/nowhere", "No such file"),
+        ):
+            self.assert_refused(why, "--name=t", "--command=c", f"--volumes={value}")
+
+    def test_networks_and_rights(self) -> None:
+        rights = '{"capabilities": ["NET_RAW", "KILL"]}'
+        container = self.container(
+            "--networks=a, b",
+            f"--effective_capabilities={rights}",
+            '--bounding_capabilities={"capabilities": []}',
+        )
+        self.assertEqual([one.name for one in container.network_infos], ["a", "b"])
+        linux = container.linux_info
+        wanted = [CapabilityInfo.NET_RAW, CapabilityInfo.KILL]
+        self.assertEqual(linux.effective_capabilities.capabilities, wanted)
+        self.assertTrue(linux.HasField("bounding_capabilities"))
 
 
 class AbsentTests(Case):
@@ -222,14 +294,9 @@ class AbsentTests(Case):
 
     def test_each_says_what_is_missing(self) -> None:
         for flag, feature in (
-            ("--docker_image=busybox", "container images are not there yet"),
-            ("--appc_image=x", "container images are not there yet"),
-            ("--networks=a,b", "container networks are not there yet"),
-            ("--volumes=[]", "volumes are not there yet"),
-            ("--effective_capabilities={}", "Linux capabilities are not there yet"),
-            ("--bounding_capabilities={}", "Linux capabilities are not there yet"),
+            ("--appc_image=x", "images of appc are not there yet"),
             ("--package=x.tgz", "not there yet"),
-            ("--containerizer=docker", "only mesos is there"),
+            ("--containerizer=lxc", "only mesos or docker is there"),
             ("--content_type=json", "only protobuf is there"),
         ):
             self.assert_refused(feature, "--name=t", "--command=c", flag)
