@@ -197,6 +197,7 @@ def _beside(state: AgentState, task: AgentTask, command: CommandInfo) -> Contain
         user=user_of(state.options, framework.info, whose),
         parent=task.container,
         patience=0.0,
+        image_user=command.user if command.HasField("user") else None,
     )
 
 

@@ -166,6 +166,20 @@ class Input(TwistedProtocol):
         """The connection is lost; connectionLost says so as well."""
 
 
+class Attaching(Protocol):
+    """What is asked of consoles, whoever has them."""
+
+    def listen(self, container: ContainerId, listener: Listener) -> Deferred[Any]:
+        """Hear what comes out of a container from now on, as L{Output}. Fails with ConsoleError."""
+        ...
+
+    def speak(
+        self, container: ContainerId, full: Callable[[bool], None], over: Callable[[], None]
+    ) -> Deferred[Any]:
+        """Put something into a container, as by L{Input}. Fails with ConsoleError."""
+        ...
+
+
 class Consoles:
     """
     The consoles of the containers of one launcher.

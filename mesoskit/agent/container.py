@@ -93,6 +93,8 @@ class ContainerSpec:
     @ivar sandbox: the working directory, made by the service as the user, with what is
         missing above it; C{stdout} and C{stderr} are files in it.
     @ivar user: whom it runs as; L{None}: the agent's own user.
+    @ivar image_user: whom it runs as in somebody else's container, by that one's names; L{None}:
+        whom that one does.
     @ivar rlimits: (name such as C{"RLMT_NOFILE"}, soft, hard); L{None} for no limit.
     @ivar uris: what is fetched into the sandbox before it starts.
     @ivar links: symbolic links, each as (path, target), made or replaced beside the sandbox.
@@ -129,6 +131,7 @@ class ContainerSpec:
     staged: bool = False
     mounts: tuple[tuple[str, str, str, int, str, bool], ...] = ()
     console: Console | None = None
+    image_user: str | None = None
 
 
 @dataclass(slots=True)

@@ -69,6 +69,20 @@ def take(task: "AgentTask", info: TaskInfo, options: "AgentOptions") -> None:
         task.kill_grace = max(grace, options.docker.stop_timeout)
 
 
+def beside_variables(
+    settings: DockerSettings, path: tuple[str, ...], secret: Iterable[str]
+) -> dict[str, str]:
+    """
+    Return what something finds in its environment that runs beside a task or an executor: all
+    else the engine gives it as it has given it to those.
+
+    @param path: of its container; the first is the engine's.
+    @param secret: names of variables that it shall not know.
+    """
+    within = "".join(f"/containers/{value}" for value in path[1:])
+    return {**dict.fromkeys(secret, ""), "MESOS_SANDBOX": settings.sandbox_directory + within}
+
+
 def process_of(command: CommandInfo) -> tuple[tuple[str, ...], str | None]:
     """
     Return argv and the executable of a command in an image; L{None}: the image's own entrypoint.

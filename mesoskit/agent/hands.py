@@ -43,7 +43,7 @@ from mesoskit.agent.users import Credentials, UserError
 from mesoskit.model.ids import ContainerId
 
 if TYPE_CHECKING:
-    from mesoskit.agent.consoles import Consoles
+    from mesoskit.agent.consoles import Attaching
     from mesoskit.agent.containers.imaged import ImageContainers
     from mesoskit.agent.logs import Rotation
     from mesoskit.agent.probing import Prober
@@ -157,7 +157,7 @@ class Hands:
     containers: Containers
     prober: "Prober | None" = None
     images: "ImageContainers | None" = None
-    consoles: "Consoles | None" = None
+    consoles: "Attaching | None" = None
     logs: "Rotation | None" = None
 
     def __init__(

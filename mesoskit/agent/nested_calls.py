@@ -11,7 +11,7 @@ from collections.abc import Callable
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
-from mesoskit.agent import allotments, authorizing, nested, processes, shutdown
+from mesoskit.agent import allotments, authorizing, docker, nested, processes, shutdown
 from mesoskit.agent import nested_records as records
 from mesoskit.agent.container import ContainerSpec, Launch, Remove, Signal
 from mesoskit.agent.container_call import CallAbandoned, ContainerAnswer, ContainerCall, SessionOver
@@ -194,7 +194,7 @@ def _wrong(state: AgentState, path: tuple[str, ...], wanted: Any) -> str:
 
 def _user(state: AgentState, path: tuple[str, ...], command: CommandInfo) -> str | None:
     """Return whom a container runs as: its command's user, or whom the one around it does."""
-    if not state.options.switch_user:
+    if not state.options.switch_user or _in_engine(state, path):
         return None
     if command.HasField("user"):
         return command.user
@@ -212,6 +212,14 @@ def _user(state: AgentState, path: tuple[str, ...], command: CommandInfo) -> str
     assert executor is not None
     executors = CommandInfo() if executor.info is None else executor.info.command
     return user_of(state.options, executor.framework.info, executors)
+
+
+def _in_engine(state: AgentState, path: tuple[str, ...]) -> bool:
+    """Tell whether the outermost container is the Docker engine's."""
+    owner = state.containers.get(ContainerId(path[0]))
+    if isinstance(owner, AgentTask):
+        return owner.docker
+    return owner is not None and owner.info is not None and docker.is_docker(owner.info.container)
 
 
 def _spec(state: AgentState, one: Nested, launch: Call.LaunchContainer) -> ContainerSpec:
@@ -234,6 +242,7 @@ def _spec(state: AgentState, one: Nested, launch: Call.LaunchContainer) -> Conta
         patience=_patience(state, one, executor),
         wrong=unresolved(command),
         console=console_of(info, one.debug),
+        image_user=command.user if command.HasField("user") else None,
     )
 
 
@@ -251,6 +260,9 @@ def _variables(state: AgentState, one: Nested) -> dict[str, str]:
     Return what its environment holds besides its command's own variables. One of a session has
     what the container around it has, but no token: it does not speak for its executor.
     """
+    if _in_engine(state, one.path):
+        secret = (EXECUTOR_TOKEN, HTTP_TOKEN)
+        return docker.beside_variables(state.options.docker, one.path, secret)
     variables = {"PATH": DEFAULT_PATH, "MESOS_CONTAINER_IP": state.options.ip}
     if one.debug:
         variables.update(_around(state, one.path[:-1]))

@@ -151,6 +151,7 @@ def _composed(
             hands.described,
             hands.progressed,
         )
+        hands.consoles = containers.consoles(hands.consoles)
         parts.append(Part(DOCKER, containers, docker=True))
     return ComposingContainers(parts)
 

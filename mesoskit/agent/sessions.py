@@ -11,7 +11,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from mesoskit.agent import authorizing, nested
 from mesoskit.agent.attaching import Listening, Records, Speaking
-from mesoskit.agent.consoles import DISABLED, ConsoleError, Consoles, Input, Output
+from mesoskit.agent.consoles import DISABLED, Attaching, ConsoleError, Input, Output
 from mesoskit.agent.container_call import ContainerAnswer
 from mesoskit.messages.agent_pb2 import Call
 from mesoskit.messages.mesos_pb2 import ContainerID
@@ -84,7 +84,7 @@ def _attachable(
     return nested.key_of(state, path)
 
 
-def _consoles(service: AgentService) -> Consoles:
+def _consoles(service: AgentService) -> Attaching:
     found = service.hands.consoles
     if found is None:
         raise NotTaken(text(500, DISABLED))

@@ -26,7 +26,7 @@ IMAGE = "local/busybox"
 _BUSYBOX = "/usr/bin/busybox"
 _TOOLS = (
     "sh cat echo env sleep ls id pwd true false kill ps head wc sort grep dd tail seq hostname ip"
-    " readlink test mkdir touch nc httpd wget yes stat"
+    " readlink test mkdir touch nc httpd wget yes stat stty"
 ).split()
 _PATIENCE = 60.0
 

@@ -64,7 +64,7 @@ class AttachTestCase(ExecutorHttpTestCase):
         self.turn()
         (self.container,) = self.world.launcher.pids
         self.ends = Ends()
-        self.service.hands.consoles = self.ends  # type: ignore[assignment]
+        self.service.hands.consoles = self.ends
 
     def made(self, name: str, *path: str) -> Call:
         """Return a call about a container."""

@@ -31,6 +31,7 @@ from mesoskit.agent.container_call import (
 from mesoskit.agent.events import Leave
 from mesoskit.agent.nested import path_of
 from mesoskit.messages.agent_pb2 import Call, Response
+from mesoskit.messages.mesos_pb2 import ContainerInfo
 from mesoskit.model.authorization import ANYBODY, Subject
 from mesoskit.model.events import Stop, StoreFailed, Woke
 from mesoskit.model.ids import ContainerId
@@ -409,6 +410,24 @@ class Sessions(SynchronousTestCase):
         after = self.bench.again()
         after.recover(running={self.path[1]: 5, self.key: 99})
         self.assertEqual(after.destroyed(), [self.key])
+
+    def test_beside_a_task_of_docker_it_finds_what_the_image_has(self) -> None:
+        info = task("docked")
+        info.container.type = ContainerInfo.DOCKER
+        info.container.docker.image = "busybox"
+        self.bench.run(info)
+        self.bench.start("docked")
+        root = self.bench.container_of("docked")
+        command = {"value": "sh", "user": "app"}
+        name = "LAUNCH_NESTED_CONTAINER_SESSION"
+        self.bench.launch(root, "s", name=name, command=command)
+        spec = self.bench.spec()
+        self.assertEqual((spec.parent, spec.user, spec.image_user), (root, None, "app"))
+        self.assertFalse(spec.docker)
+        variables = dict(spec.environment)
+        self.assertEqual(variables["MESOS_SANDBOX"], "/mnt/mesos/sandbox/containers/s")
+        self.assertNotIn("PATH", variables)
+        self.assertEqual(variables["MESOSKIT_EXECUTOR_TOKEN"], "")
 
 
 class Shown(SynchronousTestCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.agent.docker_engines import IMAGE, daemon
 from tests.cluster.harness import CHECKOUT, Cluster, ClusterTestCase
 from tests.cluster.ledger import Ledger
 from tests.cluster.test_executors import doing, echo
+from tests.cluster.test_task_command import Terminal, run
 from tests.cluster.waiting import until
 
 
@@ -105,6 +107,62 @@ class DockerTests(ClusterTestCase):
         await ledger.launch(doing("second", "finish", executor))
         self.assertEqual((await ledger.over("second")).data, b"done")
         self.assertEqual(ledger.states("waits")[-1], "TASK_RUNNING")
+
+    async def terminal(self, cluster: Cluster, *arguments: str) -> Terminal:
+        terminal = Terminal(cluster, *arguments)
+        self.addCleanup(terminal.close)
+        return terminal
+
+    async def test_a_terminal_beside_a_task_and_that_of_a_task(self) -> None:
+        cluster, ledger = await self.begin()
+        plain = self.plain(ledger, "plain", "export A=1; sleep 1000")
+        plain.command.environment.variables.add(name="B", value="2")
+        game = self.plain(ledger, "game", "stty -echo; while read x; do echo you said $x; done")
+        game.container.tty_info.window_size.rows = 20
+        game.container.tty_info.window_size.columns = 70
+        await ledger.launch(plain, game)
+        await ledger.until("plain", TaskState.TASK_RUNNING)
+        await ledger.until("game", TaskState.TASK_RUNNING)
+        script = "echo $B $MESOS_SANDBOX; echo wrong >&2; read line; echo got $line; exit 7"
+        done = await run(cluster, "exec", "-i", "plain", "sh", "-c", script, given=b"hello\n")
+        said = done.stdout.decode().split()
+        self.assertEqual(said[0], "2")
+        self.assertTrue(said[1].startswith("/mnt/mesos/sandbox/containers/"), said)
+        self.assertEqual((said[2:], done.stderr), (["got", "hello"], b"wrong\n"))
+        self.assertEqual(done.returncode, 7)
+        piped = await run(cluster, "exec", "-i", "plain", "cat", given=b"x" * 300_000)
+        self.assertEqual(len(piped.stdout), 300_000)
+        shell = await self.terminal(cluster, "exec", "-it", "--user=65534", "plain", "sh")
+        await shell.shows("$ ")
+        shell.resize(50, 150)
+        shell.process.send_signal(signal.SIGWINCH)
+        wait = "while test \"$(stty size)\" != '50 150'; do sleep 0.02; done"
+        shell.type(f"{wait}; echo re''sized $(id -u)\n")
+        await shell.shows("resized 65534\r\n")
+        shell.type("echo wai''ting; sleep 1000\n")
+        await shell.shows("waiting\r\n")
+        shell.type("\x03")
+        await shell.shows("^C")
+        shell.type("exit 5\n")
+        self.assertEqual(await shell.ended(), 5)
+        self.assertTrue(shell.is_as_before)
+        first = await self.terminal(cluster, "attach", "game")
+        await until("raw keys", lambda: first.is_raw)
+        first.type("one\n")
+        await first.shows("you said one\r\n")
+        first.type("\x10\x11")
+        self.assertEqual(await first.ended(), 0)
+        await cluster.agent.kill()
+        cluster.agent.start()
+        await cluster.agent.ready()
+        await cluster.registered()
+        again = await self.terminal(cluster, "attach", "game")
+        await until("raw keys", lambda: again.is_raw)
+        again.type("two\n")
+        await again.shows("you said two\r\n")
+        again.type("\x04")
+        self.assertEqual(await again.ended(), 0)
+        await ledger.over("game")
 
     async def test_what_no_engine_can_run_fails_with_its_words(self) -> None:
         _, ledger = await self.begin()

@@ -25,6 +25,8 @@ from mesoskit.agent.container import (
     Usage,
 )
 from mesoskit.agent.containers import ContainerError, Exited
+from mesoskit.agent.containers.docker_attach import Consoles
+from mesoskit.agent.containers.docker_console import Resizes
 from mesoskit.agent.containers.docker_create import Creation, creation, limits
 from mesoskit.agent.containers.docker_exec import Commands
 from mesoskit.agent.containers.docker_found import Found, Watch, usage_of
@@ -80,6 +82,11 @@ class _Container:
         self.kills: Delays | None = None
         self.looks = 0
         self.later: IDelayedCall | None = None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it has one."""
+        return self.found.tty
 
 
 class DockerContainers:
@@ -216,6 +223,15 @@ class DockerContainers:
             del self._containers[container]
             self._notes.remove(container)
             self._watch.remove_later(known.name, self._settings.remove_delay)
+
+    def consoles(self, others: Any) -> Consoles:
+        """
+        Return what attaches to these containers, and to others as well.
+
+        @param others: a L{mesoskit.agent.consoles.Consoles}.
+        """
+        find = self._containers.get
+        return Consoles(self._reactor, self.engine, self._commands, find, others)
 
     def stop(self) -> "Deferred[None]":
         """Leave the containers to the engine."""
@@ -366,6 +382,9 @@ class DockerContainers:
                 raise ContainerError(f"cannot note it: {error.strerror}") from error
             raise
         self._follow(known, files)
+        if spec.console is not None and spec.console.rows:
+            path = f"/containers/{known.name}"
+            Resizes(self._reactor, self.engine, path)(spec.console.rows, spec.console.columns)
         return known.found.pid
 
     async def _owner(self, spec: ContainerSpec) -> tuple[int, int]:
@@ -416,7 +435,16 @@ class DockerContainers:
         known = self._containers.get(parent)
         if known is None or not known.running:
             raise ContainerError(f"container {parent} does not run")
-        return await self._commands.launch(spec, known.name, known.found.pid)
+        # What a check writes goes where its task writes to; all else has a sandbox of its own.
+        keep = self._say(known) if spec.sandbox == known.sandbox else None
+        return await self._commands.launch(spec, known.name, known.found.pid, keep)
+
+    def _say(self, known: _Container) -> Callable[[int, bytes], None]:
+        def say(which: int, data: bytes) -> None:
+            if known.follower is not None:
+                known.follower.say(which, data)
+
+        return say
 
     def _follow(self, known: _Container, files: Files | None) -> None:
         """Begin to bring what it writes into its sandbox."""

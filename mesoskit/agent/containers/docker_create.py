@@ -110,7 +110,9 @@ def creation(
     if spec.allotment.gpus:
         apply(body, "gpus", str(spec.allotment.gpus))
     if info.HasField("tty_info"):
-        body["Tty"] = True
+        body["Tty"] = body["OpenStdin"] = True
+        size = info.tty_info.window_size
+        host["ConsoleSize"] = [size.rows, size.columns]
     for parameter in docker.parameters:
         apply(body, parameter.key, parameter.value)
     _finish(body)

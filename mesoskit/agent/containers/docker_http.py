@@ -218,7 +218,7 @@ class Engine:
         response = await self._request(self._short, method, path, query, body, None)
         data = await read(response)
         if response.code >= 400:
-            raise EngineError(response.code, _words(data) or f"HTTP status {response.code}")
+            raise EngineError(response.code, words(data) or f"HTTP status {response.code}")
         if not data.strip():
             return None
         try:
@@ -256,10 +256,10 @@ class Engine:
         if response.code >= 400:
             reading = read(response).addTimeout(TIMEOUT, self._reactor)
             try:
-                words = _words(await reading)
+                why = words(await reading)
             except TookTooLong:
-                words = ""
-            raise EngineError(response.code, words or f"HTTP status {response.code}")
+                why = ""
+            raise EngineError(response.code, why or f"HTTP status {response.code}")
         return response
 
     async def _request(
@@ -271,11 +271,7 @@ class Engine:
         body: Any,
         headers: dict[str, str] | None,
     ) -> IResponse:
-        prefix = f"/{self.version}" if self.version else ""
-        text = f"http://docker{prefix}{quote(path, safe='/:@')}"
-        if query:
-            pairs = query.items() if isinstance(query, dict) else query
-            text += "?" + urlencode([(name, _text(value)) for name, value in pairs])
+        text = f"http://docker{self.target(path, query)}"
         given = {name: [value] for name, value in (headers or {}).items()}
         given["User-Agent"] = ["mesoskit"]
         producer = None
@@ -295,12 +291,22 @@ class Engine:
             if any(reason.check(CancelledError) for reason in error.reasons):
                 raise CancelledError from error
             why = "; ".join(reason.getErrorMessage() for reason in error.reasons)
-            raise EngineError(0, self._gone(why)) from error
+            raise EngineError(0, self.gone(why)) from error
         except Exception as error:
-            raise EngineError(0, self._gone(str(error))) from error
+            raise EngineError(0, self.gone(str(error))) from error
         return response
 
-    def _gone(self, why: str) -> str:
+    def target(self, path: str, query: Query = None) -> str:
+        """Return what stands in the first line of a request."""
+        prefix = f"/{self.version}" if self.version else ""
+        text = f"{prefix}{quote(path, safe='/:@')}"
+        if query:
+            pairs = query.items() if isinstance(query, dict) else query
+            text += "?" + urlencode([(name, _text(value)) for name, value in pairs])
+        return text
+
+    def gone(self, why: str) -> str:
+        """Return what is said of an engine that is not there."""
         return f"no Docker engine answers at {self.path}: {why}"
 
     def close(self) -> "Deferred[None]":
@@ -408,7 +414,7 @@ def _text(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _words(data: bytes) -> str:
+def words(data: bytes) -> str:
     """Return what the engine says of an error."""
     try:
         found = orjson.loads(data)

@@ -134,7 +134,7 @@ class Place:
     ) -> None:
         self.moment = moment
         self.done = list(done)
-        self.sizes = sizes
+        self.sizes = list(sizes)
 
     @classmethod
     def read(cls, data: Any) -> "Place":
@@ -291,6 +291,22 @@ class Follower:
         body = deliver(response, received)
         await body.over
 
+    def say(self, which: int, data: bytes) -> None:
+        """
+        Write something that is not the container's own into its files. Raises C{OSError}.
+
+        It is noted before it is there: what comes after a crash is told by how much there is.
+        """
+        files = self._files
+        if files is None or any(self._extra):
+            return
+        place = self._place
+        if not self._tty:
+            place.sizes = [files.sizes[0], files.sizes[1]]
+        place.sizes[which] += len(data)
+        self._notes.write(self._container, place)
+        files.write(which, data)
+
     def _message(self, which: int, message: bytes) -> None:
         """Take one message, with its moment before it."""
         place = self._place
@@ -333,7 +349,7 @@ class Follower:
         files = self._files
         if files is None or self._tty or any(self._extra):
             return  # Without moments, or with something still to leave out, the old note is right.
-        self._place.sizes = files.sizes[0], files.sizes[1]
+        self._place.sizes = files.sizes[:2]
         try:
             self._notes.write(self._container, self._place)
         except OSError as error:
