@@ -104,6 +104,7 @@ class Launcher:
         """Take over what an earlier launcher has left, listen, record where we can be found."""
         self._keeper.start()
         self._keeper.turn()  # what has ended in the meantime need not be asked for
+        launcher_console.sweep(self._home)
         self._server.start()
         own = proc.process(os.getpid())
         record = {
@@ -272,6 +273,7 @@ class Launcher:
         container = self._known(name)
         if container is not None and container.over:
             self._keeper.forget(container)
+            launcher_console.sweep(self._home, launcher_console.name_of(name))
         answer(None)
 
     def _strays(self, answer: Callable[[object], None], client: Client) -> None:

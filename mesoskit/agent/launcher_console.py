@@ -29,6 +29,7 @@ import socket
 import struct
 import termios
 import time
+from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 TERMINAL = "terminal"
@@ -48,8 +49,10 @@ MAX_FRAME = 1 << 20
 MAX_CLIENTS = 16
 UNWANTED = 60.0
 """Seconds after which a session is given up to which nobody has come to listen."""
-FLUSH = 10.0
-"""Seconds that listeners have to hear the last of it."""
+FLUSH = 60.0
+"""Seconds in which a listener has to hear something of what is left, when nothing more comes."""
+LOOK = 0.1
+"""Seconds between two looks whether a log still has its name."""
 
 
 _PR_SET_TIMERSLACK = 29
@@ -75,6 +78,22 @@ class Console(NamedTuple):
     columns: int = 0
 
 
+class Logs(NamedTuple):
+    """
+    Where what comes out is kept: C{stdout} and C{stderr} of a sandbox.
+
+    @ivar stdout: open for appending; C{stderr} likewise.
+    @ivar sandbox: a descriptor of their directory.
+    @ivar reopen: opens one by name where it was renamed (by whoever rotates logs so). Raises
+        L{OSError}.
+    """
+
+    stdout: int
+    stderr: int
+    sandbox: int
+    reopen: Callable[[str], int]
+
+
 class Streams(NamedTuple):
     """What becomes a container's standard streams, and the process at their other ends."""
 
@@ -98,14 +117,14 @@ def name_of(container: str) -> str:
 
 
 def open_console(
-    container: str, wanted: Console, home: int, logs: tuple[int, int], owner: tuple[int, int] | None
+    container: str, wanted: Console, home: int, logs: Logs, owner: tuple[int, int] | None
 ) -> Streams:
     """
     Start the process of a console; return what become its container's standard streams. It ends
     when they are closed everywhere.
 
     @param home: a descriptor of the launcher's directory, which must be the current one.
-    @param logs: open for appending, to be closed by whoever calls.
+    @param logs: to be closed by whoever calls.
     @param owner: user and group of a terminal; L{None}: as the launcher.
     """
     inner: list[int] = []
@@ -165,6 +184,27 @@ def close_console(container: str, pid: int, home: int) -> None:
         pass
 
 
+def sweep(home: int, name: str = "") -> None:
+    """
+    Remove the sockets of consoles whose processes were killed, which nobody listens at.
+
+    @param home: a descriptor of the launcher's directory, which is the current one afterwards.
+    @param name: of the only one that is looked at (L{name_of}); empty: all.
+    """
+    os.fchdir(home)
+    for each in [name] if name else os.listdir(home):
+        if not each.startswith("console."):
+            continue
+        with socket.socket(socket.AF_UNIX) as knocking:
+            knocking.setblocking(False)
+            try:
+                knocking.connect(each)
+            except ConnectionRefusedError:
+                os.unlink(each)
+            except OSError:  # it is gone, or has too much to do
+                pass
+
+
 def control() -> None:
     """In a new session: make the terminal on descriptor 0 the controlling one. Raises OSError."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -183,7 +223,7 @@ def _relay(
     listener: socket.socket,
     outer: list[int],
     told: int,
-    logs: tuple[int, int],
+    logs: Logs,
 ) -> NoReturn:
     """In the copy: be the console, and end with it; C{told} is closed when it is ready."""
     status = 1
@@ -195,7 +235,7 @@ def _relay(
         _forget_mark()
         os.close(told)
         # Whatever else is open belongs to the launcher: its lock and its clients too.
-        kept = sorted({0, 1, 2, home, listener.fileno(), *outer, *logs})
+        kept = sorted({0, 1, 2, home, listener.fileno(), *outer, *logs[:3]})
         for low, high in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
             os.closerange(low + 1, min(high, 1 << 16))
         relay = Relay(wanted, listener, outer, logs)
@@ -233,17 +273,19 @@ class Relay:
     """
 
     def __init__(
-        self, wanted: Console, listener: socket.socket, outer: list[int], logs: tuple[int, int]
+        self, wanted: Console, listener: socket.socket, outer: list[int], logs: Logs
     ) -> None:
         self._terminal = wanted.kind == TERMINAL
         self._session = wanted.session
         self._listener = listener
         self._input = outer[0]
         self.outputs = (
-            {outer[0]: (STDOUT, logs[0])}
+            {outer[0]: (STDOUT, logs.stdout)}
             if self._terminal
-            else {outer[1]: (STDOUT, logs[0]), outer[2]: (STDERR, logs[1])}
+            else {outer[1]: (STDOUT, logs.stdout), outer[2]: (STDERR, logs.stderr)}
         )
+        self._logs = logs
+        self._looked = time.monotonic()
         self._clients: list[_Client] = []
         self._speaker: _Client | None = None
         self._pending = bytearray()
@@ -261,9 +303,14 @@ class Relay:
             self._turn(1.0 if not self._heard else None)
             if not self._heard and time.monotonic() > began + UNWANTED:
                 return
-        until = time.monotonic() + FLUSH
-        while any(one.out for one in self._clients) and time.monotonic() < until:
+        left, heard = self._unheard(), time.monotonic()
+        while left and time.monotonic() < heard + FLUSH:
             self._turn(1.0)
+            if self._unheard() < left:
+                left, heard = self._unheard(), time.monotonic()
+
+    def _unheard(self) -> int:
+        return sum(len(one.out) for one in self._clients)
 
     # Waiting.
 
@@ -433,10 +480,7 @@ class Relay:
             if descriptor == self._input:
                 self._input = -1
             return
-        try:
-            os.write(log, data)
-        except OSError:  # a full disk takes the log, not the console
-            pass
+        self._keep(log, data)
         frame = HEADER.pack(kind, len(data)) + data
         for one in list(self._clients):
             if one.role != b"O":
@@ -446,6 +490,32 @@ class Relay:
                 continue
             one.out += frame
             self._say(one)
+
+    def _keep(self, log: int, data: bytes) -> None:
+        now = time.monotonic()
+        if now >= self._looked + LOOK:
+            self._looked = now
+            self._follow("stdout", self._logs.stdout)
+            self._follow("stderr", self._logs.stderr)
+        try:
+            os.write(log, data)
+        except OSError:  # a full disk takes the log, not the console
+            pass
+
+    def _follow(self, name: str, log: int) -> None:
+        """Write to a new file where the log's name does not lead to it any more."""
+        try:
+            here = os.fstat(log)
+            try:
+                there = os.stat(name, dir_fd=self._logs.sandbox, follow_symlinks=False)
+            except FileNotFoundError:
+                there = None
+            if there is None or (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+                fresh = self._logs.reopen(name)
+                os.dup2(fresh, log)
+                os.close(fresh)
+        except OSError:  # what lies there is no log, or the sandbox is gone
+            pass
 
     def _forget(self, descriptor: int) -> None:
         if self._watched.pop(descriptor, None) is not None:

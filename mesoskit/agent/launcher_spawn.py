@@ -210,7 +210,16 @@ class Spawner:
 
     def _open_console(self, order: Order, wanted: Console, opened: list[int]) -> Streams:
         owner = None if order.credentials is None else (order.credentials[0], order.credentials[1])
-        logs = opened[1], opened[2]
+        sandbox = opened[0]
+
+        def reopen(name: str) -> int:
+            try:
+                with _as_for_files(order.credentials):
+                    return open_log(name, sandbox)
+            except SpawnError as error:
+                raise OSError(str(error)) from error
+
+        logs = consoles.Logs(opened[1], opened[2], sandbox, reopen)
         streams = consoles.open_console(order.name, wanted, self.home, logs, owner)
         opened += streams[:3]
         os.fchdir(opened[0])
@@ -363,8 +372,15 @@ def _rights_of(
         opened.append(open_directory(sandbox))
     except OSError as error:
         raise SpawnError(f"sandbox {sandbox!r}: {error.strerror}") from error
-    if credentials is None:
+    with _as_for_files(credentials):
         _enter(sandbox, opened[0])
+        yield
+
+
+@contextmanager
+def _as_for_files(credentials: tuple[int, int, list[int]] | None) -> Iterator[None]:
+    """Be somebody else, where files are concerned. Raises L{SpawnError}."""
+    if credentials is None:
         yield
         return
     own = os.geteuid(), os.getegid(), os.getgroups()
@@ -375,7 +391,6 @@ def _rights_of(
             _become_for_files(user, group)
         except (OSError, TypeError, OverflowError) as error:
             raise SpawnError(f"becoming user {user}, group {group}: {error}") from error
-        _enter(sandbox, opened[0])
         yield
     finally:
         _become_for_files(own[0], own[1])

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
 from typing import Any
+
+from twisted.internet.task import deferLater
 
 from mesoskit.agent.consoles import DISABLED, ConsoleError, Consoles
 from mesoskit.agent.container import Console, ContainerSpec
-from mesoskit.agent.launcher_console import STDERR, STDOUT, name_of
+from mesoskit.agent.launcher_console import LOOK, STDERR, STDOUT, name_of
+from mesoskit.agent.launcher_proc import processes
 from mesoskit.model.ids import ContainerId
 from tests.agent.containers_contract import Ends
 from tests.agent.real import REACTOR, RealTestCase, until
@@ -177,6 +181,102 @@ class ConsoleTests(RealTestCase):
         await until(lambda: b"." in heard.stdout)
         await again.destroy(name)
         await until(lambda: heard.ended)
+
+    async def test_a_log_that_was_renamed_or_emptied_is_written_anew(self) -> None:
+        os.chown(self.sandbox("c"), 65534, 65534)
+        name = await self.launch(
+            "while read line; do echo out $line; echo no $line >&2; done",
+            SESSION,
+            user="nobody" if os.geteuid() == 0 else None,
+        )
+        heard = await self.listen(name)
+        speaker = await self.speak(name)
+        stdout, stderr = (os.path.join(self.sandbox("c"), one) for one in ("stdout", "stderr"))
+
+        async def say(word: str) -> None:
+            await deferLater(REACTOR, LOOK)
+            speaker.put(word.encode() + b"\n")
+            await until(lambda: f"no {word}\n".encode() in heard.stderr)
+
+        await say("first")
+        os.rename(stdout, stdout + ".1")
+        os.rename(stderr, stderr + ".1")
+        await say("second")
+        await until(lambda: os.path.exists(stderr))
+        self.assertEqual(self.output("c", "stdout.1"), "out first\n")
+        self.assertEqual(self.output("c"), "out second\n")
+        self.assertEqual(self.output("c", "stderr"), "no second\n")
+        self.assertEqual(os.stat(stdout).st_uid, os.stat(stdout + ".1").st_uid)
+        os.truncate(stdout, 0)
+        await say("third")
+        self.assertEqual(self.output("c"), "out third\n")
+        os.unlink(stderr)
+        os.symlink("/etc/hosts", stderr)
+        await say("fourth")
+        self.assertEqual(self.output("c"), "out third\nout fourth\n")
+        speaker.put(b"")
+        await until(lambda: heard.ended)
+        self.assertEqual(heard.stdout, b"out first\nout second\nout third\nout fourth\n")
+
+    async def test_sockets_of_consoles_that_were_killed_go(self) -> None:
+        name = await self.launch("exec sleep 1000", Console())
+        path = os.path.join(self.runtime, name_of(name))
+        (relay,) = (
+            found.pid
+            for found in processes().values()
+            if found.parent == self.launcher()
+            and found.session == found.pid
+            and os.readlink(f"/proc/{found.pid}/exe") == os.readlink(f"/proc/{os.getpid()}/exe")
+        )
+        os.kill(relay, signal.SIGKILL)
+        await self.containers.destroy(name)
+        self.assertTrue(os.path.lexists(path))
+        self.containers.forget(name)
+        await self.containers.usage()
+        self.assertFalse(os.path.lexists(path))
+
+    async def test_a_new_launcher_removes_them_too_and_leaves_others_alone(self) -> None:
+        name = await self.launch("while sleep 0.02; do echo .; done", Console())
+        stale = os.path.join(self.runtime, name_of(ContainerId("another")))
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(stale)
+        os.kill(self.launcher(), signal.SIGKILL)
+        await self.containers.usage()
+        self.assertFalse(os.path.lexists(stale))
+        heard = await self.listen(name)
+        await until(lambda: heard.stdout)
+        await self.containers.destroy(name)
+        await until(lambda: heard.ended)
+
+    async def test_who_hears_slowly_hears_all_of_it(self) -> None:
+        name = await self.launch("head -c 3000000 /dev/zero; echo done >&2", SESSION)
+        heard = await self.listen(name)
+        while not heard.ended:
+            self.connection.pause(True)
+            await deferLater(REACTOR, 0.02)
+            self.connection.pause(False)
+            await deferLater(REACTOR, 0)
+        self.assertEqual((len(heard.stdout), heard.stderr), (3_000_000, b"done\n"))
+
+    async def test_a_task_is_not_held_back_by_who_does_not_listen_and_he_is_cut_off(self) -> None:
+        name = await self.launch("head -c 30000000 /dev/zero; exec sleep 1000", Console())
+        heard = await self.listen(name)
+        self.connection.pause(True)
+        await until(lambda: os.path.getsize(self.sandbox("c") + "/stdout") == 30_000_000)
+        self.connection.pause(False)
+        await until(lambda: heard.ended)
+        self.assertLess(len(heard.stdout), 30_000_000)
+        await self.containers.destroy(name)
+
+    async def test_several_listen(self) -> None:
+        name = await self.launch("cat", Console(terminal=True))
+        listeners = [await self.listen(name) for _ in range(3)]
+        speaker = await self.speak(name)
+        speaker.put(b"hello\n\x04")
+        for heard in listeners:
+            await until(lambda heard=heard: heard.ended)  # type: ignore[misc]
+            self.assertEqual(heard.stdout, b"hello\r\nhello\r\n")
+        self.assertEqual(await self.status(), 0)
 
     async def test_a_container_that_cannot_be_started_leaves_no_console(self) -> None:
         spec = ContainerSpec(
