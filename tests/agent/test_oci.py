@@ -87,9 +87,13 @@ class EnvironmentTests(SynchronousTestCase):
         self.assertEqual(self.merged({"PATH": DEFAULT_PATH})["PATH"], DEFAULT_PATH)
 
     def test_what_is_seen_from_within(self):
-        merged = self.merged({"MESOS_SANDBOX": "/s", EXECUTOR_SOCKET: "/run/x"})
+        variables = {"MESOS_SANDBOX": "/s", EXECUTOR_SOCKET: "/run/door/x"}
+        merged = self.merged(variables)
         self.assertEqual(merged["MESOS_SANDBOX"], "/mnt/mesos/sandbox")
-        self.assertNotIn(EXECUTOR_SOCKET, merged)
+        self.assertEqual(merged[EXECUTOR_SOCKET], "/run/door/x")
+        doors = oci.door_of(spec_of(variables))
+        self.assertEqual(doors, [oci.OCIMount("/run/door", "/run/door", True)])
+        self.assertEqual(oci.door_of(spec_of({})), [])
 
     def test_nobody_forges_whose_process_it_is(self):
         merged = self.merged({oci.MARK: "other"}, f"{oci.MARK}=other")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
-from mesoskit.driver import Reason, TaskInfo, TaskState, executor_info
+from mesoskit.driver import ExecutorInfo, Reason, TaskInfo, TaskState, executor_info
 from mesoskit.messages import agent_pb2
 from mesoskit.messages.mesos_pb2 import ContainerInfo, HealthCheck, Image, Volume
 from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive
 from tests.cluster import asking
-from tests.cluster.harness import Cluster, ClusterTestCase
+from tests.cluster.harness import CHECKOUT, Cluster, ClusterTestCase
 from tests.cluster.ledger import Ledger
+from tests.cluster.test_executors import doing, echo
 from tests.cluster.test_task_command import Terminal, run
 from tests.cluster.waiting import pause, until
 
@@ -32,6 +34,19 @@ def from_image(task: TaskInfo, command: str, image: str = "busy") -> TaskInfo:
     task.container.mesos.image.type = Image.DOCKER
     task.container.mesos.image.docker.name = image
     return task
+
+
+def executor_from_image() -> ExecutorInfo:
+    """Return an executor in a container from an image, with the machine's Python mounted."""
+    executor = echo("echo", cpus=0.1, mem=64.0)
+    executor.container.CopyFrom(from_image(TaskInfo(), "true").container)
+    needed = {str(CHECKOUT), sys.base_prefix, sys.prefix, "/usr", "/lib", "/lib64"}
+    for path in sorted(needed):
+        if os.path.isdir(path) and not any(path.startswith(f"{each}/") for each in needed):
+            volume = executor.container.volumes.add(container_path=path, mode=Volume.RO)
+            volume.source.type = Volume.Source.HOST_PATH
+            volume.source.host_path.path = path
+    return executor
 
 
 @skipIf(MISSING, f"not installed: {', '.join(MISSING)}")
@@ -147,6 +162,23 @@ class ImageTests(ClusterTestCase):
         await ledger.group(executor_info("pod"), [writer, reader])
         status = await ledger.over("reader")
         self.assertEqual(status.message, "Command exited with status 6")
+
+    async def test_an_executor_in_an_image_without_a_network(self) -> None:
+        cluster, ledger = await self.started(isolation="network/none")
+        executor = executor_from_image()
+        await ledger.launch(doing("waits", "wait", executor))
+        await ledger.until("waits", TaskState.TASK_RUNNING)
+        await cluster.acknowledged()
+        await cluster.agent.kill()
+        cluster.agent.start()
+        await cluster.agent.ready()
+        await cluster.registered()
+        await ledger.launch(doing("fails", "fail", executor))
+        status = await ledger.over("fails")
+        self.assertIn("as it was asked to", status.message)
+        self.assertEqual(ledger.states("waits")[-1], "TASK_RUNNING")
+        await ledger.framework.shutdown_executor("echo", ledger.last("waits").agent_id.value)
+        await until("nothing is left", lambda: not self.provisions(cluster))
 
     async def test_an_agent_killed_at_any_moment_of_a_launch_leaves_nothing(self) -> None:
         cluster, ledger = await self.started()

@@ -192,7 +192,9 @@ class ImageContainers:
             return made.addCallback(lambda _: self.launch(spec))
         if spec.id in self._known:
             # It is known beneath, too, and is not started again.
-            return self.inner.launch(self._staged(spec, self._known[spec.id]))
+            path = self._known[spec.id]
+            again = self.inner.launch(self._staged(spec, path))
+            return again.addCallback(lambda pid: self._provisions.state(path)[0] or pid)
         return Deferred.fromCoroutine(self._launch(spec, info, rooted))
 
     async def _launch(self, spec: ContainerSpec, info: ContainerInfo, rooted: bool) -> int:
@@ -247,9 +249,8 @@ class ImageContainers:
         except OSError as error:
             raise ContainerError(f"{error.filename or 'container'}: {error.strerror}") from error
         self._known[spec.id] = path
-        pid = await self.inner.launch(self._staged(spec, path))
-        await self._until_ready(spec.id, path)
-        return pid
+        await self.inner.launch(self._staged(spec, path))
+        return await self._until_ready(spec.id, path)
 
     async def _make_beside(
         self, spec: ContainerSpec, bounds: Sequence[tuple[Bound, StoredImage | None]]
@@ -311,15 +312,15 @@ class ImageContainers:
             staged=True,
         )
 
-    async def _until_ready(self, container: ContainerId, path: str) -> None:
-        """Return when the container's process runs. Raises L{ContainerError}."""
+    async def _until_ready(self, container: ContainerId, path: str) -> int:
+        """Return the pid of the container's process when it runs. Raises L{ContainerError}."""
         pause = _FIRST_LOOK
         deadline = self._reactor.seconds() + READY
         while True:
             over = container in self._early
-            started, why = self._provisions.state(path)
-            if started:
-                return
+            pid, why = self._provisions.state(path)
+            if pid:
+                return pid
             if over:
                 self.inner.forget(container)
                 raise ContainerError(why or "it ended before its process could begin")
@@ -356,6 +357,7 @@ class ImageContainers:
 
         async def recover() -> RecoveredContainers:
             found = await self.inner.recover()
+            pids = dict(found.running)
             stale = []
             for path, prepared in await self._in_thread(self._provisions.find):
                 if path in self._paths.values():
@@ -365,13 +367,15 @@ class ImageContainers:
                 if prepared is None or prepared.container not in found.running:
                     stale.append(path)
                     continue
+                pid, _ = self._provisions.state(path)
+                pids[prepared.container] = pid or found.running[prepared.container]
                 self._paths[prepared.container] = path
                 self.store.pin_layers(prepared.container, prepared.layers)
                 if prepared.inside:
                     self._inside[prepared.container] = prepared.inside
             for path in stale:
                 await self._in_thread(partial(self._provisions.remove, path))
-            return found
+            return replace(found, running=pids)
 
         return Deferred.fromCoroutine(recover())
 

@@ -84,12 +84,24 @@ def merged_environment(
         if equals and name != MARK:
             variables[name] = value
     for name, value in spec.environment:
-        if name in (MARK, EXECUTOR_SOCKET):
-            continue  # the socket is not to be seen from within: there is HTTP
+        if name == MARK:
+            continue
         if name == "PATH" and value == DEFAULT_PATH and "PATH" in variables:
             continue  # nobody has said so: the image knows better
         variables[name] = sandbox if name == "MESOS_SANDBOX" else value
     return variables
+
+
+def door_of(spec: ContainerSpec) -> list[OCIMount]:
+    """
+    Return what an executor sees of its agent: the directory of the agent's socket, in its place,
+    so that the socket of the next agent is found there, too.
+    """
+    path = dict(spec.environment).get(EXECUTOR_SOCKET)
+    if not path:
+        return []
+    directory = os.path.dirname(path)
+    return [OCIMount(directory, directory, True)]
 
 
 def capabilities(rights: Rights, root: bool) -> dict[str, list[str]]:

@@ -90,7 +90,8 @@ class Provisions:
         root = os.path.join(path, "rootfs")
         mounts: list[dict[str, Any]] = [{"target": root, "layers": image.layers, "writable": path}]
         binds = [spec.sandbox]
-        seen = [oci.OCIMount(_in(path, "binds/0"), sandbox_directory, False)]
+        seen = oci.door_of(spec)
+        seen.append(oci.OCIMount(_in(path, "binds/0"), sandbox_directory, False))
         secrets: list[bytes] = []
         for number, (bound, laid) in enumerate(bounds):
             target = os.path.join(sandbox_directory, bound.target)
@@ -236,15 +237,19 @@ class Provisions:
                     os.fchown(file.fileno(), credentials.user, credentials.group)
                 file.write(secret)
 
-    def state(self, path: str) -> tuple[bool, str]:
-        """Return whether a container has started, and why it could not; empty: nobody knows."""
-        if os.path.exists(os.path.join(path, "started")):
-            return True, ""
-        try:
-            with open(os.path.join(path, "failed"), "rb") as file:
-                return False, file.read(4096).decode("utf-8", "replace")
-        except OSError:
-            return False, ""
+    def state(self, path: str) -> tuple[int, str]:
+        """
+        Return the pid of a container's own process once that has begun, or 0 and why it could
+        not; empty: nobody knows.
+        """
+        for name in ("started", "failed"):
+            try:
+                with open(os.path.join(path, name), "rb") as file:
+                    text = file.read(4096).decode("utf-8", "replace")
+            except OSError:
+                continue
+            return (int(text), "") if name == "started" else (0, text)
+        return 0, ""
 
     def _plan(self, path: str) -> dict[str, Any]:
         with open(os.path.join(path, "plan.json"), "rb") as file:
