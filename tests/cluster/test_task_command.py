@@ -166,8 +166,10 @@ class TaskCommandTests(SharedCluster):
         await ledger.group(executor_info("pod"), tasks)
         await ledger.running("web")
         terminal = await self.terminal("exec", "-it", "web", "sh")
+        terminal.type("echo typed ear''ly\n")
         await terminal.shows("$ " if os.geteuid() else "# ")
         self.assertTrue(terminal.is_raw)
+        await terminal.shows("typed early\r\n")
         terminal.type("stty size\n")
         await terminal.shows("40 120\r\n")
         for columns in range(101, 151):
