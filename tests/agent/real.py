@@ -41,6 +41,13 @@ def alive(pid: int) -> bool:
     return found is not None and found.alive
 
 
+def _describe(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+        return f"{process(pid)} is left: {arguments.decode(errors='replace')}"
+    return f"{pid} was left"
+
+
 class RealTestCase(TestCase):
     """A test with a directory of its own for a launcher and for sandboxes.
 
@@ -128,6 +135,8 @@ class RealTestCase(TestCase):
             await last.stop()
         try:
             await until(lambda: not self.below())
+        except AssertionError:
+            self.fail("\n".join(_describe(pid) for pid in self.below()))
         finally:
             for pid in self.below():
                 os.kill(pid, signal.SIGKILL)

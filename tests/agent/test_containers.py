@@ -541,6 +541,14 @@ class BreakTests(RealTestCase):
             else:
                 self.fail("it was not told")
 
+    async def test_stopping_gives_up_a_connection_under_way(self) -> None:
+        await self.started()
+        agent = self.agent(Ends())
+        starting = agent.start()
+        await agent.stop()
+        error: Any = await self.assertFailure(starting, ContainerError)
+        self.assertIn("stopping", str(error))
+
     async def test_what_is_not_answered_is_given_up_and_does_not_run_later(self):
         agent, ends = await self.started()
         pid = self.launcher()

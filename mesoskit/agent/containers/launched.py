@@ -452,6 +452,8 @@ class LaunchedContainers:
                 why = error
             else:
                 return
+            if self._stopping is not None:  # a connection that is given up says so in its own way
+                raise ContainerError(STOPPING)
             why = await self._start_launcher() or why
             if self._reactor.seconds() > deadline:
                 raise ContainerError(f"no launcher in {self.directory}: {why}") from why
