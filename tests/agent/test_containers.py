@@ -574,6 +574,11 @@ class BreakTests(RealTestCase):
 class AbandonedTests(RealTestCase):
     """Containers whose agent goes away, and comes back or not; here a second is a tenth."""
 
+    async def written_down(self, name: str) -> None:
+        """Wait until the launcher has noted an end: that the process is gone comes before."""
+        journal = Path(self.runtime, "journal")
+        await until(lambda: f"exited {name} " in journal.read_text())
+
     async def test_what_may_not_outlive_its_agent_is_asked_to_end(self):
         agent, _ = await self.started()
         gentle = "trap 'echo asked; exit 7' TERM; touch ready; sleep 1000 & wait"
@@ -587,7 +592,8 @@ class AbandonedTests(RealTestCase):
         }
         await until(lambda: all(Path(self.sandbox(name), "ready").exists() for name in pids))
         await agent.stop()
-        await until(lambda: not alive(pids["gentle"]))
+        await self.written_down("gentle")
+        self.assertFalse(alive(pids["gentle"]))
         self.assertEqual(self.output("gentle"), "asked\n")
         back = self.agent(Ends())
         await back.start()
@@ -603,7 +609,8 @@ class AbandonedTests(RealTestCase):
         pid = await agent.launch(self.spec("a", command, patience=0.0))
         await until(Path(self.sandbox("a"), "ready").exists)
         await agent.stop()
-        await until(lambda: not alive(pid))
+        await self.written_down("a")
+        self.assertFalse(alive(pid))
         back = self.agent(Ends())
         await back.start()
         self.assertEqual((await back.recover()).exited, {A: signal.SIGKILL})
@@ -618,7 +625,8 @@ class AbandonedTests(RealTestCase):
         await second.usage()
         self.assertTrue(alive(pid))
         await second.stop()
-        await until(lambda: not alive(pid))
+        await self.written_down("a")
+        self.assertFalse(alive(pid))
         third = self.agent(Ends())
         await third.start()
         found = await third.recover()
@@ -632,7 +640,8 @@ class AbandonedTests(RealTestCase):
         await agent.usage()
         self.assertTrue(alive(pid))
         await agent.stop()
-        await until(lambda: not alive(pid))
+        await self.written_down("a")
+        self.assertFalse(alive(pid))
         back = self.agent(Ends())
         await back.start()
         found = await back.recover()
