@@ -8,12 +8,14 @@ C{computeExecutorLimits} in C{src/slave/slave.cpp}).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import isinf
 from typing import TYPE_CHECKING, Final
 
 from mesoskit.agent.container import UNLIMITED, Allotment, Update
 from mesoskit.messages.mesos_pb2 import Resource, TaskInfo, Value
+from mesoskit.model.values import coalesced
 
 if TYPE_CHECKING:
     from mesoskit.agent.frameworks import AgentTask, Executor
@@ -25,14 +27,18 @@ _MEGABYTE: Final = 1 << 20
 def of_resources(resources: Iterable[Resource]) -> Allotment:
     """Return what resources come to; of disks only what is no volume."""
     sums = {"cpus": 0.0, "mem": 0.0, "disk": 0.0, "gpus": 0.0}
+    ports: list[tuple[int, int]] = []
     for resource in resources:
-        if resource.name in sums and not resource.HasField("disk"):
+        if resource.name == "ports":
+            ports += ((one.begin, one.end) for one in resource.ranges.range)
+        elif resource.name in sums and not resource.HasField("disk"):
             sums[resource.name] += resource.scalar.value
     return Allotment(
         cpus=round(sums["cpus"] * 1000),
         mem=round(sums["mem"] * _MEGABYTE),
         disk=round(sums["disk"] * _MEGABYTE),
         gpus=round(sums["gpus"]),
+        ports=coalesced(ports),
     )
 
 
@@ -52,6 +58,7 @@ def limited(given: Allotment, limits: Mapping[str, Value.Scalar]) -> Allotment:
         given.gpus,
         _limit(limits, "cpus", 1000),
         _limit(limits, "mem", _MEGABYTE),
+        given.ports,
     )
 
 
@@ -70,7 +77,7 @@ class Sum:
     what has no limit at all has none together with others either.
     """
 
-    __slots__ = ("_cpus", "_disk", "_gpus", "_mem", "allotted")
+    __slots__ = ("_cpus", "_disk", "_gpus", "_mem", "_ports", "allotted")
 
     def __init__(self, own: Allotment) -> None:
         """
@@ -80,6 +87,7 @@ class Sum:
         self._cpus = _Part()
         self._mem = _Part()
         self._disk = self._gpus = 0
+        self._ports: Counter[tuple[int, int]] = Counter()
         self.allotted = own
         self.add(own)
 
@@ -89,6 +97,10 @@ class Sum:
         self._mem.add(one.mem, one.mem_limit, sign)
         self._disk += sign * one.disk
         self._gpus += sign * one.gpus
+        if one.ports:
+            for ports in one.ports:
+                self._ports[ports] += sign
+            self._ports += Counter()  # without what there is nothing of
 
     @property
     def total(self) -> Allotment:
@@ -100,6 +112,7 @@ class Sum:
             self._gpus,
             self._cpus.limit,
             self._mem.limit,
+            coalesced(self._ports),
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mesoskit.model.ids import ContainerId
+from mesoskit.model.values import Ranges
 
 
 @dataclass(slots=True, frozen=True)
@@ -22,6 +23,9 @@ class Uri:
     cache: bool = False
     output_file: str | None = None
 
+
+Amounts = tuple[tuple[str, float | Ranges], ...]
+"""What there is of some resources, by their names."""
 
 UNLIMITED: Final = -1
 """In place of a limit: there is none."""
@@ -39,6 +43,7 @@ class Allotment:
     @ivar cpus_limit: thousandths of a core, or L{UNLIMITED}. L{None}: what C{cpus} is, where
         the agent limits CPU time at all (C{--cgroups_enable_cfs}).
     @ivar mem_limit: bytes, or L{UNLIMITED}. L{None}: what C{mem} is.
+    @ivar ports: of the machine, as sorted ranges.
     """
 
     cpus: int = 0
@@ -47,6 +52,7 @@ class Allotment:
     gpus: int = 0
     cpus_limit: int | None = None
     mem_limit: int | None = None
+    ports: Ranges = ()
 
 
 @dataclass(slots=True, frozen=True)
@@ -56,12 +62,13 @@ class Limitation:
 
     @ivar reason: a L{mesoskit.model.tasks.Reason}: C{REASON_CONTAINER_LIMITATION_MEMORY} ...
     @ivar message: with the numbers, as Mesos words it.
-    @ivar resources: what there was too much of, as (name, amount in Mesos' unit).
+    @ivar resources: what there was too much of, as (name, amount in Mesos' unit); of C{ports}
+        the amount is ranges.
     """
 
     reason: int
     message: str
-    resources: tuple[tuple[str, float], ...] = ()
+    resources: Amounts = ()
 
 
 @dataclass(slots=True, frozen=True)

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from mesoskit.agent.allotments import Sum, of_resources
-from mesoskit.agent.container import Allotment
+from mesoskit.agent.container import Allotment, Amounts
 from mesoskit.messages.mesos_pb2 import ExecutorInfo, FrameworkInfo, Task, TaskInfo
 from mesoskit.model.ids import ContainerId, ExecutorId, FrameworkId, PeerId, TaskId
 from mesoskit.model.statuses import make_task
@@ -177,7 +177,7 @@ class Executor:
         self.sent_task = False
         self.termination: tuple[int, int, str] | None = None
         self.given = Sum(of_resources(info.resources) if info is not None else Allotment())
-        self.limited: tuple[tuple[str, float], ...] = ()
+        self.limited: Amounts = ()
 
     def complete(self, task: AgentTask, most: int) -> None:
         """Move a task that is terminal and acknowledged to the history."""
@@ -270,7 +270,7 @@ class AgentTask:
         self.ending: tuple[int, int, int, str] | None = None
         self.held: int | None = None
         self.given: Allotment | None = None
-        self.limited: tuple[tuple[str, float], ...] = ()
+        self.limited: Amounts = ()
         self.checks: tuple[Check, ...] = ()
         self.sick = False
 

@@ -1,7 +1,9 @@
 """What an agent is told about how it keeps containers apart: flags, as plain values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from mesoskit.agent.subsystems import Subsystems
 
 DEFAULT: Final = ("posix/cpu", "posix/mem")
 """C{--isolation} where nothing is said."""
@@ -32,6 +34,7 @@ class IsolationSettings:
     @ivar disk_interval: seconds between two looks.
     @ivar share_pid_namespace: whether a task may ask to see the agent's processes.
     @ivar share_ipc_namespace: likewise.
+    @ivar subsystems: flags of single isolators.
     """
 
     isolation: tuple[str, ...] = DEFAULT
@@ -51,3 +54,4 @@ class IsolationSettings:
     disk_interval: float = 15.0
     share_pid_namespace: bool = True
     share_ipc_namespace: bool = True
+    subsystems: Subsystems = field(default_factory=Subsystems)

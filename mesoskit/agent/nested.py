@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import failures
+from mesoskit.agent import failures, limitations
 from mesoskit.agent import nested_records as records
 from mesoskit.agent.container import (
     ContainerExited,
@@ -29,7 +29,7 @@ from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind
 from mesoskit.agent.nested_records import Nested
 from mesoskit.agent.options import CLEANUP
 from mesoskit.messages.agent_pb2 import Response
-from mesoskit.messages.mesos_pb2 import ContainerID, Value
+from mesoskit.messages.mesos_pb2 import ContainerID
 from mesoskit.model.ids import ContainerId
 from mesoskit.model.tasks import TaskState
 
@@ -310,8 +310,7 @@ def ended(
         told.state = TaskState.TASK_FAILED  # type: ignore[assignment]
         told.reason = limitation.reason  # type: ignore[assignment]
         told.message = limitation.message
-        for name, amount in limitation.resources:
-            told.limitation.resources.add(name=name, type=Value.SCALAR).scalar.value = amount
+        limitations.fill(told.limitation, limitation.resources)
     return response
 
 

@@ -14,6 +14,7 @@ from mesoskit.agent import allotments
 from mesoskit.agent.container import UNLIMITED, Allotment, Usage
 from mesoskit.agent.frameworks import AgentTask, Executor
 from mesoskit.agent.nested_records import Nested
+from mesoskit.agent.parts import together
 from mesoskit.messages import codec
 from mesoskit.messages.agent_pb2 import Call
 from mesoskit.messages.mesos_pb2 import ResourceStatistics, TaskInfo
@@ -30,6 +31,7 @@ def of_executor(state: AgentState, executor: Executor) -> Json | None:
     """Return what all containers of an executor use together; L{None}: nothing is known."""
     containers = {executor.container, *(task.container for task in executor.tasks.values())}
     found = [state.usage[one] for one in containers if one is not None and one in state.usage]
+    found = [one for one in found if one.whole] or found
     if not found:
         return None
     own = _NOTHING if executor.info is None else allotments.of_resources(executor.info.resources)
@@ -80,7 +82,7 @@ def used(usage: Iterable[Usage]) -> Json:
     user = system = timestamp = 0.0
     rss = processes = threads = 0
     figures: Json = {}
-    parts = b""
+    parts: list[bytes] = []
     for one in usage:
         user += one.user_seconds
         system += one.system_seconds
@@ -88,7 +90,8 @@ def used(usage: Iterable[Usage]) -> Json:
         processes += one.processes
         threads += one.threads
         timestamp = max(timestamp, one.timestamp)
-        parts += one.parts
+        if one.parts:
+            parts.append(one.parts)
         for name, value in one.figures.items():
             figures[name] = figures.get(name, 0) + value
     shown: Json = {
@@ -102,7 +105,7 @@ def used(usage: Iterable[Usage]) -> Json:
     if threads:
         shown["threads"] = threads
     if parts:
-        message = ResourceStatistics.FromString(parts)
+        message = together(parts)
         message.timestamp = timestamp
         shown.update(codec.to_dict(message))
     return shown

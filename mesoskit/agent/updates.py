@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import allotments, checkpoint, checks, completion, draining, net_cls
-from mesoskit.agent.container import ContainerFacts
+from mesoskit.agent import (
+    allotments,
+    checkpoint,
+    checks,
+    completion,
+    draining,
+    limitations,
+    net_cls,
+)
+from mesoskit.agent.container import Amounts, ContainerFacts
 from mesoskit.agent.frameworks import AgentTask, Kind
 from mesoskit.messages.internal_pb2 import StatusUpdateAcknowledgementMessage, StatusUpdateMessage
-from mesoskit.messages.mesos_pb2 import TaskStatus, Value
+from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.model.events import Send, Store
 from mesoskit.model.ids import FrameworkId, TaskId
 from mesoskit.model.statuses import make_status, make_update
@@ -42,7 +50,7 @@ def report_task(
     source: int = Source.SOURCE_EXECUTOR,
     reason: int | None = None,
     message: str | None = None,
-    limited: tuple[tuple[str, float], ...] = (),
+    limited: Amounts = (),
     facts: ContainerFacts | None = None,
 ) -> None:
     """
@@ -69,8 +77,8 @@ def report_task(
     )
     if message is None:
         status.ClearField("message")
-    for name, amount in limited:
-        status.limitation.resources.add(name=name, type=Value.SCALAR).scalar.value = amount
+    if limited:
+        limitations.fill(status.limitation, limited)
     if facts is not None:
         status.data = facts.data
         for address in facts.addresses:

@@ -5,6 +5,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from mesoskit.app import subsystems
 from mesoskit.app.daemon import StartError, interval, one_of
 from mesoskit.flags import Flag, Values, boolean, duration, integer, text
 
@@ -192,6 +193,7 @@ FLAGS = (
         False,
         "With namespaces/ipc: let no task use the agent's IPC, whatever it asks for.",
     ),
+    *subsystems.FLAGS,
 )
 
 
@@ -237,4 +239,5 @@ def settings(values: Values) -> "IsolationSettings":
         disk_interval=values.container_disk_watch_interval,
         share_pid_namespace=not values.disallow_sharing_agent_pid_namespace,
         share_ipc_namespace=not values.disallow_sharing_agent_ipc_namespace,
+        subsystems=subsystems.settings(values),
     )

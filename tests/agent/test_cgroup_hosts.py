@@ -24,8 +24,8 @@ def unified(test: Any) -> str:
     for line in Path("/proc/self/mounts").read_text().splitlines():
         words = line.split()
         if words[2] == "cgroup2":
-            return words[1]
-    path = os.path.abspath(test.mktemp())
+            return str(words[1])
+    path = str(os.path.abspath(test.mktemp()))
     os.mkdir(path)
     subprocess.run(["mount", "-t", "cgroup2", "none", path], check=True)
     test.addCleanup(subprocess.run, ["umount", path], check=True)
@@ -146,10 +146,17 @@ class TreeTests(HostContract, SynchronousTestCase):
         self.tree = Tree(self.mktemp(), "hugetlb")
         self.pids = count(100)
         self.path = f"{self.tree.root}/mesos"
-        self.make, self.set = self.tree.make_directory, self.tree.write
-        self.remove = self.tree.remove_directory
         self.tree.write(f"{self.tree.root}/cgroup.subtree_control", "+hugetlb")
         self.make(self.path)
+
+    def make(self, path: str) -> None:
+        self.tree.make_directory(path)
+
+    def set(self, path: str, value: str) -> None:
+        self.tree.write(path, value)
+
+    def remove(self, path: str) -> bool:
+        return self.tree.remove_directory(path)
 
     def process(self) -> int:
         return next(self.pids)

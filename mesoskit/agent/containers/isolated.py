@@ -378,7 +378,7 @@ class IsolatedContainers:
         return Isolated(
             name,
             words["sandbox"],
-            Allotment(**words["allotment"]),
+            _allotment(words["allotment"]),
             bytes.fromhex(words["info"]),
             parent,
             words["staged"],
@@ -398,6 +398,11 @@ def _after(launching: "Deferred[None]") -> "Deferred[None]":
     over: Deferred[None] = Deferred()
     launching.addCallback(lambda _: over.callback(None))
     return over
+
+
+def _allotment(words: Mapping[str, Any]) -> Allotment:
+    ports = tuple((begin, end) for begin, end in words.get("ports", ()))
+    return Allotment(**{**words, "ports": ports})
 
 
 def _with_environment(spec: ContainerSpec, prepared: Preparation) -> ContainerSpec:

@@ -1,11 +1,13 @@
 """Which isolators there are: from the names in C{--isolation} to what keeps containers apart."""
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from twisted.python.reflect import namedAny
 
-from mesoskit.agent.containers.cgroups import CgroupError, find
+from mesoskit.agent.containers import perf_events
+from mesoskit.agent.containers.cgroups import NET_CLS, PERF_EVENT, CgroupError, Cgroups, find
 from mesoskit.agent.containers.isolator_cgroups import NAMES, CgroupsIsolator, controllers_of
 from mesoskit.agent.containers.isolator_disk import DiskIsolator
 from mesoskit.agent.containers.isolator_linux import (
@@ -16,10 +18,17 @@ from mesoskit.agent.containers.isolator_linux import (
     NoNewPrivilegesIsolator,
     PidIsolator,
 )
+from mesoskit.agent.containers.isolator_net_cls import NetClsIsolator
+from mesoskit.agent.containers.isolator_perf import PerfIsolator
+from mesoskit.agent.containers.isolator_ports import PortsIsolator
 from mesoskit.agent.containers.isolators import IIsolator
+from mesoskit.agent.containers.perf_events import PerfError
 from mesoskit.agent.containers.seccomp import SeccompError, SeccompIsolator
+from mesoskit.agent.containers.unknown_isolators import INSTEAD
 from mesoskit.agent.isolation import IsolationSettings
+from mesoskit.agent.net_cls import Handles
 from mesoskit.agent.users import InThread
+from mesoskit.model.values import Ranges
 
 CGROUPS: Final = ("cgroups/all", *NAMES)
 
@@ -56,16 +65,20 @@ _MAKERS: Final[Mapping[str, Callable[[IsolationSettings, str], Any]]] = {
 
 DISK: Final = ("disk/du", "posix/disk")
 
-KNOWN: Final = tuple(sorted({*CGROUPS, *_MAKERS, *DISK, *NOTHING_TO_DO}))
+PORTS: Final = "network/ports"
+
+KNOWN: Final = tuple(sorted({*CGROUPS, *_MAKERS, *DISK, PORTS, *NOTHING_TO_DO}))
 """All names that come along."""
 
-NEED_ROOT: Final = frozenset({*CGROUPS, *_MAKERS} - {"linux/nnp"})
+NEED_ROOT: Final = frozenset({*CGROUPS, *_MAKERS, PORTS} - {"linux/nnp"})
 """What an agent that is not root cannot do."""
 
 
 def check(isolation: tuple[str, ...]) -> None:
     """Raise L{IsolationUnknown} where a name is none."""
     for name in isolation:
+        if name in INSTEAD:
+            raise IsolationUnknown(f"there is no isolator {name!r} of Mesos' here: {INSTEAD[name]}")
         if name not in KNOWN and "." not in name:
             raise IsolationUnknown(
                 f"unknown isolator {name!r}: {', '.join(KNOWN)} are known, and the dotted name of"
@@ -74,23 +87,29 @@ def check(isolation: tuple[str, ...]) -> None:
 
 
 def make_isolators(
-    settings: IsolationSettings, reactor: Any, in_thread: InThread, sandboxes: str
+    settings: IsolationSettings,
+    reactor: Any,
+    in_thread: InThread,
+    sandboxes: str,
+    ports: Ranges = (),
 ) -> list[Any]:
     """
     Return the L{IIsolator}s that the flags name, in the order in which containers are prepared.
 
     @param sandboxes: the directory below which all sandboxes are.
+    @param ports: those that the agent offers.
     @raise IsolationUnknown: where one is not there or cannot be used.
     """
     check(settings.isolation)
     made: list[Any] = []
-    if settings.linux or set(settings.isolation) & set(CGROUPS):
+    if settings.linux or set(settings.isolation) & {*CGROUPS, PORTS}:
         try:
             cgroups = find(settings.cgroups_hierarchy, settings.cgroups_root)
             controllers = controllers_of(settings.isolation, cgroups)
         except CgroupError as error:
             raise IsolationUnknown(str(error)) from None
         made.append(CgroupsIsolator(reactor, cgroups, controllers, settings))
+        made += _over_cgroups(settings, reactor, in_thread, cgroups, controllers, ports)
     if set(settings.isolation) & set(DISK):
         interval, enforce = settings.disk_interval, settings.enforce_disk_quota
         made.append(DiskIsolator(reactor, in_thread, interval, enforce))
@@ -102,6 +121,39 @@ def make_isolators(
                 made.append(_plugged(name, settings))
         except SeccompError as error:
             raise IsolationUnknown(str(error)) from None
+    return made
+
+
+def _over_cgroups(
+    settings: IsolationSettings,
+    reactor: Any,
+    in_thread: InThread,
+    cgroups: Cgroups,
+    controllers: Collection[str],
+    ports: Ranges,
+) -> list[Any]:
+    """Return isolators that look at the groups which another one makes."""
+    flags = settings.subsystems
+    made: list[Any] = []
+    if NET_CLS in controllers and flags.net_cls_primary is not None:
+        handles = Handles(flags.net_cls_primary, flags.net_cls_secondaries)
+        made.append(NetClsIsolator(cgroups, handles))
+    if PERF_EVENT in controllers and flags.perf_events:
+        group = cgroups.directory("", PERF_EVENT)
+        while not os.path.isdir(group):  # none was made yet: any one does
+            group = os.path.dirname(group)
+        try:
+            perf_events.check(flags.perf_events, group)
+        except PerfError as error:
+            raise IsolationUnknown(f"--perf_events: {error}") from None
+        interval, duration = flags.perf_interval, flags.perf_duration
+        made.append(
+            PerfIsolator(reactor, in_thread, cgroups, flags.perf_events, interval, duration)
+        )
+    if PORTS in settings.isolation:
+        isolated = ports if flags.agent_ports_only else flags.ports_isolated
+        interval, enforce = flags.ports_interval, flags.enforce_ports
+        made.append(PortsIsolator(reactor, in_thread, cgroups, interval, enforce, isolated))
     return made
 
 

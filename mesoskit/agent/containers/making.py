@@ -33,7 +33,9 @@ def mesos_containers(
 
     settings = options.isolation
     sandboxes = f"{options.work_dir}/slaves"
-    isolators = make_isolators(settings, reactor, in_thread, sandboxes)
+    isolators = make_isolators(
+        settings, reactor, in_thread, sandboxes, options.resources.ranges("ports")
+    )
     if not isolators:
         return LaunchedContainers(reactor, directory, users, in_thread, exited, linger=linger)
     from mesoskit.agent.containers.isolated import IsolatedContainers
