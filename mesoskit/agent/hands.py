@@ -151,6 +151,7 @@ class Hands:
     @ivar images: those of the containers that can be from images, where they can.
     @ivar consoles: by which one attaches to them, where one can.
     @ivar logs: what holds their output to a size, where anything does.
+    @ivar measured: what else there is to be counted, each a function that returns numbers by name.
     """
 
     log = Logger()
@@ -178,6 +179,7 @@ class Hands:
         self._facts: dict[ContainerId, ContainerFacts] = {}  # likewise
         self._handed: set[ContainerId] = set()
         self._counts = dict.fromkeys(_COUNTED, 0)
+        self.measured: list[Callable[[], dict[str, float]]] = []
 
     def start(self) -> "Deferred[None]":
         """
@@ -201,6 +203,8 @@ class Hands:
         shown = dict.fromkeys(_NOT_THERE, 0.0)
         shown.update((name, float(count)) for name, count in self._counts.items())
         shown.update(self._fetcher.metrics())
+        for measured in self.measured:
+            shown.update(measured())
         return shown
 
     def stop(self) -> "Deferred[None]":

@@ -150,8 +150,10 @@ def _composed(
             hands.exited,
             hands.described,
             hands.progressed,
+            options.isolation.cgroups_hierarchy,
         )
         hands.consoles = containers.consoles(hands.consoles)
+        hands.measured.append(containers.images.metrics)
         parts.append(Part(DOCKER, containers, docker=True))
     return ComposingContainers(parts)
 

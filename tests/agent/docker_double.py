@@ -234,8 +234,16 @@ class EngineDouble(Resource):
 
     def _stats(self, request: Any, name: str) -> Any:
         usage = {"total_usage": 3 * 10**9, "usage_in_kernelmode": 10**9}
-        memory = {"usage": 5000, "stats": {"rss": 4096}}
-        stats = {"cpu_stats": {"cpu_usage": usage}, "memory_stats": memory}
+        throttled = {"periods": 10, "throttled_periods": 4, "throttled_time": 15 * 10**8}
+        memory = {"usage": 5000, "limit": 1 << 63, "stats": {"rss": 4096}}
+        networks = {"eth0": {"rx_bytes": 10}, "eth1": {"rx_bytes": 20, "tx_dropped": 1}}
+        blocks = [{"major": 8, "minor": 0, "op": op, "value": 512} for op in ("Read", "total")]
+        stats = {
+            "cpu_stats": {"cpu_usage": usage, "throttling_data": throttled},
+            "memory_stats": memory,
+            "networks": networks,
+            "blkio_stats": {"io_service_bytes_recursive": blocks, "io_serviced_recursive": None},
+        }
         return _answer(request, 200, {**stats, "pids_stats": {"current": 2}})
 
     def _remove(self, request: Any, name: str) -> Any:

@@ -29,6 +29,7 @@ from mesoskit.agent.container import (
 from mesoskit.agent.containers import ContainerError, docker_exec
 from mesoskit.agent.containers.docker import DockerContainers
 from mesoskit.agent.containers.docker_create import creation
+from mesoskit.agent.containers.docker_found import Found
 from mesoskit.agent.docker import DockerSettings
 from mesoskit.agent.launcher_console import STDERR, STDOUT
 from mesoskit.agent.users import Users, in_thread_of
@@ -38,6 +39,9 @@ from mesoskit.model.tasks import Reason
 from tests.agent.containers_contract import ContainersContract, Ends
 from tests.agent.docker_engines import IMAGE, Daemon, daemon
 from tests.agent.real import REACTOR, until
+
+A, B = ContainerId("a"), ContainerId("session")
+TERMINAL = Console(terminal=True, session=True)
 
 
 async def until_async(
@@ -251,6 +255,30 @@ class RunningTests(DockerTestCase):
             ContainerId("a"), Allotment(cpus=250, cpus_limit=UNLIMITED, mem=64 << 20)
         )
         self.assertEqual(await limits(), (256, -1, 64 << 20))
+
+    async def test_what_it_uses_is_told_with_the_kernels_figures_or_the_engines(self):
+        agent, _ = await self.started(replace(self.settings, limit_cpu=True))
+        given = Allotment(cpus=100, mem=64 << 20)
+        info = docker_info(network="BRIDGE")
+        await agent.launch(self.spec("a", "while :; do :; done", info=info, allotment=given))
+
+        async def used() -> Any:
+            return (await agent.usage())[A]
+
+        def is_throttled(usage: Any) -> bool:
+            figures = usage.figures
+            return bool(figures.get("cpus_nr_throttled") and figures.get("net_rx_bytes"))
+
+        await until_async(used, is_throttled, 60)
+        for _ in range(2):
+            usage = await used()
+            self.assertEqual(usage.figures["mem_limit_bytes"], 64 << 20)
+            self.assertGreater(usage.figures["mem_total_bytes"], 0)
+            self.assertGreater(usage.figures["cpus_throttled_time_secs"], 0)
+            self.assertGreater(usage.figures["net_rx_packets"], 0)
+            self.assertGreater(usage.user_seconds + usage.system_seconds, 0)
+            # As where the engine's processes are in a namespace of their own.
+            self.patch(Found, "cgroup", lambda found: "")
 
     async def test_volumes_are_shared_as_asked(self):
         outside = os.path.join(self.directory, "out:side")
@@ -516,10 +544,6 @@ class Listener:
     async def hears(self, what: bytes) -> None:
         """Wait until something has come out."""
         await until(lambda: what in self.out[STDOUT])
-
-
-A, B = ContainerId("a"), ContainerId("session")
-TERMINAL = Console(terminal=True, session=True)
 
 
 class AttachedTests(DockerTestCase):

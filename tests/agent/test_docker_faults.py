@@ -23,7 +23,7 @@ from mesoskit.agent.containers import (
 from mesoskit.agent.containers.docker import DockerContainers
 from mesoskit.agent.docker import DockerSettings
 from mesoskit.agent.users import Users, in_thread_of
-from mesoskit.messages.mesos_pb2 import ContainerInfo
+from mesoskit.messages.mesos_pb2 import ContainerInfo, ResourceStatistics
 from mesoskit.model.ids import ContainerId
 from mesoskit.model.tasks import Reason
 from tests.agent.containers_contract import ContainersContract, Ends
@@ -31,6 +31,7 @@ from tests.agent.docker_double import EngineDouble
 from tests.agent.real import REACTOR, until
 
 A = ContainerId("a")
+TIMESTAMP = ResourceStatistics(timestamp=1.0).SerializeToString()
 
 
 class DoubleTestCase(TestCase):
@@ -239,6 +240,14 @@ class EngineTests(DoubleTestCase):
         usage = (await agent.usage())[A]
         figures = usage.user_seconds, usage.system_seconds, usage.rss_bytes, usage.processes
         self.assertEqual(figures, (2.0, 1.0, 4096, 2))
+        throttled = [usage.figures[f"cpus_{name}"] for name in ("nr_periods", "nr_throttled")]
+        self.assertEqual(throttled, [10, 4])
+        self.assertEqual(usage.figures["cpus_throttled_time_secs"], 1.5)
+        self.assertEqual((usage.figures["net_rx_bytes"], usage.figures["net_tx_dropped"]), (30, 1))
+        statistics = ResourceStatistics.FromString(usage.parts + TIMESTAMP)
+        (device,) = statistics.blkio_statistics.throttling
+        self.assertEqual(device.device.major_number, 8)
+        self.assertEqual([one.value for one in device.io_service_bytes], [512, 512])
         self.engine.refused.add("stats")
         self.assertEqual(await agent.usage(), {})
 
@@ -273,6 +282,7 @@ class PullTests(DoubleTestCase):
         self.engine.pulling = [{"error": "no", "errorDetail": {"message": "denied: not yours"}}]
         why = await self.refused(agent, self.spec("a", "x", image="r.io/new"))
         self.assertEqual(why, "Failed to pull image 'r.io/new': denied: not yours")
+        self.assertEqual(agent.images.metrics(), {})
 
     async def test_it_may_be_forced_with_credentials(self):
         settings = replace(self.settings, config='{"auths": {"r.io": {"auth": "bTpw"}}}')
@@ -284,6 +294,7 @@ class PullTests(DoubleTestCase):
         await ends.wait(1)
         self.assertEqual(self.engine.asked["pull"], 1)
         self.assertTrue(self.engine.auth[0])
+        self.assertEqual(agent.images.metrics()["containerizer/docker/image_pull_ms/count"], 1)
 
     async def test_a_kill_ends_the_wait_for_an_image(self):
         agent, ends = await self.started()

@@ -29,12 +29,12 @@ from mesoskit.agent.containers.docker_attach import Consoles
 from mesoskit.agent.containers.docker_console import Resizes
 from mesoskit.agent.containers.docker_create import Creation, creation, limits
 from mesoskit.agent.containers.docker_exec import Commands
-from mesoskit.agent.containers.docker_found import Found, Watch, usage_of
+from mesoskit.agent.containers.docker_found import Found, Watch
 from mesoskit.agent.containers.docker_http import Delays, Engine, EngineError
 from mesoskit.agent.containers.docker_images import Images
 from mesoskit.agent.containers.docker_logs import Files, Follower, Notes, Place
+from mesoskit.agent.containers.docker_usage import Reader
 from mesoskit.agent.docker import DockerSettings, name_of
-from mesoskit.agent.usage import read_usage
 from mesoskit.agent.users import InThread, UserError, Users
 from mesoskit.model.ids import ContainerId
 
@@ -57,6 +57,7 @@ class _Container:
 
     @ivar name: by which the engine knows it.
     @ivar found: what the engine has said of it last.
+    @ivar pid: of its first process; 0 where that is none of ours to see.
     @ivar launching: it is being started; C{pulling}: for it, an image is being waited for.
     @ivar running: the engine has it, and has not said yet that it has ended.
     @ivar ended: its end was told, or is to be by recovery.
@@ -70,6 +71,7 @@ class _Container:
         self.name = name_of(container)
         self.sandbox = sandbox
         self.found = Found()
+        self.pid = 0
         self.launching = self.pulling = self.running = self.ended = self.own = False
         self.abandoned = self.doomed = self.checking = False
         self.status: int | None = None
@@ -110,8 +112,10 @@ class DockerContainers:
         exited: Exited,
         described: Callable[[ContainerId, ContainerFacts], None] = lambda container, facts: None,
         progressed: Callable[[ContainerId, str], None] = lambda container, message: None,
+        hierarchy: str = "/sys/fs/cgroup",
     ) -> None:
         """
+        @param hierarchy: where cgroups are mounted (C{--cgroups_hierarchy}).
         @param progressed: is told now and then how far a pull is.
         @param described: is told what there is to say of a container, before its launch is over.
         @param work_dir: the agent's, which its containers are known by.
@@ -129,6 +133,7 @@ class DockerContainers:
         self._described = described
         self._progressed = progressed
         self._notes = Notes(directory)
+        self._reader = Reader(reactor, self.engine, in_thread, hierarchy)
         self._commands = Commands(reactor, self.engine, in_thread, exited)
         self._watch = Watch(reactor, self.engine, work_dir, directory, self._compare, self._look_at)
         self._containers: dict[ContainerId, _Container] = {}
@@ -155,7 +160,7 @@ class DockerContainers:
             known.launching = known.own = True
             self._begin(known, spec)
         elif not known.launching:
-            return succeed(known.found.pid)
+            return succeed(known.pid)
         waiter: Deferred[int] = Deferred()
         known.launchers.append(waiter)
         return waiter
@@ -193,8 +198,9 @@ class DockerContainers:
         return Deferred.fromCoroutine(self._update(known, allotment))
 
     def usage(self) -> "Deferred[dict[ContainerId, Usage]]":
-        """Read what the containers use: in C{/proc}, or, where the engine is elsewhere, of it."""
-        return Deferred.fromCoroutine(self._usage())
+        """Read what the containers use."""
+        running = [one for one in self._containers.values() if one.running]
+        return Deferred.fromCoroutine(self._reader.read(running))
 
     def recover(self) -> "Deferred[RecoveredContainers]":
         """Give what an earlier agent has left, and tell of its ends from now on."""
@@ -202,7 +208,7 @@ class DockerContainers:
         others = [one for one in self._containers.values() if not one.own]
         return succeed(
             RecoveredContainers(
-                {one.id: one.found.pid for one in others if not one.ended},
+                {one.id: one.pid for one in others if not one.ended},
                 {one.id: one.status for one in others if one.ended},
                 frozenset(one.id for one in others if one.abandoned),
                 {
@@ -299,7 +305,7 @@ class DockerContainers:
                 return
             raise
         known = _Container(container, found.sandbox)
-        known.found = found
+        known.found, known.pid = found, found.pid_here()
         if found.never_started or (not found.running and container not in noted):
             age = 0.0 if found.never_started else self._watch.age(found.finished)
             self._watch.remove_later(known.name, max(0.0, self._settings.remove_delay - age))
@@ -372,6 +378,7 @@ class DockerContainers:
             # The end of what has ended before is heard of when this was told.
             raw = await self.engine.ask("GET", f"/containers/{known.name}/json")
             known.found = Found.read(raw)
+            known.pid = known.found.pid_here()
         except BaseException as error:
             files.close()
             self._notes.remove(known.id)
@@ -385,7 +392,7 @@ class DockerContainers:
         if spec.console is not None and spec.console.rows:
             path = f"/containers/{known.name}"
             Resizes(self._reactor, self.engine, path)(spec.console.rows, spec.console.columns)
-        return known.found.pid
+        return known.pid
 
     async def _owner(self, spec: ContainerSpec) -> tuple[int, int]:
         try:
@@ -564,7 +571,7 @@ class DockerContainers:
         for destroyer in destroyers:
             destroyer.callback(None)
 
-    # More or less, and how much
+    # More or less
 
     async def _update(self, known: _Container, allotment: Allotment) -> None:
         body = limits(allotment, self._settings.limit_cpu)
@@ -577,25 +584,3 @@ class DockerContainers:
         except EngineError as error:
             if error.status not in (404, 409):
                 raise
-
-    async def _usage(self) -> dict[ContainerId, Usage]:
-        running = [one for one in self._containers.values() if one.running]
-        now = self._reactor.seconds()
-        here = {one.id: one.found.pid for one in running if one.found.is_here()}
-        usage: dict[ContainerId, Usage] = {}
-        if here:
-            usage = await self._in_thread(lambda: read_usage(here, {}, now))
-        for one in running:
-            if one.id not in usage:
-                stats = await self._stats(one)
-                if stats is not None and one.running:
-                    usage[one.id] = usage_of(stats, now)
-        return usage
-
-    async def _stats(self, known: _Container) -> dict[str, Any] | None:
-        query = {"stream": "false", "one-shot": "true"}
-        try:
-            found = await self.engine.ask("GET", f"/containers/{known.name}/stats", query)
-        except EngineError:
-            return None
-        return found if isinstance(found, dict) else None

@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mesoskit.agent.container import ContainerFacts, Limitation, Usage
+from mesoskit.agent.container import ContainerFacts, Limitation
 from mesoskit.agent.containers.docker_create import (
     AGENT_LABEL,
     CONTAINER_LABEL,
@@ -141,15 +141,24 @@ class Found:
             return signum, limitation
         return (self.code & 0xFF) << 8, limitation
 
-    def is_here(self) -> bool:
-        """Tell whether the engine's pids are ours: it may be in another pid namespace."""
+    def cgroup(self) -> str:
+        """
+        Return the cgroup of its first process; empty where there is no such process, or it is
+        another one: the engine may be in another pid namespace.
+        """
         if not self.pid or not self.engine_id:
-            return False
+            return ""
         try:
             with open(f"/proc/{self.pid}/cgroup", encoding="utf-8", errors="replace") as file:
-                return self.engine_id in file.read()
+                lines = file.read().splitlines()
         except OSError:
-            return False
+            return ""
+        paths = [line.split(":", 2)[-1] for line in lines]
+        return next((path for path in paths if self.engine_id in path), "")
+
+    def pid_here(self) -> int:
+        """Return the pid of its first process; 0 where it is none of ours to see."""
+        return self.pid if self.cgroup() else 0
 
 
 def _number(name: str) -> int:
@@ -172,18 +181,6 @@ def _facts(data: dict[str, Any]) -> ContainerFacts:
     return ContainerFacts(
         data=orjson.dumps([shown]), addresses=tuple(dict.fromkeys(filter(None, addresses)))
     )
-
-
-def usage_of(stats: dict[str, Any], now: float) -> Usage:
-    """Return what a container uses, by the engine's own word (C{GET /containers/<name>/stats})."""
-    cpu = (stats.get("cpu_stats") or {}).get("cpu_usage") or {}
-    memory = stats.get("memory_stats") or {}
-    kernel = (cpu.get("usage_in_kernelmode") or 0) / 1e9
-    total = (cpu.get("total_usage") or 0) / 1e9
-    inside = memory.get("stats") or {}
-    resident = inside.get("rss", inside.get("anon", memory.get("usage") or 0))
-    processes = (stats.get("pids_stats") or {}).get("current") or 1
-    return Usage(max(0.0, total - kernel), kernel, int(resident), int(processes), now)
 
 
 class Watch:

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.docker_http import Engine, deliver
+from mesoskit.web.timer import Timer
 
 STALL: Final = 180.0
 """Seconds for which a pull may say nothing. A registry may take its time, and so may a disk."""
@@ -137,6 +138,11 @@ class Images:
         self._engine = engine
         self._config = config
         self._pulls: dict[tuple[str, str, str], _Pull] = {}
+        self._took = Timer("containerizer/docker/image_pull_ms", reactor.seconds)
+
+    def metrics(self) -> dict[str, float]:
+        """Return how long pulls took that have succeeded."""
+        return self._took.metrics()
 
     async def pull(
         self, image: str, platform: str, sandbox: str, progressed: Callable[[str], None]
@@ -154,11 +160,13 @@ class Images:
         pull = self._pulls.get(key)
         if pull is None:
             pull = self._pulls[key] = _Pull(self._reactor, self._engine, image, platform, auth)
-            pull.begin(lambda: self._over(key))
+            pull.begin(lambda took: self._over(key, took))
         await pull.join(progressed)
 
-    def _over(self, key: tuple[str, str, str]) -> None:
+    def _over(self, key: tuple[str, str, str], took: float | None) -> None:
         del self._pulls[key]
+        if took is not None:
+            self._took.add(took)
 
     def stop(self) -> None:
         """Give up all pulls."""
@@ -183,14 +191,15 @@ class _Pull:
         self._error = ""
         self._quiet = reactor.seconds() + BETWEEN_WORDS
 
-    def begin(self, over: Callable[[], None]) -> None:
-        """Pull; C{over} is called when that has ended."""
+    def begin(self, over: Callable[[float | None], None]) -> None:
+        """Pull; C{over} is told when that has ended: the seconds that it took, if it went well."""
+        began = self._reactor.seconds()
 
         def done(result: object) -> None:
             if self._stall is not None:
                 self._stall.cancel()
                 self._stall = None
-            over()
+            over(None if isinstance(result, Failure) else self._reactor.seconds() - began)
             waiting, self._waiting = self._waiting, {}
             for one in waiting:
                 if isinstance(result, Failure):
