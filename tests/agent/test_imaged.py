@@ -24,7 +24,7 @@ from mesoskit.messages.mesos_pb2 import ContainerInfo, Image, Secret, Volume
 from mesoskit.model.ids import ContainerId
 from tests.agent.containers_contract import ContainersContract, Ends
 from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive, layer
-from tests.agent.real import RealTestCase, alive, until
+from tests.agent.real import RealTestCase, until
 
 TOOLS = [name for name in ("skopeo", "umoci", "crun", "runc") if shutil.which(name) is None]
 if BUSYBOX is None:
@@ -151,6 +151,13 @@ def _names(path: str) -> list[str]:
     return os.listdir(path) if os.path.exists(path) else []
 
 
+def _arguments(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
 class ImageContractTests(ImagedTestCase, ContainersContract):
     """What all containers promise, containers from images promise."""
 
@@ -166,7 +173,9 @@ class ImageContractTests(ImagedTestCase, ContainersContract):
         return agent, ends
 
     async def until_gone(self, pid: int) -> None:
-        await until(lambda: not alive(pid))
+        # What stands for the container ends a moment after its process.
+        path = os.path.join(self.provisioner, runtime_id(ContainerId("short")))
+        await until(lambda: not any(path in _arguments(each) for each in self.below()), 60.0)
 
 
 class ImageTests(ImagedTestCase):

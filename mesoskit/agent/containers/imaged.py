@@ -317,13 +317,13 @@ class ImageContainers:
         pause = _FIRST_LOOK
         deadline = self._reactor.seconds() + READY
         while True:
-            over = container in self._early
+            over = self._early.get(container)
             pid, why = self._provisions.state(path)
             if pid:
                 return pid
-            if over:
+            if over is not None:
                 self.inner.forget(container)
-                raise ContainerError(why or "it ended before its process could begin")
+                raise ContainerError(why or _early_end(*over))
             if self._reactor.seconds() > deadline:
                 await self.inner.destroy(container)
                 continue
@@ -425,6 +425,17 @@ def _with_images(
         (bound, None if bound.image is None else next(rest))
         for bound in bound_volumes(info, spec.sandbox, parent)
     ]
+
+
+def _early_end(status: int | None, limitation: Limitation | None) -> str:
+    """Say how what makes a container has ended, which could not say so itself."""
+    if limitation is not None:
+        return f"what makes it took too much: {limitation.message}"
+    how = "nobody knows how"
+    if status is not None:
+        number = os.waitstatus_to_exitcode(status)
+        how = f"with status {number}" if number >= 0 else f"by signal {-number}"
+    return f"what makes it ended before its process could begin: {how}"
 
 
 def _make_logs(sandbox: str, credentials: Credentials | None) -> None:
