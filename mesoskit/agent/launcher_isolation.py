@@ -22,6 +22,7 @@ import struct
 from typing import Any, NamedTuple, NoReturn
 
 from mesoskit.agent import launcher_cgroups as cgroups
+from mesoskit.agent.launcher_readonly import make_read_only
 
 NAMESPACES = {
     "mnt": 0x00020000,
@@ -348,7 +349,19 @@ def _mount_at(root: int, mount: Mount) -> None:
     _mount_on(root, mount._replace(flags=first))
     if bind and mount.flags & MS_RDONLY:
         # The target is another one by now: the root of what was mounted.
-        _mount_on(root, mount._replace(flags=MS_BIND | MS_REMOUNT | MS_RDONLY))
+        mounted = _open_target(root, mount)
+        try:
+            make_read_only(mounted)
+        finally:
+            os.close(mounted)
+
+
+def _open_target(root: int, mount: Mount) -> int:
+    if root >= 0:
+        return _open_in(root, mount.target)
+    if mount.guarded:
+        return _open_plain(mount.target)
+    return os.open(mount.target, os.O_PATH | os.O_CLOEXEC)
 
 
 def _mount_on(root: int, mount: Mount) -> None:

@@ -16,12 +16,20 @@ from unittest import skipIf, skipUnless
 
 from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.launcher_cgroups import kill_all, pids_in
-from mesoskit.agent.launcher_isolation import MS_BIND, MS_RDONLY, IsolationError, isolation
+from mesoskit.agent.launcher_isolation import (
+    MS_BIND,
+    MS_RDONLY,
+    MS_REC,
+    IsolationError,
+    isolation,
+)
 from mesoskit.model.ids import ContainerId
 from tests.agent.real import RealTestCase, alive, until
 from tests.base import SynchronousTestCase
 
 A = ContainerId("a")
+MS_NOSUID = 2
+HERE = Path(__file__).resolve().parents[2]
 FREEZER = Path("/sys/fs/cgroup/freezer")
 NOBODY = pwd.getpwnam("nobody").pw_uid
 not_root = skipIf(os.geteuid() != 0, "only root can isolate")
@@ -125,6 +133,30 @@ class NamespaceTests(RealTestCase):
         self.assertIn("yes", found)
         self.assertIn("Read-only file system", found)
         self.assertEqual(os.listdir(target), [])
+
+    async def test_nothing_within_what_is_read_only_stays_writable(self):
+        source, target = self.sandbox("source"), self.sandbox("target")
+        os.mkdir(f"{source}/a way in")
+        within = ["none", f"{source}/a way in", "tmpfs", MS_NOSUID]
+        look = f"grep -c '{target}.* ro,nosuid' /proc/self/mountinfo; touch '{target}/a way in/no'"
+        flags = MS_BIND | MS_REC
+        found = await self.run_apart(
+            look, namespaces=["mnt"], mounts=[within, [source, target, "", flags | MS_RDONLY]]
+        )
+        self.assertIn("Read-only file system", found)
+        self.assertEqual(found.split()[0], "1")
+        # As on kernels that cannot do it at once.
+        code = "import sys, os; from mesoskit.agent.launcher_readonly import remount_each as all_;"
+        code += "all_(os.fsencode(sys.argv[1]))"
+        each = f"{sys.executable} -S -c '{code}' {target}"
+        agent, ends = await self.started()
+        await agent.launch(
+            self.spec("b", f"PYTHONPATH={HERE} {each} && {look}"),
+            {"namespaces": ["mnt"], "mounts": [within, [source, target, "", flags]]},
+        )
+        await ends.wait(1)
+        self.assertIn("Read-only file system", self.output("b", "stderr"))
+        self.assertEqual(self.output("b"), "1\n")
 
     async def test_another_root(self):
         root = self.sandbox("root")
