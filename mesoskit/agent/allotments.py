@@ -3,7 +3,8 @@
 A command task and each task of a group have a container of their own, which is given what the
 task is. The container of a custom executor is given what the executor and all its live tasks
 are together; it is given more or less as they come and go (C{Slave::___run} and
-C{computeExecutorLimits} in C{src/slave/slave.cpp}).
+C{computeExecutorLimits} in C{src/slave/slave.cpp}). So is that of a pod (L{mesoskit.agent.pods}),
+within which those of its tasks are.
 """
 
 from __future__ import annotations
@@ -137,11 +138,11 @@ class _Part:
         return UNLIMITED if self._unlimited else self._ceiling
 
 
-# Custom executors.
+# Custom executors, and pods.
 
 
 def launched(executor: Executor, infos: Iterable[TaskInfo]) -> Allotment:
-    """Return what a custom executor is launched with: its own and its first tasks'."""
+    """Return what an executor is launched with: its own and its first tasks'."""
     assert executor.info is not None
     first = Sum(executor.given.total)
     for info in infos:
@@ -151,13 +152,13 @@ def launched(executor: Executor, infos: Iterable[TaskInfo]) -> Allotment:
 
 
 def took(executor: Executor, task: AgentTask) -> None:
-    """Count what a live task of a custom executor is given."""
+    """Count what a live task of an executor is given."""
     task.given = of_task(TaskInfo.FromString(task.info))
     executor.given.add(task.given)
 
 
 def ended(state: AgentState, task: AgentTask) -> None:
-    """A task is over: its custom executor's container is given less."""
+    """A task is over: its executor's container is given less."""
     if task.given is not None:
         task.executor.given.add(task.given, -1)
         task.given = None
@@ -165,7 +166,7 @@ def ended(state: AgentState, task: AgentTask) -> None:
 
 
 def update(state: AgentState, executor: Executor) -> None:
-    """Give the container of a custom executor what it should have, where that has changed."""
+    """Give the container of an executor what it should have, where that has changed."""
     total = executor.given.total
     if total != executor.given.allotted and executor.container in state.containers:
         executor.given.allotted = total

@@ -59,6 +59,9 @@ DRAIN: Final = "agent/drain"
 NONE: Final = "-"
 """A word that stands for nothing."""
 
+POD: Final = "pod"
+"""A word in the place of the token of an executor of groups that has a container of its own."""
+
 Changes = tuple[tuple[str, bytes | None], ...]
 
 
@@ -110,7 +113,8 @@ def life_record(options: AgentOptions) -> bytes:
 def executor_record(executor: Executor) -> bytes:
     """Return what is stored of an executor that is not a command task's."""
     assert executor.info is not None
-    head = f"{executor.kind.value} {executor.container} {executor.token or NONE}\n"
+    token = POD if executor.pod else executor.token or NONE
+    head = f"{executor.kind.value} {executor.container} {token}\n"
     return head.encode() + executor.info.SerializeToString()
 
 
@@ -184,6 +188,7 @@ class StoredExecutor:
     subscribed: bool = False
     proven: bool = False
     terminating: bool = False
+    pod: bool = False
 
 
 @dataclass(slots=True)
@@ -298,11 +303,13 @@ def _executor(found: Snapshot, path: list[str], data: bytes) -> None:
     info = ExecutorInfo.FromString(body)
     if info.executor_id.value != path[1]:
         raise ValueError(f"an ExecutorInfo with the id {path[1]} is wanted")
+    pod = Kind(word) is Kind.DEFAULT and token == POD
     found.executors[framework_id, ExecutorId(path[1])] = StoredExecutor(
         Kind(word),
         ContainerId(container),
-        None if token == NONE else token,
+        None if pod or token == NONE else token,
         info,
+        pod=pod,
         # Before there were notes nobody knew: as if it had, for then nothing is given to it twice.
         subscribed=found.layout < 2,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import completion, executors, groups, processes
+from mesoskit.agent import completion, executors, groups, pods, processes
 from mesoskit.agent.container import RecoveredContainers
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind
 from mesoskit.model.tasks import Reason, Source, TaskState, as_lost
@@ -45,6 +45,8 @@ def _custom(state: AgentState, one: Executor, event: RecoveredContainers) -> Non
 
 
 def _played(state: AgentState, one: Executor, event: RecoveredContainers) -> None:
+    if one.pod:
+        pods.found(state, one, event)
     one.state = ExecutorState.TERMINATING
     for task in list(one.tasks.values()):
         if task.ended or task.container is None:

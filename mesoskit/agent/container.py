@@ -110,6 +110,9 @@ class ContainerSpec:
     @ivar docker: whether it is a container of the Docker engine (C{ContainerInfo.DOCKER}).
     @ivar parent: the container that it is nested in: it shares that one's network and, where
         volumes say so, its sandbox, and ends with it.
+    @ivar pod: whether it is the container of an executor of groups: it holds what its tasks share.
+    @ivar member: whether it is one of these tasks: held to what itself was given, in a namespace
+        of processes and of mounts of its own.
     @ivar patience: for how many seconds it goes on while no agent is there; L{None}: for ever.
     @ivar wrong: why it cannot be started at all, found out before; empty: nothing is known.
     @ivar staged: what it executes makes namespaces, mounts and rights for what it starts: of
@@ -133,6 +136,8 @@ class ContainerSpec:
     info: bytes = field(default=b"", repr=False)  # there may be secrets in it
     docker: bool = False
     parent: ContainerId | None = None
+    pod: bool = False
+    member: bool = False
     patience: float | None = None
     wrong: str = ""
     staged: bool = False
@@ -272,6 +277,7 @@ class Usage:
     @ivar figures: whatever else is known, under the names of Mesos' C{ResourceStatistics}:
         C{"mem_file_bytes"}, C{"cpus_nr_throttled"}, C{"disk_used_bytes"} ...; C{"cpus_limit"}
         where a quota holds it. Several containers of an executor are shown as their sum.
+    @ivar whole: whether what is nested in it is counted in.
     @ivar parts: what of it is no number (C{blkio_statistics}, C{disk_statistics} ...), as a
         serialized C{ResourceStatistics} of nothing else.
     """
@@ -284,6 +290,7 @@ class Usage:
     threads: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)
     parts: bytes = b""
+    whole: bool = False
 
 
 @dataclass(slots=True)

@@ -58,6 +58,7 @@ def store_failed(state: AgentState, event: StoreFailed) -> None:
     why = f"Failed to checkpoint: {event.why}"
     for task in unlaunched:
         task.unrecorded = True
+        _from_memory(state, task)
     for task in unlaunched:
         _fail_unlaunched(state, task, why)
     for key in untold:
@@ -208,17 +209,14 @@ def _fail_unlaunched(state: AgentState, task: AgentTask, why: str) -> None:
     executor = task.executor
     if task.terminal or task.ended:
         return
-    # Without a record nothing of it may be stored either: a restarted agent knows nothing of it.
-    key = executor.framework.id, task.id
-    if key in state.streams:
-        updates.keep_in_memory(state, key)
-    else:
-        updates.begin_in_memory(state, key)
     reason = Reason.REASON_CONTAINER_LAUNCH_FAILED
     if executor.kind is not Kind.CUSTOM:
         assert task.container is not None
         state.containers.pop(task.container, None)
         state.destroying.discard(task.container)
+        if executor.state is ExecutorState.REGISTERING and _is_first(executor, task):
+            # So was its pod's launch.
+            state.containers.pop(executor.container, None)
         task.ending = TaskState.TASK_FAILED, Source.SOURCE_AGENT, reason, why
         processes.end(state, task, None)
         return
@@ -237,6 +235,17 @@ def _fail_unlaunched(state: AgentState, task: AgentTask, why: str) -> None:
         reason=reason,
         message=why,
     )
+
+
+def _from_memory(state: AgentState, task: AgentTask) -> None:
+    """Without a record nothing of a task may be stored: a restarted agent knows nothing of it."""
+    key = task.executor.framework.id, task.id
+    if task.terminal or task.ended:
+        return
+    if key in state.streams:
+        updates.keep_in_memory(state, key)
+    else:
+        updates.begin_in_memory(state, key)
 
 
 def _is_first(executor: Executor, task: AgentTask) -> bool:

@@ -97,6 +97,8 @@ class Executor:
 
     @ivar info: L{None} for a command task, whose executor nobody else knows of.
     @ivar container: of its process; for groups the parent of the tasks' containers.
+    @ivar pod: it is of groups, and its container is there: it holds what its tasks share.
+    @ivar exit: of a pod: the wait status that the master hears in the end.
     @ivar directory: its sandbox.
     @ivar peer: the link over which it has subscribed.
     @ivar token: what it may show to prove itself (custom executors).
@@ -120,6 +122,7 @@ class Executor:
         "completed",
         "container",
         "directory",
+        "exit",
         "first_note",
         "framework",
         "given",
@@ -131,6 +134,7 @@ class Executor:
         "noted",
         "peer",
         "pid",
+        "pod",
         "proof_noted",
         "proven",
         "queued",
@@ -161,6 +165,8 @@ class Executor:
         self.info = info
         self.grace_period = grace_period
         self.state = ExecutorState.RUNNING
+        self.pod = False
+        self.exit: int | None = 0
         self.peer: PeerId | None = None
         self.pid: int | None = None
         self.token: str | None = None
@@ -214,7 +220,8 @@ class AgentTask:
     @ivar checks: what it is asked from time to time (L{mesoskit.agent.checks}).
     @ivar docker: it is a container of the Docker engine.
     @ivar sick: it is killed because a health check failed.
-    @ivar given: what its executor's container is given for it, while it is live (custom executors).
+    @ivar given: what its executor's container is given for it, while it is live (custom executors
+        and pods).
     @ivar limited: what its container took too much of.
     @ivar held: the wait status of a task of a group that ended before its group ran.
     """
@@ -299,13 +306,14 @@ class Group:
     Tasks that were launched together.
 
     @ivar name: the id of the first of them.
+    @ivar waits: none of them was launched: their executor's container has to be there before.
     @ivar launched: all of them run, or have run.
     @ivar abandoned: one of them could not be started or was killed before: those that came to
         run are being destroyed.
     @ivar broken: it was abandoned in an earlier life of the agent.
     """
 
-    __slots__ = ("abandoned", "broken", "launched", "name", "tasks")
+    __slots__ = ("abandoned", "broken", "launched", "name", "tasks", "waits")
 
     def __init__(self, tasks: list[AgentTask], name: TaskId | None = None) -> None:
         self.tasks = tasks
@@ -313,6 +321,7 @@ class Group:
         self.launched = False
         self.abandoned = False
         self.broken = False
+        self.waits = False
 
 
 def kill_grace_of(info: TaskInfo) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, checks, completion, gc, processes, updates
+from mesoskit.agent import allotments, checkpoint, checks, completion, gc, processes, updates
 from mesoskit.agent.container import Launch
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group
 from mesoskit.agent.paths import task_link
@@ -20,30 +20,41 @@ from mesoskit.model.ids import ContainerId
 from mesoskit.model.tasks import Reason, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mesoskit.agent.state import AgentState
 
 FAILED_TO_LAUNCH: Final = "A task within the task group failed to launch"
 
 
-def launch(
-    state: AgentState, executor: Executor, tasks: list[AgentTask], infos: Sequence[TaskInfo]
-) -> None:
+def launch(state: AgentState, executor: Executor, tasks: list[AgentTask]) -> None:
     """Start the tasks of a group, each in a container within the executor's."""
     group = Group(tasks)
     changes = []
-    for task, info in zip(tasks, infos, strict=True):
+    for task in tasks:
         task.group = group
         task.container = ContainerId(state.ids.text())
-        state.containers[task.container] = task
-        directory, variables = processes.surroundings(state, task, info)
-        link = task_link(executor.directory, task.id), directory
-        state.out.append(Launch(processes.spec_of(state, task, info, directory, variables, link)))
         changes.append((checkpoint.task_key(task), checkpoint.task_record(task)))
+    if executor.state is ExecutorState.REGISTERING:
+        group.waits = True
+        allotments.update(state, executor)
+    else:
+        begin(state, group)
     state.out.append(Store(tuple(changes)))
     for task in tasks:
         updates.report_task(state, task, TaskState.TASK_STARTING)
+
+
+def begin(state: AgentState, group: Group) -> None:
+    """Launch all tasks of a group; in a pod that is given what they are before."""
+    executor = group.tasks[0].executor
+    if executor.pod:
+        allotments.update(state, executor)
+    for task in group.tasks:
+        assert task.container is not None
+        state.containers[task.container] = task
+        info = TaskInfo.FromString(task.info)
+        directory, variables = processes.surroundings(state, task, info)
+        link = task_link(executor.directory, task.id), directory
+        state.out.append(Launch(processes.spec_of(state, task, info, directory, variables, link)))
 
 
 def started(state: AgentState, group: Group) -> None:
@@ -109,9 +120,13 @@ def finish(state: AgentState, executor: Executor) -> None:
         return
     if any(not task.ended for task in executor.tasks.values()):
         return
+    if executor.container in state.containers:
+        executor.state = ExecutorState.TERMINATING
+        state.destroy(executor.container)
+        return
     executor.state = ExecutorState.TERMINATED
     gc.schedule(state, executor)
-    report_exited(state, executor, 0)
+    report_exited(state, executor, executor.exit)
     if executor.framework.terminating:
         completion.remove_executor(state, executor)
     else:

@@ -54,6 +54,8 @@ def _task(state: AgentState, task: AgentTask) -> None:
     assert task.container is not None, f"{task.id} has no container"
     if task.terminal:
         assert task.container not in state.containers, f"{task.id} is terminal and still runs"
+    elif task.group is not None and task.group.waits:
+        assert task.container not in state.containers, f"{task.id} waits and runs"
     elif not task.ended:
         assert state.containers.get(task.container) is task, f"{task.id} has lost its container"
     if task.killed_at is not None and not task.ended and not task.overdue and state.recovery.found:
@@ -86,6 +88,8 @@ def _executor(state: AgentState, executor: Executor) -> None:
         assert executor.peer is None, f"{name} is gone and linked"
     if executor.kind is Kind.COMMAND:
         assert len(executor.tasks) == 1, f"{name} is of {len(executor.tasks)} commands"
+    if executor.pod:
+        _pod(state, executor, name)
     if executor.kind is not Kind.CUSTOM:
         return
     if executor.state is not ExecutorState.TERMINATED:
@@ -98,6 +102,20 @@ def _executor(state: AgentState, executor: Executor) -> None:
         assert waits, f"recovery waits for {name} for ever"
     if executor.peer is not None:
         assert state.peers.get(executor.peer) is executor, f"{name} has a foreign link"
+
+
+def _pod(state: AgentState, executor: Executor, name: str) -> None:
+    """The tasks of a pod are in its container, or on their way out."""
+    stands = state.containers.get(executor.container) is executor
+    assert not (stands and executor.state is ExecutorState.TERMINATED), f"{name} is gone and stands"
+    live = [task for task in executor.tasks.values() if not task.ended]
+    for task in live:
+        waits = task.group is not None and task.group.waits
+        assert stands or not waits, f"{task.id} waits for what is gone"
+        leaves = task.container in state.destroying or not state.recovery.found
+        assert stands or leaves, f"{task.id} has outlived its pod"
+    ends = executor.container in state.destroying or not state.recovery.found
+    assert live or ends or not stands, f"{name} stands for nobody"
 
 
 def _containers(state: AgentState) -> None:

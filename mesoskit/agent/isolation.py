@@ -11,6 +11,8 @@ DEFAULT: Final = ("posix/cpu", "posix/mem")
 PIDS_LIMIT: Final = 4096
 """Processes and threads of a container where C{cgroups/pids} holds it."""
 
+_SHARED: Final = ("cgroups/", "namespaces/", "network/none")
+
 
 @dataclass(slots=True, frozen=True)
 class IsolationSettings:
@@ -55,3 +57,8 @@ class IsolationSettings:
     share_pid_namespace: bool = True
     share_ipc_namespace: bool = True
     subsystems: Subsystems = field(default_factory=Subsystems)
+
+    @property
+    def pods(self) -> bool:
+        """Whether there is anything that tasks of a group share in their executor's container."""
+        return any(name.startswith(_SHARED) for name in self.isolation)

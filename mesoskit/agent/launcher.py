@@ -50,7 +50,7 @@ from mesoskit.agent.launcher_journal import Journal
 from mesoskit.agent.launcher_server import Client, Server
 from mesoskit.agent.launcher_spawn import MARK, Order, Spawner, SpawnError
 
-VERSION = 3
+VERSION = 4
 
 BLIP = 1.0
 """Seconds that an agent may be away before any container is abandoned."""

@@ -19,6 +19,7 @@ import os
 import signal
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
 
 from mesoskit.agent import launcher_cgroups as cgroups
@@ -86,7 +87,9 @@ class Isolation(NamedTuple):
     @ivar cgroups: directories of cgroups that it joins.
     @ivar kill: the one of them that knows all it starts, empty for none.
     @ivar inside: the container whose namespaces it enters, empty for none.
-    @ivar namespaces: which of its own it gets, by the names of L{NAMESPACES}.
+    @ivar enter: which of these, by the names of L{NAMESPACES}; none: all.
+    @ivar namespaces: which of its own it gets, by the names of L{NAMESPACES}; of mounts what is
+        seen in the entered one, if any, to begin with.
     @ivar mounts: in order; they want the namespace C{mnt}.
     @ivar hide: a directory of which it sees nothing but its own sandbox below; empty for none.
     @ivar root: what becomes its root, empty for the host's.
@@ -102,6 +105,7 @@ class Isolation(NamedTuple):
     cgroups: list[str] = []
     kill: str = ""
     inside: str = ""
+    enter: list[str] = []
     namespaces: list[str] = []
     mounts: list[Mount] = []
     hide: str = ""
@@ -126,7 +130,8 @@ def isolation(given: dict[str, Any]) -> Isolation:
         wanted = Isolation(**words)
     except (TypeError, ValueError) as error:
         raise IsolationError(f"how to isolate it cannot be understood: {error}") from error
-    unknown = [name for name in wanted.namespaces if name not in NAMESPACES]
+    names = *wanted.namespaces, *wanted.enter
+    unknown = [name for name in names if name not in NAMESPACES]
     if unknown:
         raise IsolationError(f"unknown namespace {unknown[0]!r}: {', '.join(NAMESPACES)} are known")
     return wanted
@@ -156,11 +161,15 @@ class PidNamespace:
         _check(_libc.setns(self._own, NAMESPACES["pid"]))
 
 
-def open_namespaces(pid: int) -> dict[str, int]:
-    """Open those namespaces of a process that are not ours, by name. Raises L{OSError}."""
+def open_namespaces(pid: int, names: Iterable[str] = ()) -> dict[str, int]:
+    """
+    Open those namespaces of a process that are not ours, by name. Raises L{OSError}.
+
+    @param names: which; none: all.
+    """
     opened: dict[str, int] = {}
     try:
-        for name in NAMESPACES:
+        for name in tuple(names) or NAMESPACES:
             path = f"/proc/{pid}/ns/{name}"
             if os.readlink(path) != os.readlink(f"/proc/self/ns/{name}"):
                 opened[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -194,9 +203,20 @@ def isolate(wanted: Isolation, entered: dict[str, int], sandbox: str) -> None:
     if "net" in wanted.namespaces:
         _step("loopback", _raise_loopback)
     if "mnt" in wanted.namespaces:
+        if "mnt" in entered:
+            _step(f"directory {sandbox!r}", _go_to, sandbox)
         _mount_all(wanted, sandbox)
     elif "mnt" in entered:
         _step(f"directory {sandbox!r}", os.chdir, wanted.directory or sandbox)
+
+
+def _go_to(directory: str) -> None:
+    """Go somewhere without following a symbolic link: others may have put one on the way."""
+    descriptor = _open_plain(directory)
+    try:
+        os.fchdir(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _mount_all(wanted: Isolation, sandbox: str) -> None:

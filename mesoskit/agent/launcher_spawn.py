@@ -262,7 +262,8 @@ class Spawner:
         status = ends = -1
         if "pid" in order.isolation.namespaces:
             status, ends = os.pipe()
-        entered = isolation.open_namespaces(inside) if inside else {}
+        enter = order.isolation.enter
+        entered = isolation.open_namespaces(inside, enter) if inside else {}
         with open(report, "rb", buffering=0) as pipe:
             try:
                 pid = self._copy(order, entered)
@@ -288,10 +289,10 @@ class Spawner:
         if self._pid_namespace is None:
             self._pid_namespace = isolation.PidNamespace()
         try:
-            if "pid" in entered:
-                self._pid_namespace.enter(entered["pid"])
-            else:
+            if new:
                 self._pid_namespace.new()
+            else:
+                self._pid_namespace.enter(entered["pid"])
             pid = os.fork()
         except OSError as error:
             self._pid_namespace.leave()

@@ -18,6 +18,7 @@ from mesoskit.agent import (
     draining,
     executors,
     groups,
+    pods,
     processes,
     registration,
     shutdown,
@@ -259,6 +260,8 @@ def _add_executor(
     framework.executors[executor_id] = executor
     if kind is Kind.CUSTOM:
         executors.launch(state, executor, allotments.launched(executor, infos))
+    elif kind is Kind.DEFAULT and info is not None and pods.is_wanted(state, info):
+        pods.launch(state, executor, allotments.launched(executor, infos))
     elif kind is Kind.DEFAULT:
         state.out.append(
             Store(((checkpoint.executor_key(executor), checkpoint.executor_record(executor)),))
@@ -283,13 +286,13 @@ def _give(state: AgentState, executor: Executor, infos: Sequence[TaskInfo], grou
         task.checks = checks.checks_of(task, info)
         executor.tasks[task.id] = task
         state.tasks[executor.framework.id, task.id] = task
-        if executor.kind is Kind.CUSTOM:
+        if executor.kind is Kind.CUSTOM or executor.pod:
             allotments.took(executor, task)
         tasks.append(task)
         state.remember("accepted", task.id, executor.framework.id, executor.id)
     if executor.kind is Kind.COMMAND:
         processes.launch_command(state, tasks[0], infos[0])
     elif executor.kind is Kind.DEFAULT:
-        groups.launch(state, executor, tasks, infos)
+        groups.launch(state, executor, tasks)
     else:
         executors.give(state, executor, tasks, group)

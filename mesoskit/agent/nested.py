@@ -120,7 +120,10 @@ def is_alive(state: AgentState, path: tuple[str, ...]) -> bool:
 
 
 def group_of(state: AgentState, path: tuple[str, ...]) -> Executor | None:
-    """Return the live executor of groups that a path names: its container has no process."""
+    """
+    Return the live executor of groups that a path names: its container has no process, or one
+    that does nothing.
+    """
     executor = executor_of(state, path) if len(path) == 1 else None
     if executor is None or executor.kind is not Kind.DEFAULT:
         return None

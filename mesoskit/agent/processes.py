@@ -22,6 +22,7 @@ from mesoskit.agent import (
     failures,
     gc,
     groups,
+    pods,
     updates,
 )
 from mesoskit.agent.container import (
@@ -163,6 +164,8 @@ def spec_of(
             state.options.work_dir,
         ),
         docker=task.docker,
+        parent=executor.container if executor.pod else None,
+        member=executor.pod,
         wrong=wrong,
         patience=patience_of(state, executor),
         console=console_of(info.container),
@@ -192,6 +195,8 @@ def started(state: AgentState, event: ContainerStarted) -> None:
     if isinstance(owner, Executor):
         owner.pid = event.pid
         state.remember(f"executor runs as process {event.pid}", owner.id, event.container)
+        if owner.pod:
+            pods.started(state, owner)
         return
     task = owner
     task.pid = event.pid
@@ -243,7 +248,7 @@ def failed(state: AgentState, event: ContainerFailed) -> None:
     if isinstance(owner, Executor):
         ending = TaskState.TASK_FAILED, Reason.REASON_CONTAINER_LAUNCH_FAILED, why
         owner.termination = owner.termination or ending
-        executors.terminated(state, owner, None)
+        (pods.over if owner.pod else executors.terminated)(state, owner, None)
         return
     task = owner
     _drop_deadlines(state, task)
@@ -271,7 +276,7 @@ def exited(state: AgentState, event: ContainerExited) -> None:
     if event.limitation is not None:
         limited(state, owner, event.limitation)
     if isinstance(owner, Executor):
-        executors.terminated(state, owner, event.status)
+        (pods.over if owner.pod else executors.terminated)(state, owner, event.status)
     else:
         _drop_deadlines(state, owner)
         end(state, owner, event.status)
@@ -403,7 +408,10 @@ def destroy(state: AgentState, task: AgentTask, after: int, reason: int, why: st
     assert task.container is not None
     task.ending = after, Source.SOURCE_AGENT, reason, why
     checks.stop(state, task)
-    state.destroy(task.container)
+    if task.group is not None and task.group.waits:
+        end(state, task, None)  # it has no container yet
+    else:
+        state.destroy(task.container)
 
 
 def escalate(state: AgentState, container: ContainerId) -> None:

@@ -45,7 +45,7 @@ def rebuild(state: AgentState, snapshot: checkpoint.Snapshot) -> None:
             task.state = status.state
             task.remember(status.state, status.SerializeToString())
         _settle(state, task, bool(told))
-        if executor.kind is Kind.CUSTOM and not task.terminal:
+        if (executor.kind is Kind.CUSTOM or executor.pod) and not task.terminal:
             allotments.took(executor, task)
         if row.first is not None:
             key = framework_id, executor_id, row.first
@@ -82,13 +82,18 @@ def _executor(
     executor.subscribed = executor.sent_task = stored.subscribed
     executor.proven = executor.proof_noted = stored.proven
     executor.shut_down = stored.terminating
+    executor.pod = stored.pod
     framework.executors[executor_id] = executor
     if kind is Kind.CUSTOM:
         executor.state = ExecutorState.REGISTERING
         state.containers[container] = executor
         if stored.token is not None:
             state.tokens[stored.token] = executor
-    elif stored.terminating:
+        return
+    if stored.pod:
+        executor.state = ExecutorState.REGISTERING
+        state.containers[container] = executor
+    if stored.terminating:
         executor.state = ExecutorState.TERMINATING
 
 

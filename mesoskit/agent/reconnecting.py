@@ -12,7 +12,7 @@ from __future__ import annotations
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import allotments, checks, cleaning, executors, groups, processes
+from mesoskit.agent import allotments, checks, cleaning, executors, groups, pods, processes
 from mesoskit.agent.container import ContainerStarted, RecoveredContainers, Signal
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group, Kind
 from mesoskit.model.tasks import Reason, TaskState, as_lost
@@ -26,6 +26,7 @@ def executor(state: AgentState, one: Executor, event: RecoveredContainers) -> No
     if one.kind is Kind.CUSTOM:
         _custom(state, one, event)
         return
+    stands = pods.found(state, one, event) if one.pod else True
     handled: set[Group] = set()
     # What runs first: the end of one of a group says something to the others.
     for task in sorted(one.tasks.values(), key=lambda task: task.container not in event.running):
@@ -36,6 +37,10 @@ def executor(state: AgentState, one: Executor, event: RecoveredContainers) -> No
         elif task.group not in handled:
             handled.add(task.group)
             _unlaunched(state, task.group, event)
+    if not stands:
+        if one.container in event.abandoned:
+            one.termination = _gone(one, cleaning.ABANDONED)
+        pods.over(state, one, one.exit)
     if one.id in one.framework.executors:
         cleaning.settle(state, one)
 

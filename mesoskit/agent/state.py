@@ -24,6 +24,7 @@ from mesoskit.agent import (
     metrics,
     nested,
     nested_calls,
+    pods,
     processes,
     recovery,
     registration,
@@ -304,6 +305,7 @@ def _failed(state: AgentState, event: ContainerFailed) -> None:
 
 
 def _exited(state: AgentState, event: ContainerExited) -> None:
+    event = pods.told(state, event)
     state.classes.pop(event.container, None)
     if not nested.exited(state, event):
         processes.exited(state, event)

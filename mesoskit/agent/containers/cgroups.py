@@ -80,8 +80,12 @@ class Cgroups(Protocol):
     version: int
     controllers: frozenset[str]
 
-    def make(self, name: str, controllers: Collection[str]) -> Made:
-        """Make a group under these controllers; one that is there already is as good."""
+    def make(self, name: str, controllers: Collection[str], pod: bool = False) -> Made:
+        """
+        Make a group under these controllers; one that is there already is as good.
+
+        @param pod: whether groups below it, in its C{mesos}, are to be held to something, too.
+        """
         ...
 
     def remove(self, name: str) -> bool:
@@ -150,12 +154,20 @@ class Cgroups(Protocol):
         """Return the most bytes it has had."""
         ...
 
+    def was_full(self, name: str) -> bool:
+        """Tell whether it was its own limit that left it without memory, or none but its own."""
+        ...
+
     def memory_text(self, name: str) -> str:
         """Return C{memory.stat}, for people."""
         ...
 
-    def killed_for_memory(self, name: str) -> int:
-        """Return how many of its processes the kernel has killed for its limit."""
+    def killed_for_memory(self, name: str, pod: bool = False) -> int:
+        """
+        Return how many of its processes the kernel has killed for its limit.
+
+        @param pod: whether those in groups below it count, too.
+        """
         ...
 
     def watch_memory(self, name: str) -> int:

@@ -34,6 +34,9 @@ from mesoskit.messages.mesos_pb2 import CgroupInfo
 _NO_LIMIT = 1 << 60
 """More than that is what the kernel says where there is no limit."""
 
+_BATCH = 1 << 20
+"""So many bytes below its limit a group may be when nothing more can be had."""
+
 _MEMORY_FIGURES = {
     "total_rss": ("mem_rss_bytes", "mem_anon_bytes"),
     "total_cache": ("mem_file_bytes", "mem_cache_bytes"),
@@ -61,7 +64,7 @@ class CgroupsV1:
         base = f"{self.mounts[controller]}/{self._root}"
         return f"{base}/{name}" if name else base
 
-    def make(self, name: str, controllers: Collection[str]) -> Made:
+    def make(self, name: str, controllers: Collection[str], pod: bool = False) -> Made:
         """Make a group in every hierarchy that is asked for, and in the freezer's."""
         wanted = list(controllers)
         if CPU in wanted and ACCOUNT in self.mounts:
@@ -220,14 +223,26 @@ class CgroupsV1:
         """Return C{memory.max_usage_in_bytes}."""
         return int(read(f"{self._path(MEMORY, name)}/memory.max_usage_in_bytes"))
 
+    def was_full(self, name: str) -> bool:
+        """Compare the most that it has had with its limit: such moments are not counted."""
+        limit = self.memory_limit(name)
+        return limit is not None and self.memory_peak(name) > limit - _BATCH
+
     def memory_text(self, name: str) -> str:
         """Return C{memory.stat}."""
         return read(f"{self._path(MEMORY, name)}/memory.stat")
 
-    def killed_for_memory(self, name: str) -> int:
+    def killed_for_memory(self, name: str, pod: bool = False) -> int:
         """Return C{oom_kill} of C{memory.oom_control} (Linux 4.13)."""
-        control = table(attempt(read, f"{self._path(MEMORY, name)}/memory.oom_control"))
-        return control.get("oom_kill", 0)
+        path = self._path(MEMORY, name)
+        killed = table(attempt(read, f"{path}/memory.oom_control")).get("oom_kill", 0)
+        if pod:
+            try:
+                below = os.listdir(f"{path}/mesos")
+            except OSError:
+                below = []
+            killed += sum(self.killed_for_memory(f"{name}/mesos/{one}") for one in below)
+        return killed
 
     def watch_memory(self, name: str) -> int:
         """Have an eventfd(2) told."""

@@ -7,7 +7,7 @@ to that one's limits.
 
 import ctypes
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from mesoskit.agent.containers import device_program
 from mesoskit.agent.containers.cgroups import (
@@ -84,20 +84,28 @@ class CgroupsV2:
         base = f"{self.mount}/{self._root}"
         return f"{base}/{name}" if name else base
 
-    def make(self, name: str, controllers: Collection[str]) -> Made:
-        """Make a group, and hand on the controllers to it."""
+    def make(self, name: str, controllers: Collection[str], pod: bool = False) -> Made:
+        """
+        Make a group, and hand on the controllers to it. That of a pod hands them on: its own
+        processes are in a group C{leaf}, for beside others there may be none.
+        """
         for controller in controllers:
             if controller not in self.controllers:
                 raise CgroupError(_missing(controller))
         path = self._path(name)
         if "/" not in name:
-            self._hand_on([_NAMES[one] for one in controllers if one in _NAMES])
+            below = (name, "mesos") if pod else ()
+            self._hand_on([_NAMES[one] for one in controllers if one in _NAMES], below)
         make_directory(path)
-        return Made((path,), path)
+        if not pod:
+            return Made((path,), path)
+        leaf = f"{path}/leaf"
+        make_directory(leaf)
+        return Made((leaf,), path)
 
-    def _hand_on(self, controllers: list[str]) -> None:
+    def _hand_on(self, controllers: list[str], below: Sequence[str]) -> None:
         at = self.mount
-        for part in ("", *self._root.split("/")):
+        for part in ("", *self._root.split("/"), *below):
             if part:
                 at = f"{at}/{part}"
                 make_directory(at)
@@ -210,12 +218,18 @@ class CgroupsV2:
         path = self._path(name)
         return int(attempt(read, f"{path}/memory.peak") or read(f"{path}/memory.current"))
 
+    def was_full(self, name: str) -> bool:
+        """Look at C{oom} of C{memory.events.local} (Linux 5.2)."""
+        path = self._path(name)
+        events = attempt(read, f"{path}/memory.events.local") or read(f"{path}/memory.events")
+        return table(events).get("oom", 0) > 0
+
     def memory_text(self, name: str) -> str:
         """Return C{memory.stat}."""
         return read(f"{self._path(name)}/memory.stat")
 
-    def killed_for_memory(self, name: str) -> int:
-        """Return C{oom_kill} of C{memory.events}."""
+    def killed_for_memory(self, name: str, pod: bool = False) -> int:
+        """Return C{oom_kill} of C{memory.events}: what was killed below counts in any case."""
         return table(attempt(read, f"{self._path(name)}/memory.events")).get("oom_kill", 0)
 
     def watch_memory(self, name: str) -> int:

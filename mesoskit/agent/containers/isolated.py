@@ -8,6 +8,7 @@ last has removed what it made: so whenever an agent is killed, the next one find
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
+from signal import SIGKILL
 from typing import Any, Final, Protocol
 
 import orjson
@@ -117,6 +118,7 @@ class IsolatedContainers:
         self._known: dict[ContainerId, Isolated] = {}
         self._launching: dict[ContainerId, Deferred[None]] = {}
         self._limitations: dict[ContainerId, Limitation] = {}
+        self._inherited: dict[ContainerId, Limitation] = {}
         self._refused: set[ContainerId] = set()
         self._stopped = False
         for isolator in self._isolators:
@@ -209,13 +211,34 @@ class IsolatedContainers:
         def add(usage: dict[ContainerId, Usage]) -> "Deferred[dict[ContainerId, Usage]]":
             known = [self._known[name] for name in usage if name in self._known]
             return self._in_thread(lambda: self._counted(known)).addCallback(
-                lambda counted: {
-                    name: _joined(one, counted[name]) if counted.get(name) else one
-                    for name, one in usage.items()
-                }
+                lambda counted: self._pods(
+                    {
+                        name: _joined(one, counted[name]) if counted.get(name) else one
+                        for name, one in usage.items()
+                    },
+                    counted,
+                )
             )
 
         return self.inner.usage().addCallback(add)
+
+    def _pods(
+        self,
+        usage: dict[ContainerId, Usage],
+        counted: Mapping[ContainerId, Mapping[str, Figure]],
+    ) -> dict[ContainerId, Usage]:
+        """Count what is within pods in with them, where the kernel has not done so."""
+        inside: dict[ContainerId, list[Usage]] = {}
+        for name, used in usage.items():
+            at = self._known.get(name)
+            while at is not None:
+                if at.pod:
+                    inside.setdefault(at.id, []).append(used)
+                at = at.parent
+        for name, parts in inside.items():
+            if name in usage:
+                usage[name] = _whole(usage[name], parts, counted.get(name, {}))
+        return usage
 
     def _counted(self, known: Collection[Isolated]) -> dict[ContainerId, dict[str, Figure]]:
         """In a thread: ask the isolators."""
@@ -233,26 +256,37 @@ class IsolatedContainers:
 
     def _recover(self, found: RecoveredContainers) -> RecoveredContainers:
         notes = self._read_notes()
-        limitations = {}
         classes = {}
+        over = {}
         for name, note in notes.items():
             if name in self._known:
                 continue  # it was started since
             container = self._from_note(name, note, notes)
-            if name in found.running:
-                container.pid = found.running[name]
-                self._known[name] = container
-                for isolator in self._isolators:
-                    isolator.recover(container)
-                if container.classid is not None:
-                    classes[name] = container.classid
+            if name not in found.running:
+                over[name] = container
                 continue
-            if name in found.exited:
-                limitation = self._limitation(container)
-                if limitation is not None:
-                    limitations[name] = limitation
+            container.pid = found.running[name]
+            self._known[name] = container
+            for isolator in self._isolators:
+                isolator.recover(container)
+            if container.classid is not None:
+                classes[name] = container.classid
+        # What is cleaned up first may take along what tells why another one has ended.
+        limitations = self._limitations_of(over, found.exited)
+        for container in over.values():
             self._clean(container)
         return replace(found, limitations={**found.limitations, **limitations}, classes=classes)
+
+    def _limitations_of(
+        self, over: Mapping[ContainerId, Isolated], exited: Mapping[ContainerId, int | None]
+    ) -> dict[ContainerId, Limitation]:
+        """Return which of those that have ended have taken too much, or their pods have."""
+        told = {name: self._limitation(one) for name, one in over.items() if name in exited}
+        for name, limitation in told.items():
+            parent = over[name].parent
+            if limitation is None and parent is not None and exited[name] == SIGKILL:
+                told[name] = told.get(parent.id)
+        return {name: limitation for name, limitation in told.items() if limitation is not None}
 
     def forget(self, container: ContainerId) -> None:
         """Drop what is kept of its end."""
@@ -274,6 +308,9 @@ class IsolatedContainers:
         known = self._known.pop(container, None)
         if known is not None:
             limitation = limitation or self._limitation(known)
+            if status == SIGKILL:
+                limitation = limitation or self._inherited.get(container)
+            self._inherited.pop(container, None)
             self._clean(known)
         if container not in self._refused:
             self._exited(container, status, limitation)
@@ -283,6 +320,9 @@ class IsolatedContainers:
         if self._stopped or container not in self._known or container in self._limitations:
             return
         self._limitations[container] = limitation
+        for name, one in self._known.items():
+            if one.parent is not None and one.parent.id == container:
+                self._inherited[name] = limitation
         self.destroy(container).addErrback(
             lambda why: self.log.warn(
                 "{container} takes too much and could not be destroyed: {why}",
@@ -338,6 +378,8 @@ class IsolatedContainers:
             "info": container.info.hex(),
             "parent": None if container.parent is None else container.parent.id,
             "staged": container.staged,
+            "pod": container.pod,
+            "member": container.member,
             "user": container.user,
         }
         path = self._note_of(container.id)
@@ -383,6 +425,8 @@ class IsolatedContainers:
             parent,
             words["staged"],
             words["user"],
+            pod=words.get("pod", False),
+            member=words.get("member", False),
         )
 
     def _unlink(self, path: str) -> None:
@@ -432,3 +476,27 @@ def _joined(seen: Usage, counted: Mapping[str, Figure]) -> Usage:
         figures={**seen.figures, **figures},
         parts=ResourceStatistics(**parts).SerializePartialToString(),  # type: ignore[arg-type]
     )
+
+
+def _whole(pod: Usage, parts: Sequence[Usage], counted: Mapping[str, Figure]) -> Usage:
+    """
+    Return what a pod uses.
+
+    @param parts: what it and all within it use.
+    @param counted: what the kernel has counted of all of it.
+    """
+    whole = replace(
+        pod,
+        processes=sum(part.processes for part in parts),
+        threads=sum(part.threads for part in parts),
+        whole=True,
+    )
+    if "cpus_user_time_secs" not in counted:
+        whole = replace(
+            whole,
+            user_seconds=sum(part.user_seconds for part in parts),
+            system_seconds=sum(part.system_seconds for part in parts),
+        )
+    if "mem_rss_bytes" not in counted:
+        whole = replace(whole, rss_bytes=sum(part.rss_bytes for part in parts))
+    return whole

@@ -145,7 +145,7 @@ class CgroupsIsolator(Isolator):
         name = group_of(container)
         if not _own_limits(container):
             return self._make_within(container, name)
-        made = self._cgroups.make(name, self.controllers)
+        made = self._cgroups.make(name, self.controllers, container.pod)
         self._set(name, container.allotment)
         if PIDS in self.controllers:
             self._cgroups.most_pids(name, self._settings.cgroups_pids_limit)
@@ -236,18 +236,29 @@ class CgroupsIsolator(Isolator):
         return figures
 
     def limitation(self, container: Isolated) -> Limitation | None:
-        """Say so where the kernel has killed for its limit."""
+        """Say so where the kernel has killed for its limit, or for that of its pod."""
         if MEMORY not in self.controllers or not _own_limits(container):
             return None
         name = group_of(container)
         try:
-            if not self._cgroups.killed_for_memory(name):
+            if not self._cgroups.killed_for_memory(name, container.pod):
                 return None
-            limit = self._cgroups.memory_limit(name)
-            peak = self._cgroups.memory_peak(name)
-            text = self._cgroups.memory_text(name)
+            if container.pod and not self._cgroups.was_full(name):
+                return None  # a task has had enough of its own
+            above = container.parent if container.member else None
+            if above is not None and not self._cgroups.was_full(name):
+                whole = self.limitation(above)
+                if whole is not None:
+                    self.limited(above.id, whole)
+                    return whole
+            return self._exceeded(name)
         except CgroupError:
             return None
+
+    def _exceeded(self, name: str) -> Limitation:
+        limit = self._cgroups.memory_limit(name)
+        peak = self._cgroups.memory_peak(name)
+        text = self._cgroups.memory_text(name)
         requested = format_size(limit) if limit is not None else "unlimited"
         message = (
             f"Memory limit exceeded: Requested: {requested} Maximum Used: {format_size(peak)}\n"
@@ -295,7 +306,11 @@ def group_of(container: Isolated) -> str:
 
 def _own_limits(container: Isolated) -> bool:
     """Whether it has limits of its own, and not its parent's (C{LinuxInfo.share_cgroups})."""
-    return container.parent is None or not container.container_info.linux_info.share_cgroups
+    if container.parent is None:
+        return True
+    linux = container.container_info.linux_info
+    # Nobody asks for that in the name of a task: it has what it was given.
+    return not linux.share_cgroups or (container.member and not linux.HasField("share_cgroups"))
 
 
 def controllers_of(names: Collection[str], cgroups: Cgroups) -> frozenset[str]:

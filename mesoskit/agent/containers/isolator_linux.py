@@ -2,7 +2,8 @@
 
 C{namespaces/pid}, C{namespaces/ipc}, C{network/none}, C{filesystem/linux}, C{linux/capabilities},
 C{linux/nnp}, as in Mesos (C{src/slave/containerizer/mesos/isolators}); C{network/none} and the
-hiding of other sandboxes are ours. What is nested in a container is in that one's namespaces.
+hiding of other sandboxes are ours. What is nested in a container is in that one's namespaces; but
+a task of a pod has processes and mounts of its own.
 """
 
 from dataclasses import dataclass
@@ -52,10 +53,10 @@ class PidIsolator(Isolator):
         """Want a namespace of processes, and of mounts for C{/proc}."""
         if container.staged:
             return NOTHING
-        if container.parent is not None:
+        if container.parent is not None and not container.member:
             return Preparation(inside=container.parent.id)
         if container.container_info.linux_info.share_pid_namespace:
-            if not self.share:
+            if not (self.share or container.member):
                 raise ContainerError(
                     "Sharing agent pid namespace with container is not allowed"
                     " (--disallow_sharing_agent_pid_namespace): leave share_pid_namespace out"
@@ -79,10 +80,12 @@ class IpcIsolator(Isolator):
         linux = container.container_info.linux_info
         if container.staged:
             return NOTHING
-        if container.parent is not None:
+        if container.parent is not None and not container.member:
             return Preparation(inside=container.parent.id)
+        if container.member and not (linux.ipc_mode or linux.HasField("shm_size")):
+            return NOTHING  # it shares its pod's
         if linux.ipc_mode == LinuxInfo.SHARE_PARENT:
-            if not self.share:
+            if not (self.share or container.member):
                 raise ContainerError(
                     "Sharing agent ipc namespace with container is not allowed"
                     " (--disallow_sharing_agent_ipc_namespace): ask for ipc_mode PRIVATE"
@@ -103,7 +106,7 @@ class NoNetworkIsolator(Isolator):
         if container.staged:
             return NOTHING
         if container.parent is not None:
-            return Preparation(inside=container.parent.id)
+            return Preparation(inside=container.parent.id)  # a task of a pod, too
         return Preparation(namespaces=frozenset({"net"}))
 
 
@@ -121,7 +124,7 @@ class FilesystemIsolator(Isolator):
         """Want a namespace of mounts."""
         if container.staged:
             return NOTHING
-        if container.parent is not None:
+        if container.parent is not None and not container.member:
             return Preparation(inside=container.parent.id)
         within = bool(self.hide) and container.sandbox.startswith(self.hide.rstrip("/") + "/")
         return Preparation(namespaces=frozenset({"mnt"}), hide=self.hide if within else "")

@@ -35,6 +35,8 @@ class Isolated:
     @ivar allotment: what it was given last.
     @ivar info: its C{ContainerInfo} as it came, empty where there is none.
     @ivar parent: what it is nested in, where that runs here.
+    @ivar pod: it is the container of an executor of groups.
+    @ivar member: it is one of the tasks in there, and has what of C{parent} is not its own.
     @ivar staged: something else makes its namespaces, mounts and rights; it wants limits alone.
     @ivar user: as whom it runs; L{None}: as the agent.
     @ivar pid: of its first process, 0 while that is not there.
@@ -50,11 +52,23 @@ class Isolated:
     user: str | None = None
     pid: int = 0
     classid: int | None = None
+    pod: bool = False
+    member: bool = False
 
     @classmethod
     def of(cls, spec: ContainerSpec, parent: "Isolated | None") -> "Isolated":
         """Return what is known of a container that is to be started."""
-        return cls(spec.id, spec.sandbox, spec.allotment, spec.info, parent, spec.staged, spec.user)
+        return cls(
+            spec.id,
+            spec.sandbox,
+            spec.allotment,
+            spec.info,
+            parent,
+            spec.staged,
+            spec.user,
+            pod=spec.pod,
+            member=spec.member and parent is not None,
+        )
 
     @property
     def container_info(self) -> ContainerInfo:

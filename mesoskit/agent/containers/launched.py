@@ -48,10 +48,12 @@ STOPPING = "the agent is stopping"
 
 _HELLO = 1
 
-_VERSIONS = (1, 2, launcher.VERSION)
+_VERSIONS = (1, 2, 3, launcher.VERSION)
 """The launchers that this agent can work with: one of before an upgrade keeps its containers."""
 
 _ISOLATES = 3
+
+_HAS_PODS = 4
 
 _Strays = dict[str, tuple[float, float, list[int]]]
 
@@ -199,6 +201,8 @@ class LaunchedContainers:
     async def _launch(self, spec: ContainerSpec, isolation: Mapping[str, Any] | None) -> int:
         if spec.mounts:
             isolation = _with_mounts(spec, isolation)
+        if spec.member:
+            isolation = self._within_pod(spec, isolation)
         if isolation is not None and self._version < _ISOLATES:
             raise ContainerError(
                 f"the launcher that runs is of version {self._version}, which isolates nothing:"
@@ -227,6 +231,21 @@ class LaunchedContainers:
             *_wishes(None if patient else spec.patience, isolation, spec.console),
         )
         return pid
+
+    def _within_pod(
+        self, spec: ContainerSpec, isolation: Mapping[str, Any] | None
+    ) -> Mapping[str, Any]:
+        """Return how a task is kept apart that shares what its pod has. Raises ContainerError."""
+        if self._version < _HAS_PODS:
+            raise ContainerError(
+                f"the launcher that runs is of version {self._version}, which cannot share what a"
+                " pod has: it has to end before, with the containers that it keeps"
+            )
+        given = {**(isolation or {}), "inside": spec.parent}
+        if spec.staged:
+            # What makes its mounts and processes has to see the machine's.
+            given["enter"] = ["ipc", "net"]
+        return given
 
     def signal(self, container: ContainerId, signum: int) -> None:
         """Send a signal to the process group."""
