@@ -11,8 +11,6 @@ DEFAULT: Final = ("posix/cpu", "posix/mem")
 PIDS_LIMIT: Final = 4096
 """Processes and threads of a container where C{cgroups/pids} holds it."""
 
-_SHARED: Final = ("cgroups/", "namespaces/", "network/none")
-
 
 @dataclass(slots=True, frozen=True)
 class IsolationSettings:
@@ -57,8 +55,3 @@ class IsolationSettings:
     share_pid_namespace: bool = True
     share_ipc_namespace: bool = True
     subsystems: Subsystems = field(default_factory=Subsystems)
-
-    @property
-    def pods(self) -> bool:
-        """Whether there is anything that tasks of a group share in their executor's container."""
-        return any(name.startswith(_SHARED) for name in self.isolation)

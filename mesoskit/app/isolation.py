@@ -55,8 +55,8 @@ def capabilities(value: str) -> int:
     return mask_of(codec.from_dict(CapabilityInfo, given))
 
 
-def devices(value: str) -> tuple[str, ...]:
-    """Read a C{DeviceWhitelist} as JSON; return entries of C{devices.allow}."""
+def devices(value: str) -> tuple[tuple[str, str], ...]:
+    """Read a C{DeviceWhitelist} as JSON; return paths, each with its entry of C{devices.allow}."""
     example = (
         'expected JSON such as {"allowed_devices": [{"device": {"path": "/dev/fuse"},'
         ' "access": {"read": true, "write": true}}]}'
@@ -69,7 +69,7 @@ def devices(value: str) -> tuple[str, ...]:
         raise ValueError(f"{error.filename}: {error.strerror}") from None
 
 
-def _device(entry: dict[str, dict[str, str]]) -> str:
+def _device(entry: dict[str, dict[str, str]]) -> tuple[str, str]:
     path = entry["device"]["path"]
     found = os.stat(path)
     kind = "b" if stat.S_ISBLK(found.st_mode) else "c"
@@ -82,7 +82,7 @@ def _device(entry: dict[str, dict[str, str]]) -> str:
     )
     if not access:
         raise ValueError(f"{path}: no access is given")
-    return f"{kind} {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} {access}"
+    return path, f"{kind} {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} {access}"
 
 
 FLAGS = (
@@ -139,7 +139,8 @@ FLAGS = (
         "allowed_devices",
         devices,
         (),
-        "With cgroups/devices: what containers may use besides the devices that all may, as JSON:"
+        "With cgroups/devices: what containers may use besides the devices that all may; with"
+        " linux/devices containers from images find these in their /dev. As JSON:"
         ' {"allowed_devices": [{"device": {"path": "/dev/fuse"}, "access": {"read": true}}]}.',
     ),
     Flag(
@@ -230,7 +231,8 @@ def settings(values: Values) -> "IsolationSettings":
         cgroups_limit_swap=values.cgroups_limit_swap,
         cgroups_pids_limit=values.cgroups_pids_limit,
         cgroups_destroy_timeout=values.cgroups_destroy_timeout,
-        allowed_devices=values.allowed_devices,
+        allowed_devices=tuple(entry for _, entry in values.allowed_devices),
+        device_paths=tuple(path for path, _ in values.allowed_devices),
         effective_capabilities=values.effective_capabilities,
         bounding_capabilities=values.bounding_capabilities,
         seccomp_config_dir=values.seccomp_config_dir,

@@ -269,13 +269,18 @@ class ImageTests(ImagedTestCase):
         profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
         Path(profiles, "p.json").write_text(json.dumps(profile))
         self.isolation = IsolationSettings(
-            isolation=("linux/seccomp", "linux/nnp", "network/none"),
+            isolation=("linux/seccomp", "linux/nnp", "network/none", "linux/devices"),
+            device_paths=("/dev/again",),
+            allowed_devices=("c 1:5 r",),
             seccomp_config_dir=profiles,
             seccomp_profile_name="p.json",
         )
         output = await self.result(
-            "mkdir /x 2>/dev/null || echo refused; grep NoNew /proc/self/status; cat /proc/net/dev"
+            "mkdir /x 2>/dev/null || echo refused; grep NoNew /proc/self/status; cat /proc/net/dev;"
+            " ls -l /dev/again; head -c 1 /dev/again > /dev/null && echo read"
         )
+        output, _, node = output.partition("cr--r--r--")
+        self.assertEqual((node.split()[3:5], node.split()[-1]), (["1,", "5"], "read"))
         self.assertTrue(output.startswith("refused\nNoNewPrivs:\t1\n"), output)
         interfaces = [line.split(":")[0].strip() for line in output.splitlines()[4:]]
         self.assertEqual(interfaces, ["lo"])

@@ -34,13 +34,16 @@ from mesoskit.agent.containers.isolators import (
     as_request,
     together,
 )
-from mesoskit.agent.containers.known_isolators import IsolationUnknown, make_isolators
+from mesoskit.agent.containers.known_isolators import KNOWN, IsolationUnknown, make_isolators
 from mesoskit.agent.containers.seccomp import SeccompError, SeccompIsolator, compile_profile
+from mesoskit.agent.containers.unknown_isolators import INSTEAD
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.launcher_isolation import Mount, isolation
+from mesoskit.agent.subsystems import Subsystems
 from mesoskit.messages.mesos_pb2 import CapabilityInfo, ContainerInfo, LinuxInfo
 from mesoskit.model.ids import ContainerId
 from mesoskit.model.tasks import Reason
+from tests.agent.test_cgroup_hosts import unified
 from tests.agent.test_isolated import IsolatedTestCase
 from tests.base import SynchronousTestCase
 
@@ -48,6 +51,18 @@ A = ContainerId("a")
 NOBODY = pwd.getpwnam("nobody").pw_uid
 not_root = skipIf(os.geteuid() != 0, "only root can isolate")
 CAPABILITY: Any = CapabilityInfo.Capability
+
+OF_MESOS = (
+    *("appc/runtime", "cgroups/all", "cgroups/blkio", "cgroups/cpu", "cgroups/cpuset"),
+    *("cgroups/devices", "cgroups/hugetlb", "cgroups/mem", "cgroups/net_cls", "cgroups/net_prio"),
+    *("cgroups/perf_event", "cgroups/pids", "disk/du", "disk/xfs", "docker/runtime"),
+    *("docker/volume", "environment_secret", "filesystem/linux", "filesystem/posix"),
+    *("filesystem/shared", "filesystem/windows", "gpu/nvidia", "linux/capabilities"),
+    *("linux/devices", "linux/nnp", "linux/seccomp", "namespaces/ipc", "namespaces/pid"),
+    *("network/cni", "network/port_mapping", "network/ports", "posix/cpu", "posix/disk"),
+    *("posix/mem", "posix/rlimits", "volume/csi", "volume/host_path", "volume/image"),
+    *("volume/sandbox_path", "volume/secret", "windows/cpu", "windows/mem"),
+)
 
 NO_MKDIR = {
     "defaultAction": "SCMP_ACT_ALLOW",
@@ -296,11 +311,42 @@ class NameTests(SynchronousTestCase):
             verifyObject(IIsolator, isolator)
 
     def test_what_cannot_be_is_refused(self) -> None:
-        self.assertIn("unknown isolator 'disk/xfs'", self.refused("disk/xfs"))
+        self.assertIn("unknown isolator 'disk/zfs'", self.refused("disk/zfs"))
         self.assertIn("no IIsolator", self.refused(f"{__name__}.wrong"))
         self.assertIn("cannot be made", self.refused("nowhere.at.all"))
         self.assertIn("--seccomp_config_dir", self.refused("linux/seccomp"))
         self.assertIn("no cgroups", self.refused("cgroups/mem", cgroups_hierarchy="/nowhere"))
+
+    def test_every_name_of_mesos_is_taken_or_refused_with_what_to_use_instead(self) -> None:
+        for name in OF_MESOS:
+            self.assertNotEqual(name in KNOWN, name in INSTEAD, name)
+        self.assertEqual(INSTEAD.keys() - set(OF_MESOS), set())
+        self.assertIn("'disk/xfs' of Mesos' here: use disk/du", self.refused("disk/xfs"))
+        self.assertIn("use network/none", self.refused("network/cni"))
+
+    @not_root
+    def test_flags_bring_isolators(self) -> None:
+        def made(**flags: Any) -> set[str]:
+            settings = IsolationSettings(
+                isolation=("network/ports", *("cgroups/perf_event",) * ("perf_events" in flags)),
+                cgroups_hierarchy=unified(self),
+                cgroups_root="mesoskit-test-none",
+                subsystems=Subsystems(**flags),
+            )
+            found = make_isolators(
+                settings, Clock(), lambda work: succeed(work()), "/w", ((31000, 32000),)
+            )
+            return {type(one).__name__ for one in found}
+
+        self.assertEqual(made(), {"CgroupsIsolator", "PortsIsolator"})
+        self.assertIn("PerfIsolator", made(perf_events=("task_clock",)))
+        error = self.assertRaises(IsolationUnknown, made, perf_events=("beauty",))
+        self.assertIn("--perf_events: unknown event 'beauty'", str(error))
+
+    @not_root
+    def test_controllers_of_version_1_are_refused_where_there_is_version_2(self) -> None:
+        why = self.refused("cgroups/net_cls", cgroups_hierarchy=unified(self))
+        self.assertIn("cgroups of version 2 have no net_cls", why)
 
 
 @not_root

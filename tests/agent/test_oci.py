@@ -145,6 +145,15 @@ class RightsTests(SynchronousTestCase):
         refused = {"share_pid_namespace": True}
         self.assertRaises(ImageError, self.rights, refused, share_pid_namespace=False)
 
+    def test_devices_of_the_machine(self):
+        flags = {"device_paths": ("/dev/x",), "allowed_devices": ("b 7:3 rwm",)}
+        rights = self.rights({}, "linux/devices", **flags)
+        made = oci.configuration({}, "/r", (), ContainerInfo(), rights)
+        (device,) = made["linux"]["devices"]
+        self.assertEqual((device["path"], device["type"]), ("/dev/x", "b"))
+        self.assertEqual((device["major"], device["minor"], device["fileMode"]), (7, 3, 0o666))
+        self.assertEqual(self.rights({}, "linux/nnp", **flags).devices, ())
+
     def test_profiles_of_system_calls(self):
         directory = self.mktemp()
         os.mkdir(directory)

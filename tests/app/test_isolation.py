@@ -70,6 +70,7 @@ class FlagTests(SynchronousTestCase):
         entry = '{"device": {"path": "/dev/full"}, "access": {"read": true, "mknod": true}}'
         found = self.settings(WHITELIST.format(entry))
         self.assertEqual(found.allowed_devices, ("c 1:7 rm",))
+        self.assertEqual(found.device_paths, ("/dev/full",))
         for given, why in (
             ('{"device": {"path": "/etc"}, "access": {"read": true}}', "no device"),
             ('{"device": {"path": "/dev/full"}}', "no access"),

@@ -1,7 +1,8 @@
 """What C{--isolation} means for containers from images, whose runtime does what isolators do else.
 
 C{linux/capabilities}, C{linux/nnp}, C{linux/seccomp} and C{network/none} hold them, too, in the
-words of a runtime (https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md).
+words of a runtime (https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md);
+C{linux/devices} is for them alone.
 """
 
 import json
@@ -38,6 +39,7 @@ class Rights:
     @ivar no_new_privileges: no set-user-ID program raises its rights.
     @ivar seccomp: a filter of system calls as a runtime has it, or L{None}.
     @ivar network: whether it has one of its own, with nothing but a loopback.
+    @ivar devices: which it finds in its C{/dev} besides those that all do, as a runtime has them.
     """
 
     bounding: int = mask_of(CapabilityInfo(capabilities=DEFAULT))
@@ -45,6 +47,7 @@ class Rights:
     no_new_privileges: bool = False
     seccomp: dict[str, Any] | None = None
     network: bool = False
+    devices: tuple[dict[str, Any], ...] = ()
 
 
 class ImageRights:
@@ -52,6 +55,8 @@ class ImageRights:
 
     def __init__(self, settings: IsolationSettings) -> None:
         self._settings = settings
+        nodes = zip(settings.device_paths, settings.allowed_devices, strict=True)
+        self._devices = tuple(_device(path, entry) for path, entry in nodes)
 
     def of(self, linux: LinuxInfo) -> Rights:
         """
@@ -73,6 +78,7 @@ class ImageRights:
             "linux/nnp" in isolation or seccomp is not None,
             seccomp,
             "network/none" in isolation,
+            self._devices if "linux/devices" in isolation else (),
         )
 
     def _capabilities(self, linux: LinuxInfo) -> tuple[int, int | None]:
@@ -136,3 +142,11 @@ def _filter(profile: dict[str, Any], capabilities: int) -> dict[str, Any]:
         if line["architecture"].removeprefix("SCMP_ARCH_").lower() == machine:
             made["architectures"] = [line["architecture"], *(line.get("subArchitectures") or ())]
     return made
+
+
+def _device(path: str, entry: str) -> dict[str, Any]:
+    """Return a device that is made from outside, for all users to use as far as they may."""
+    kind, numbers, access = entry.split()
+    major, minor = map(int, numbers.split(":"))
+    mode = 0o444 * ("r" in access) | 0o222 * ("w" in access)
+    return {"path": path, "type": kind, "major": major, "minor": minor, "fileMode": mode}

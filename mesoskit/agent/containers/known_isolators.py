@@ -35,8 +35,12 @@ CGROUPS: Final = ("cgroups/all", *NAMES)
 NOTHING_TO_DO: Final = (
     *("posix/cpu", "posix/mem", "posix/rlimits", "filesystem/posix", "environment_secret"),
     *("docker/runtime", "volume/host_path", "volume/sandbox_path", "volume/image", "volume/secret"),
+    "linux/devices",
 )
-"""Names that are taken and need nobody: what they stand for is always there."""
+"""
+Names that are taken and need nobody here: what they stand for is always there, or is done by
+whoever makes containers from images.
+"""
 
 
 class IsolationUnknown(ValueError):
@@ -70,7 +74,7 @@ PORTS: Final = "network/ports"
 KNOWN: Final = tuple(sorted({*CGROUPS, *_MAKERS, *DISK, PORTS, *NOTHING_TO_DO}))
 """All names that come along."""
 
-NEED_ROOT: Final = frozenset({*CGROUPS, *_MAKERS, PORTS} - {"linux/nnp"})
+NEED_ROOT: Final = frozenset({*CGROUPS, *_MAKERS, PORTS, "linux/devices"} - {"linux/nnp"})
 """What an agent that is not root cannot do."""
 
 

@@ -186,6 +186,7 @@ def configuration(
             "rootfsPropagation": "slave",
             "maskedPaths": list(_MASKED),
             "readonlyPaths": list(_READ_ONLY),
+            "devices": list(rights.devices),
             **seccomp,
         },
     }
