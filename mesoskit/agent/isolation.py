@@ -11,6 +11,8 @@ DEFAULT: Final = ("posix/cpu", "posix/mem")
 PIDS_LIMIT: Final = 4096
 """Processes and threads of a container where C{cgroups/pids} holds it."""
 
+_SHARED: Final = ("cgroups/", "namespaces/", "network/none")
+
 
 @dataclass(slots=True, frozen=True)
 class IsolationSettings:
@@ -25,6 +27,7 @@ class IsolationSettings:
     @ivar cgroups_pids_limit: processes and threads of a container.
     @ivar cgroups_destroy_timeout: seconds in which a cgroup has to be empty.
     @ivar allowed_devices: more devices that containers may use, as C{devices.allow} has them.
+    @ivar device_paths: where each of these is, in the same order.
     @ivar effective_capabilities: what containers are granted that ask for none, as bits;
         L{None}: what their user has anyway.
     @ivar bounding_capabilities: what they can have at most; L{None}: all.
@@ -46,6 +49,7 @@ class IsolationSettings:
     cgroups_pids_limit: int = PIDS_LIMIT
     cgroups_destroy_timeout: float = 60.0
     allowed_devices: tuple[str, ...] = ()
+    device_paths: tuple[str, ...] = ()
     effective_capabilities: int | None = None
     bounding_capabilities: int | None = None
     seccomp_config_dir: str | None = None
@@ -55,3 +59,8 @@ class IsolationSettings:
     share_pid_namespace: bool = True
     share_ipc_namespace: bool = True
     subsystems: Subsystems = field(default_factory=Subsystems)
+
+    @property
+    def pods(self) -> bool:
+        """Whether there is anything that tasks of a group share in their executor's container."""
+        return any(name.startswith(_SHARED) for name in self.isolation)

@@ -31,6 +31,7 @@ def of_executor(state: AgentState, executor: Executor) -> Json | None:
     """Return what all containers of an executor use together; L{None}: nothing is known."""
     containers = {executor.container, *(task.container for task in executor.tasks.values())}
     found = [state.usage[one] for one in containers if one is not None and one in state.usage]
+    found = [one for one in found if one.whole] or found
     if not found:
         return None
     own = _NOTHING if executor.info is None else allotments.of_resources(executor.info.resources)
