@@ -39,6 +39,7 @@ from mesoskit.agent.environment import (
     with_command,
 )
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group
+from mesoskit.agent.networks import unknown_network
 from mesoskit.agent.paths import latest_link
 from mesoskit.agent.persistent import with_volumes
 from mesoskit.messages.executor_pb2 import Event
@@ -115,7 +116,7 @@ def launch(state: AgentState, executor: Executor, allotment: Allotment) -> None:
             state.options.work_dir,
         ),
         docker=in_docker,
-        wrong=unresolved(command),
+        wrong=unresolved(command) or unknown_network(info.container, state.options.isolation),
         # It ends by itself when no agent comes back, tasks first; this is for one that does not.
         patience=processes.patience_of(state, executor) + executor.grace_period,
         console=console_of(info.container),

@@ -29,6 +29,7 @@ from mesoskit.agent.environment import (
 )
 from mesoskit.agent.frameworks import AgentTask, Executor
 from mesoskit.agent.nested_records import Nested
+from mesoskit.agent.networks import unknown_network
 from mesoskit.messages.agent_pb2 import Call
 from mesoskit.messages.mesos_pb2 import CommandInfo, ContainerInfo, FrameworkInfo, TaskInfo
 from mesoskit.model.authorization import ANYTHING, Action, Thing
@@ -240,7 +241,7 @@ def _spec(state: AgentState, one: Nested, launch: Call.LaunchContainer) -> Conta
         info=info.SerializeToString() if launch.HasField("container") else b"",
         parent=nested.key_of(state, nested_in) if nested_in else None,
         patience=_patience(state, one, executor),
-        wrong=unresolved(command),
+        wrong=unresolved(command) or unknown_network(info, state.options.isolation),
         console=console_of(info, one.debug),
         image_user=command.user if command.HasField("user") else None,
     )

@@ -21,6 +21,7 @@ from mesoskit.agent.container import (
 )
 from mesoskit.agent.environment import DEFAULT_PATH, user_of
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group
+from mesoskit.agent.networks import unknown_network
 from mesoskit.agent.paths import latest_link
 from mesoskit.agent.persistent import with_volumes
 from mesoskit.messages.mesos_pb2 import ContainerInfo, ExecutorInfo
@@ -60,6 +61,7 @@ def launch(state: AgentState, executor: Executor, allotment: Allotment) -> None:
         allotment=allotment,
         info=with_volumes(container, info.resources, state.options.work_dir),
         pod=True,
+        wrong=unknown_network(info.container, state.options.isolation),
         # Its tasks go first.
         patience=processes.patience_of(state, executor) + executor.grace_period,
     )

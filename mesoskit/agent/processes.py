@@ -47,6 +47,7 @@ from mesoskit.agent.environment import (
     with_command,
 )
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind
+from mesoskit.agent.networks import unknown_network
 from mesoskit.agent.paths import latest_link, nested_path
 from mesoskit.agent.persistent import with_volumes
 from mesoskit.messages.mesos_pb2 import TaskInfo
@@ -141,7 +142,7 @@ def spec_of(
     """
     assert task.container is not None
     command = info.command
-    wrong = unresolved(command)
+    wrong = unresolved(command) or unknown_network(info.container, state.options.isolation)
     argv, file = process_of(command)
     if task.docker:
         argv, file = docker.process_of(command)
