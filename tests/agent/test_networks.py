@@ -10,7 +10,7 @@ from mesoskit.messages.mesos_pb2 import ContainerInfo, NetworkInfo
 from tests.agent.bench import OPTIONS, Bench, custom_executor, task
 from tests.base import SynchronousTestCase
 
-NAMED = {"type": ContainerInfo.MESOS, "network_infos": [NetworkInfo(name="blue")]}
+NAMED = ContainerInfo(type=ContainerInfo.MESOS, network_infos=[NetworkInfo(name="blue")])
 
 
 class NetworkTests(SynchronousTestCase):
@@ -19,7 +19,7 @@ class NetworkTests(SynchronousTestCase):
     def wrong(self, bench: Bench, **fields: Any) -> str:
         bench.run(task(**fields))
         (spec,) = bench.launched()
-        return spec.wrong
+        return str(spec.wrong)
 
     def test_a_network_that_is_not_there_is_refused(self) -> None:
         why = self.wrong(Bench().register(), container=NAMED)
@@ -27,14 +27,14 @@ class NetworkTests(SynchronousTestCase):
 
     def test_so_it_is_for_executors(self) -> None:
         executor = custom_executor()
-        executor.container.CopyFrom(ContainerInfo(**NAMED))
+        executor.container.CopyFrom(NAMED)
         bench = Bench().register()
         bench.run(task(executor=executor))
         (spec,) = bench.launched()
         self.assertTrue(spec.wrong.startswith("Unknown CNI network 'blue'"))
 
     def test_without_a_name_it_is_the_machines(self) -> None:
-        unnamed = {"type": ContainerInfo.MESOS, "network_infos": [NetworkInfo()]}
+        unnamed = ContainerInfo(type=ContainerInfo.MESOS, network_infos=[NetworkInfo()])
         self.assertEqual(self.wrong(Bench().register(), container=unnamed), "")
         self.assertEqual(self.wrong(Bench().register()), "")
 
