@@ -9,34 +9,20 @@ on agents that differ in C{--isolation} alone. As root, on a machine with cgroup
 import argparse
 import os
 import statistics
-from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 
-from commands import Cluster, Figures, commands, measured, one_at_a_time
+from commands import Figures, commands, measured, one_at_a_time
 from daemons import in_child, table
 
 _MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 _CGROUPS = "cgroups/cpu,cgroups/mem,cgroups/pids"
 _ALL = f"{_CGROUPS},namespaces/pid,filesystem/linux,linux/capabilities,linux/nnp,disk/du"
 KINDS = {
-    "posix": (),
+    "posix": ("--launcher=posix",),
     "launcher=linux": ("--launcher=linux",),
     _CGROUPS: (f"--isolation={_CGROUPS}", "--cgroups_enable_cfs"),
     "and namespaces, mounts, rights": (f"--isolation={_ALL}", "--cgroups_enable_cfs"),
 }
-
-
-def apart(
-    root: str, where: str | None, body: Callable[[Cluster], Awaitable[Figures]], flags: list[str]
-) -> Figures:
-    """Measure on a cluster with cgroups of its own, which are gone afterwards."""
-    try:
-        return measured(where, "", body, [*flags, f"--cgroups_root={root}"])
-    finally:
-        for path in Path("/sys/fs/cgroup").glob(f"*/{root}"):
-            for directory, _, _ in os.walk(path, topdown=False):
-                os.rmdir(directory)
 
 
 def main() -> None:
@@ -47,7 +33,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--where", default=_MEMORY, help="where the agent's work_dir is made")
     chosen = parser.parse_args()
-    root = f"mesoskit-bench-{os.getpid()}"
     bodies = {
         "at once": partial(commands, chosen.tasks),
         "one at a time": partial(one_at_a_time, chosen.single),
@@ -56,7 +41,7 @@ def main() -> None:
     for _ in range(chosen.runs):
         for kind, flags in KINDS.items():
             for name, body in bodies.items():
-                figures = in_child(partial(apart, root, chosen.where, body, list(flags)))
+                figures = in_child(partial(measured, chosen.where, "", body, list(flags)))
                 rounds.setdefault((kind, name), []).append(figures)
 
     def median(kind: str, name: str, figure: str) -> float:

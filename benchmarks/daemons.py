@@ -1,5 +1,6 @@
 """Real daemons for the measurements: started, waited for, measured, ended."""
 
+import contextlib
 import json
 import os
 import random
@@ -58,7 +59,8 @@ class Daemon:
         self.port = free_port()
         self.log = self.home / "log"
         # What a measurement has left running ends with its agent.
-        policy = ["--recover=cleanup"] if plugin == "mesos-agent" else []
+        self._cgroups = f"mesoskit-bench-{self.home.name}"
+        policy = ["--recover=cleanup", f"--cgroups_root={self._cgroups}"]
         self._command = [
             str(Path(sys.executable).parent / "twistd"),
             "--nodaemon",
@@ -70,7 +72,7 @@ class Daemon:
             f"--runtime_dir={self.home}/run",
             "--ip=127.0.0.1",
             f"--port={self.port}",
-            *policy,
+            *(policy if plugin == "mesos-agent" else ()),
             *flags,
         ]
         self._plugin = plugin
@@ -132,10 +134,27 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        _remove_cgroups(self._cgroups)
         if os.environ.get("BENCH_KEEP"):
             print(f"kept {self.home}")
         else:
             shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _remove_cgroups(root: str) -> None:
+    """Remove what an agent has left of its cgroups, or give up after 5 s."""
+    deadline = time.monotonic() + 5
+    everywhere = Path("/sys/fs/cgroup")
+    while left := [*everywhere.glob(f"*/{root}"), *everywhere.glob(root)]:
+        for path in left:
+            for directory, _, _ in os.walk(path, topdown=False):
+                # Somebody may be in it, killed and not reaped yet.
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
+        if time.monotonic() > deadline:
+            print(f"left behind: {', '.join(map(str, left))}", file=sys.stderr)
+            return
+        time.sleep(0.01)
 
 
 def in_child(measure: Callable[[], dict[str, float]]) -> dict[str, float]:

@@ -93,6 +93,8 @@ class Demo:
                 f"--zk_session_timeout={SESSION}",
                 "--resources=cpus:2;mem:512",
                 "--registration_backoff_factor=10ms",
+                # Whatever happens, nothing is to be left on this machine, cgroups neither.
+                "--launcher=posix",
             )
         self.framework.startService()
 

@@ -150,6 +150,8 @@ class Cluster:
             f"--resources={self._resources}",
             # The wait before agents register keeps a thousand of them apart.
             "--registration_backoff_factor=10ms",
+            # Whatever happens, nothing is to be left on this machine, cgroups neither.
+            "--launcher=posix",
         ]
         starts = [
             Deferred.fromCoroutine(agent.start("mesos-agent", *flags)) for agent in self.agents

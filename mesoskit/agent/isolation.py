@@ -21,7 +21,10 @@ class IsolationSettings:
 
     @ivar isolation: names of isolators (C{--isolation}).
     @ivar linux: whether containers are found and killed by cgroups (C{--launcher=linux}).
+    @ivar by_default: whether nobody has said so: it is because it can be.
+    @ivar not_linux: why it is not where it would be by default; empty: for nothing that matters.
     @ivar cgroups_hierarchy: where cgroups are mounted; C{cgroups_root}: the one that all are in.
+    @ivar cgroups_favor_dynmods: whether the machine is to let cgroups be joined without waiting.
     @ivar cgroups_enable_cfs: whether C{cpus} are a limit too where a task names none.
     @ivar cgroups_limit_swap: whether memory limits are on memory and swap together.
     @ivar cgroups_pids_limit: processes and threads of a container.
@@ -42,8 +45,11 @@ class IsolationSettings:
 
     isolation: tuple[str, ...] = DEFAULT
     linux: bool = False
+    by_default: bool = False
+    not_linux: str = ""
     cgroups_hierarchy: str = "/sys/fs/cgroup"
     cgroups_root: str = "mesos"
+    cgroups_favor_dynmods: bool = True
     cgroups_enable_cfs: bool = False
     cgroups_limit_swap: bool = False
     cgroups_pids_limit: int = PIDS_LIMIT

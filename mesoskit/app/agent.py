@@ -301,6 +301,7 @@ def make_agent(
     work_dir = directory("work_dir", values.work_dir)
     runtime_dir = directory("runtime_dir", values.runtime_dir or runtime_path(work_dir), own=True)
     ip = advertised_ip(values)
+    apart = isolation.settings(values)
     options = AgentOptions(
         hostname=host_name(values, ip),
         ip=ip,
@@ -328,7 +329,7 @@ def make_agent(
         hadoop_home=values.hadoop_home,
         containerizers=values.containerizers,
         images=images.settings(values),
-        isolation=isolation.settings(values),
+        isolation=apart,
         docker=docker.docker_settings(values),
         frameworks_home=values.frameworks_home,
         log_sizes=container_logger.log_sizes(values),
@@ -340,7 +341,7 @@ def make_agent(
         boot_id=boot_id(),
         reconfiguration_policy=values.reconfiguration_policy,
         max_completed_executors_per_framework=values.max_completed_executors_per_framework,
-        flags=values.shown,
+        flags={**values.shown, "launcher": "linux" if apart.linux else "posix"},
         external_log_file=values.external_log_file,
         authenticate_http_executors=values.authenticate_http_executors,
         authentication_token=http_authentication.token_maker(key),

@@ -100,7 +100,7 @@ FLAGS = (
         one_of("posix", "linux"),
         None,
         "How a container's end is seen to: posix follows its processes, linux puts them into a"
-        " cgroup. linux where --isolation needs it, else posix.",
+        " cgroup. linux where the agent runs as root and can make cgroups, else posix.",
     ),
     Flag(
         "cgroups_hierarchy",
@@ -110,6 +110,14 @@ FLAGS = (
         is_path=True,
     ),
     Flag("cgroups_root", group, "mesos", "The cgroup below which those of all containers are."),
+    Flag(
+        "cgroups_favor_dynmods",
+        boolean,
+        True,
+        "With --launcher=linux: have the kernel let processes into cgroups without waiting some 15"
+        " ms for the rest of the machine (mount option favordynmods, Linux 6.0), for which every"
+        " fork on the machine takes a little longer.",
+    ),
     Flag(
         "cgroups_enable_cfs",
         boolean,
@@ -199,11 +207,15 @@ FLAGS = (
 
 
 def settings(values: Values) -> "IsolationSettings":
-    """Return what the flags say. Raises L{StartError} where that cannot be had."""
+    """
+    Return what the flags say. Raises L{StartError} where that cannot be had.
+
+    Whether this machine's cgroups can be used is tried out, by making one.
+    """
     from mesoskit.agent.isolation import DEFAULT, IsolationSettings
 
     isolation = values.isolation
-    linux = values.launcher == "linux"
+    needs = ""  # the launcher linux, and for what
     if isolation != DEFAULT:
         from mesoskit.agent.containers.known_isolators import NEED_ROOT, IsolationUnknown, check
 
@@ -219,14 +231,21 @@ def settings(values: Values) -> "IsolationSettings":
             )
         if wants and values.launcher == "posix":
             raise StartError(f"--isolation: {wants[0]} needs --launcher=linux")
-        linux = linux or bool(wants)
-    if linux and os.geteuid() != 0:
-        raise StartError("--launcher=linux needs an agent that runs as root")
+        needs = f"--isolation: {wants[0]}" if wants else ""
+    if values.launcher == "linux":
+        needs = "--launcher=linux"
+    hindrance = "" if values.launcher == "posix" else _hindrance(values)
+    if needs and hindrance:
+        raise StartError(f"{needs} needs {hindrance}")
+    linux = values.launcher != "posix" and not hindrance
     return IsolationSettings(
         isolation=isolation,
         linux=linux,
+        by_default=linux and not needs,
+        not_linux=hindrance,
         cgroups_hierarchy=values.cgroups_hierarchy,
         cgroups_root=values.cgroups_root,
+        cgroups_favor_dynmods=values.cgroups_favor_dynmods,
         cgroups_enable_cfs=values.cgroups_enable_cfs,
         cgroups_limit_swap=values.cgroups_limit_swap,
         cgroups_pids_limit=values.cgroups_pids_limit,
@@ -243,3 +262,17 @@ def settings(values: Values) -> "IsolationSettings":
         share_ipc_namespace=not values.disallow_sharing_agent_ipc_namespace,
         subsystems=subsystems.settings(values),
     )
+
+
+def _hindrance(values: Values) -> str:
+    """Return what the launcher linux needs and does not have; empty where it can be."""
+    if os.geteuid() != 0:
+        return "an agent that runs as root"
+    from mesoskit.agent.containers.cgroups import CgroupError
+    from mesoskit.agent.containers.cgroups_machine import check_usable
+
+    try:
+        check_usable(values.cgroups_hierarchy, values.cgroups_root)
+    except CgroupError as error:
+        return f"cgroups that it can make: {error}"
+    return ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from mesoskit.agent.containers import cgroups_machine
+from mesoskit.agent.containers.cgroups import CgroupError
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.app.daemon import StartError
 from mesoskit.app.isolation import FLAGS as ISOLATION
@@ -28,17 +30,52 @@ class FlagTests(SynchronousTestCase):
     def as_user(self, number: int) -> None:
         self.patch(os, "geteuid", lambda: number)
 
-    def test_posix_is_what_there_is_without_flags(self) -> None:
-        self.assertEqual(self.settings(), IsolationSettings())
+    def cgroups(self, why: str = "") -> None:
+        """Have a machine whose cgroups can be used, or cannot."""
+
+        def check(hierarchy: str, root: str) -> None:
+            if why:
+                raise CgroupError(why)
+
+        self.patch(cgroups_machine, "check_usable", check)
+
+    def test_root_has_the_launcher_linux_without_flags(self) -> None:
+        self.as_user(0)
+        self.cgroups()
+        self.assertEqual(self.settings(), IsolationSettings(linux=True, by_default=True))
+
+    def test_without_root_there_is_posix(self) -> None:
+        self.as_user(1000)
+        why = "an agent that runs as root"
+        self.assertEqual(self.settings(), IsolationSettings(not_linux=why))
+
+    def test_without_cgroups_there_is_posix(self) -> None:
+        self.as_user(0)
+        self.cgroups("/sys/fs/cgroup/freezer/mesos: Read-only file system")
+        found = self.settings()
+        self.assertFalse(found.linux)
+        self.assertIn("cgroups that it can make: /sys/fs/cgroup/freezer", found.not_linux)
+
+    def test_who_asks_for_posix_is_told_nothing(self) -> None:
+        self.assertEqual(self.settings("--launcher=posix"), IsolationSettings())
+
+    def test_what_cannot_be_had_is_refused_where_it_is_asked_for(self) -> None:
+        self.as_user(0)
+        self.cgroups("no cgroups in /sys/fs/cgroup")
+        for flag in ("--launcher=linux", "--isolation=namespaces/pid"):
+            why = f"{flag} needs cgroups that it can make: no cgroups in /sys/fs/cgroup"
+            self.assertEqual(self.wrong(flag).replace(": namespaces", "=namespaces"), why)
 
     def test_isolators_bring_the_launcher_that_they_need(self) -> None:
         self.as_user(0)
+        self.cgroups()
         found = self.settings("--isolation=cgroups/cpu,disk/du", "--cgroups_enable_cfs")
         self.assertEqual(found.isolation, ("cgroups/cpu", "disk/du"))
-        self.assertTrue(found.linux)
+        self.assertEqual((found.linux, found.by_default), (True, False))
         self.assertTrue(found.cgroups_enable_cfs)
-        self.assertFalse(self.settings("--isolation=disk/du").linux)
-        self.assertTrue(self.settings("--launcher=linux").linux)
+        self.assertFalse(self.settings("--isolation=disk/du", "--launcher=posix").linux)
+        asked = self.settings("--launcher=linux")
+        self.assertEqual((asked.linux, asked.by_default), (True, False))
 
     def test_an_unknown_isolator_is_named_with_those_that_are_known(self) -> None:
         why = self.wrong("--isolation=posix/cpu,cgroups/gpu")

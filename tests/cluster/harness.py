@@ -236,6 +236,11 @@ class Cluster:
         return self._master
 
     @property
+    def cgroups_root(self) -> str:
+        """The cgroup below which are those of its tasks."""
+        return f"mesoskit-test-{self.directory.name}"
+
+    @property
     def where(self) -> str:
         """Where agents and frameworks look for their master."""
         return self.master.address
@@ -262,6 +267,7 @@ class Cluster:
             "resources": "cpus:4;mem:2048;disk:1024;ports:[31000-31099]",
             "registration_backoff_factor": "50ms",
             "runtime_dir": self.directory / name / "r",
+            "cgroups_root": self.cgroups_root,
         }
         agent = AgentDaemon("mesos-agent", self.directory / name, {**short, **flags})
         self.agents[name] = agent
@@ -353,7 +359,9 @@ class Cluster:
                 assert daemon.process is not None
                 daemon.process.kill()
                 daemon.process.wait(10)
-        return processes.sweep(self.directory)
+        killed = processes.sweep(self.directory)
+        processes.sweep_cgroups(self.cgroups_root)
+        return killed
 
 
 class ClusterTestCase(TestCase):

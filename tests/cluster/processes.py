@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from mesoskit.agent.launcher_cgroups import pids_in
+
 _PATIENCE = 60.0
 
 
@@ -98,3 +100,23 @@ def sweep(directory: Path) -> list[int]:
         time.sleep(0.01)
     shutil.rmtree(directory, ignore_errors=True)
     return killed
+
+
+def sweep_cgroups(root: str) -> None:
+    """
+    Kill whatever is in or below a cgroup, and remove it.
+
+    Blocks for 10 s at most.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while left := [*Path("/sys/fs/cgroup").glob(f"*/{root}"), *Path("/sys/fs/cgroup").glob(root)]:
+        for path in left:
+            for directory, _, _ in os.walk(path, topdown=False):
+                for pid in pids_in(directory):
+                    kill(pid)
+                with suppress(OSError):  # somebody is in it, who is not reaped yet
+                    os.rmdir(directory)
+        if time.monotonic() > deadline:
+            raise AssertionError(f"cannot be removed: {', '.join(map(str, left))}")
+        if any(path.exists() for path in left):
+            time.sleep(0.01)

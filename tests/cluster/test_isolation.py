@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
+from mesoskit.agent.launcher_cgroups import pids_in
 from mesoskit.driver import Reason, TaskInfo, TaskState
 from mesoskit.messages.mesos_pb2 import TaskStatus
-from tests.cluster import asking
+from tests.cluster import asking, processes
 from tests.cluster.harness import Cluster, ClusterTestCase
 from tests.cluster.ledger import Ledger
 from tests.cluster.waiting import pause, until
@@ -20,6 +22,48 @@ not_root = skipIf(os.geteuid() != 0, "only root can isolate")
 ALL = "cgroups/cpu,cgroups/mem,cgroups/pids,disk/du,namespaces/pid,filesystem/linux"
 HOG = f'{sys.executable} -S -c "x = bytearray(80 << 20)"; sleep 1000'
 DISK_HOG = "dd if=/dev/zero of=data bs=1M count=8 2> /dev/null; sleep 1000"
+
+
+DAEMON = (
+    f"{sys.executable} -S -c 'import os, time; os.fork() and os._exit(0); os.setsid();"
+    ' os.fork() and os._exit(0); os.chdir("/"); os.execve("/bin/sleep", ["d", "1000"], {})\''
+)
+"""Starts a process that has nothing left of the task: session, parents, directory, environment."""
+
+
+@not_root
+class DefaultTests(ClusterTestCase):
+    """An agent of which nobody wants anything particular."""
+
+    async def test_nothing_of_a_task_outlives_it_though_its_launcher_be_killed(self) -> None:
+        cluster = self.cluster()
+        await cluster.start()
+        _, flags = await asking.get(cluster.agent.port, "/flags")
+        self.assertEqual(json.loads(flags)["flags"]["launcher"], "linux")
+        ledger = cluster.framework()
+        (handle,) = await ledger.launch(ledger.task("daemons", f"{DAEMON}; exec sleep 1000"))
+        await ledger.running("daemons")
+        (group,) = [
+            path
+            for above in ("*/", "")
+            for path in Path("/sys/fs/cgroup").glob(f"{above}{cluster.cgroups_root}/*/")
+        ]
+        daemon = await until("a daemon", lambda: self.daemon(group))
+        launcher = cluster.agent.launcher
+        assert launcher is not None
+        processes.kill(launcher)
+        await until("another launcher", lambda: cluster.agent.launcher not in (None, launcher))
+        self.assertTrue(processes.alive(daemon))
+        handle.kill()
+        await ledger.over("daemons")
+        self.assertFalse(processes.alive(daemon))
+        await until("no cgroup", lambda: not group.exists())
+
+    def daemon(self, group: Path) -> int:
+        """Return the pid of the daemon in a cgroup, 0 where there is none yet."""
+        return next(
+            (pid for pid in pids_in(str(group)) if processes.arguments(pid) == b"d 1000 "), 0
+        )
 
 
 @not_root

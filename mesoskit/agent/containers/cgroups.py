@@ -260,16 +260,21 @@ def attempt(function: Callable[[str], str], path: str) -> str:
         return ""
 
 
-def make_directory(path: str) -> None:
-    """Make a group, with what is missing above. Raises L{CgroupError}."""
+def make_directory(path: str, attempts: int = 3) -> None:
+    """
+    Make a group, with what is missing above. Raises L{CgroupError}.
+
+    @param attempts: how often somebody else may remove what is above in between.
+    """
     try:
         os.mkdir(path)
     except FileExistsError:
         return
-    except FileNotFoundError:
-        make_directory(os.path.dirname(path))
-        make_directory(path)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and attempts:
+            make_directory(os.path.dirname(path))
+            make_directory(path, attempts - 1)
+            return
         raise CgroupError(f"cgroup {path}: {error.strerror}") from error
 
 

@@ -40,6 +40,9 @@ from mesoskit.model.ids import ContainerId
 _FIRST_PAUSE: Final = 0.02
 _LAST_PAUSE: Final = 1.0
 
+_PARTING: Final = 1.0
+"""Seconds that stopping waits for what ended containers have left to be removed."""
+
 
 class Launching(Protocol):
     """What is asked of the containers beneath: a C{Containers} that takes isolation, too."""
@@ -101,12 +104,15 @@ class IsolatedContainers:
         exited: Exited,
         patience: float = 60.0,
         described: Callable[[ContainerId, ContainerFacts], None] = lambda container, facts: None,
+        *,
+        first: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param isolators: L{IIsolator}s, asked in order, and in the reverse at the end.
         @param notes: a directory of the agent's alone, made if it is not there.
         @param patience: seconds in which what a container leaves has to be gone.
         @param described: is told what there is to say of a container, before its launch is over.
+        @param first: called before all else when it begins.
         """
         self._reactor = reactor
         self._isolators = tuple(isolators)
@@ -114,13 +120,16 @@ class IsolatedContainers:
         self._in_thread = in_thread
         self._exited = exited
         self._patience = patience
+        self._first = first
         self._described = described
         self._known: dict[ContainerId, Isolated] = {}
         self._launching: dict[ContainerId, Deferred[None]] = {}
         self._limitations: dict[ContainerId, Limitation] = {}
         self._inherited: dict[ContainerId, Limitation] = {}
         self._refused: set[ContainerId] = set()
-        self._stopped = False
+        self._cleaning = 0
+        self._clean_now: Deferred[None] = Deferred()
+        self._stopped: float | None = None  # when
         for isolator in self._isolators:
             isolator.limited = self._limited
 
@@ -128,6 +137,7 @@ class IsolatedContainers:
 
     def start(self) -> "Deferred[None]":
         """Begin."""
+        self._first()
         try:
             os.makedirs(self._notes, mode=0o700, exist_ok=True)
         except OSError as error:
@@ -293,11 +303,14 @@ class IsolatedContainers:
         self.inner.forget(container)
 
     def stop(self) -> "Deferred[None]":
-        """Leave all to themselves."""
-        self._stopped = True
-        for isolator in self._isolators:
-            isolator.stop()
-        return self.inner.stop()
+        """Leave all to themselves, but for what is about to be removed."""
+        if self._stopped is None:
+            self._stopped = self._reactor.seconds()
+            for isolator in self._isolators:
+                isolator.stop()
+            if not self._cleaning:
+                self._clean_now.callback(None)
+        return _after(self._clean_now).addCallback(lambda _: self.inner.stop())
 
     # Ends
 
@@ -317,7 +330,8 @@ class IsolatedContainers:
 
     def _limited(self, container: ContainerId, limitation: Limitation) -> None:
         """For isolators: one takes too much."""
-        if self._stopped or container not in self._known or container in self._limitations:
+        told = container in self._limitations
+        if self._stopped is not None or told or container not in self._known:
             return
         self._limitations[container] = limitation
         for name, one in self._known.items():
@@ -345,16 +359,22 @@ class IsolatedContainers:
         """Let isolators remove what they made, now or a little later."""
         left = list(reversed(self._isolators))
         deadline = self._reactor.seconds() + self._patience
+        self._cleaning += 1
 
         def attempt(pause: float) -> None:
             left[:] = [isolator for isolator in left if not self._cleaned(isolator, container)]
+            now = self._reactor.seconds()
             if not left:
                 self._unlink(self._note_of(container.id))
-            elif self._reactor.seconds() > deadline:
+            elif now > deadline:
                 # The note stays: the next agent tries again.
                 self.log.error("{container} cannot be cleaned up", container=container.id)
-            elif not self._stopped:
+            elif self._stopped is None or now < self._stopped + _PARTING:
                 self._reactor.callLater(pause, attempt, min(_LAST_PAUSE, pause * 2))
+                return
+            self._cleaning -= 1
+            if self._stopped is not None and not (self._cleaning or self._clean_now.called):
+                self._clean_now.callback(None)
 
         attempt(_FIRST_PAUSE)
 

@@ -153,13 +153,18 @@ class LaunchedContainers:
         in_thread: InThread,
         exited: Exited,
         linger: float = 60.0,
+        *,
+        forgo_cgroups: bool = False,
     ) -> None:
         """
         @param reactor: with time, processes and UNIX sockets.
         @param exited: is told of every end.
+        @param forgo_cgroups: whether a container may be without a cgroup to be killed by, for
+            nobody has asked for one, where a launcher of before an upgrade knows of none.
         """
         self.directory = directory
         self.linger = linger
+        self._forgo_cgroups = forgo_cgroups
         self._reactor = reactor
         self._users = users
         self._in_thread = in_thread
@@ -203,6 +208,8 @@ class LaunchedContainers:
             isolation = _with_mounts(spec, isolation)
         if spec.member:
             isolation = self._within_pod(spec, isolation)
+        if self._version < _ISOLATES and self._forgo_cgroups and _is_cgroup_alone(isolation):
+            isolation = None
         if isolation is not None and self._version < _ISOLATES:
             raise ContainerError(
                 f"the launcher that runs is of version {self._version}, which isolates nothing:"
@@ -583,6 +590,13 @@ class LaunchedContainers:
             self._stopping.callback(None)
         else:
             self._keep_dialling()
+
+
+def _is_cgroup_alone(isolation: Mapping[str, Any] | None) -> bool:
+    """Whether nothing is wanted but the cgroup that a container is killed by."""
+    if isolation is None or isolation.keys() - {"cgroups", "kill"}:
+        return False
+    return list(isolation.get("cgroups", ())) == [isolation.get("kill")]
 
 
 def _with_mounts(spec: ContainerSpec, isolation: Mapping[str, Any] | None) -> Mapping[str, Any]:
