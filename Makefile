@@ -8,7 +8,7 @@ JOBS ?= 2
 TESTS ?= tests
 # What the tests need from the system, as Debian packages. As root `make test` installs them once,
 # with `make deps`; tests of what is not there are skipped, and say so.
-SYSTEM_PACKAGES := gsasl sasl2-bin libsasl2-modules zookeeper docker.io runc busybox-static iproute2 skopeo umoci libseccomp2
+SYSTEM_PACKAGES := gsasl sasl2-bin libsasl2-modules zookeeper docker.io runc crun busybox-static iproute2 skopeo umoci libseccomp2
 
 PROTOS := $(shell find protocols -name '*.proto' 2>/dev/null)
 INSTALLED := $(VENV)/.installed
