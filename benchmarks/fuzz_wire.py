@@ -46,6 +46,9 @@ class Carrier:
     def abort(self) -> None:
         self.ended = True
 
+    def waits(self, count: int) -> None:
+        """Nobody else holds anything here."""
+
     def flush_later(self) -> None:
         self.dirty = True
 

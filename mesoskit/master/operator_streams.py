@@ -27,9 +27,13 @@ from mesoskit.wire import recordio
 from mesoskit.wire.exchange import Exchange
 from mesoskit.wire.heartbeats import Heartbeats
 from mesoskit.wire.media import JSON, WRITERS
+from mesoskit.wire.together import Together
 
 OUTBOUND_CAP: Final = 8 * 1024 * 1024
 """An operator for whom more bytes of events than this wait is cut off."""
+
+WAITING_CAP: Final = 256 * 1024 * 1024
+"""Of all operators together; then he for whom most waits is cut off."""
 
 HELD_CAP: Final = 256 * 1024 * 1024
 """While more bytes of SUBSCRIBED than this wait for slow clients, no other may subscribe."""
@@ -52,6 +56,7 @@ class OperatorStreams:
     @param most: how many may watch; one more ends the oldest's stream.
 
     @ivar held: how many bytes of SUBSCRIBED wait for clients.
+    @ivar waiting: counts how many of events do.
     """
 
     log = Logger()
@@ -66,6 +71,7 @@ class OperatorStreams:
         most: int,
     ) -> None:
         self.held = 0
+        self.waiting = Together[OperatorStream](WAITING_CAP, _most_waits)
         self.heartbeats = Heartbeats(clock, interval)
         self._ask = ask
         self._fragments = fragments
@@ -196,7 +202,7 @@ class OperatorStream:
         if self._over:
             return
         if self._streams.held > HELD_CAP:
-            self._too_slow("too many others have not taken the state yet")
+            self.too_slow("too many others have not taken the state yet")
             return
         self._exchange.write(recordio.encode(subscribed))
         if self._paused:
@@ -218,7 +224,9 @@ class OperatorStream:
         self._queue.append(record)
         self._queued += len(record)
         if self._queued > OUTBOUND_CAP:
-            self._too_slow(f"more than {OUTBOUND_CAP} bytes wait")
+            self.too_slow(f"more than {OUTBOUND_CAP} bytes wait")
+        else:
+            self._streams.waiting.holds(self, self._queued)
 
     def beat(self) -> None:
         """Send a heartbeat, unless more waits than the client takes."""
@@ -228,7 +236,7 @@ class OperatorStream:
             return
         self._unheard += 1
         if self._unheard >= PATIENCE:
-            self._too_slow(f"it took nothing for {PATIENCE} heartbeats")
+            self.too_slow(f"it took nothing for {PATIENCE} heartbeats")
 
     def close(self) -> None:
         """End the stream; what waits for the client is lost."""
@@ -271,6 +279,8 @@ class OperatorStream:
             record = queue.popleft()
             self._queued -= len(record)
             self._exchange.write(record)
+        if not self._over:
+            self._streams.waiting.holds(self, self._queued)
 
     def _release(self) -> None:
         self._streams.held -= self._held
@@ -282,12 +292,18 @@ class OperatorStream:
             self.making.cancel()
         self._queue.clear()
         self._queued = 0
+        self._streams.waiting.gone(self)
         self._release()
         self._streams.left(self)
 
-    def _too_slow(self, why: str) -> None:
+    def too_slow(self, why: str) -> None:
+        """Cut off an operator who does not take what he is told."""
         peer = self._exchange.peer
         self._streams.log.warn(
             "{peer} watches too slowly, it is cut off: {why}", peer=peer, why=why
         )
         self.cut()
+
+
+def _most_waits(stream: OperatorStream, held: int) -> None:
+    stream.too_slow(f"{held} bytes wait, the most, and all together may have {WAITING_CAP}")

@@ -52,6 +52,9 @@ class _End:
     def flush_later(self) -> None:
         self.dirty = True
 
+    def waits(self, count: int) -> None:
+        """Nobody else holds anything here."""
+
     def settling(self) -> None:
         """Time does not pass here."""
 

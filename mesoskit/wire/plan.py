@@ -38,6 +38,10 @@ class Carrier(Protocol):
         """Call C{flush} at the end of the turn."""
         ...
 
+    def waits(self, count: int) -> None:
+        """So many bytes wait that the transport has not been given yet."""
+        ...
+
     def settling(self) -> None:
         """The peer has said hello: C{settle_timeout} begins, and C{hello_timeout} is over."""
         ...

@@ -18,9 +18,9 @@ from mesoskit.messages.names import UnknownMessage, wire_name
 from mesoskit.messages.stream_pb2 import Frame, Item, Role
 from mesoskit.wire import framing, hellos
 from mesoskit.wire.backlog import Backlog
+from mesoskit.wire.calls import Calls
 from mesoskit.wire.link import (
     CallID,
-    CallRefused,
     Hello,
     LinkLost,
     NotAsked,
@@ -53,7 +53,7 @@ class Session:
     __slots__ = (
         "__weakref__",
         "_backlog",
-        "_call",
+        "_calls",
         "_carrier",
         "_congested",
         "_dirty",
@@ -63,7 +63,6 @@ class Session:
         "_patience",
         "_paused",
         "_peer",
-        "_pending",
         "_plan",
         "_principal",
         "_receiver",
@@ -93,10 +92,8 @@ class Session:
         self._status = 0
         self.decoder = framing.Decoder(min(settings.early_limit, settings.record_limit))
         self._outbox = Outbox(settings.batch, settings.record_limit, plan.counters)
-        # Our last call number; our calls that are not answered, with None where nobody
-        # waits any more; the peer's calls that are not answered.
-        self._call = 0
-        self._pending: dict[int, Deferred[None] | None] | None = None
+        # Calls that are not answered: ours, and the numbers of the peer's.
+        self._calls: Calls | None = None
         self._owed: set[int] | None = None
         self._dirty = self._writing = self._paused = self._congested = False
         # Whether anything was written, and how many visits nothing was read.
@@ -151,26 +148,15 @@ class Session:
         """Send a message that wants an answer, as L{Link.call<mesoskit.wire.link.Link.call>}."""
         if self._state >= _CLOSING:
             return fail(LinkLost(f"the link to {self._peer} is closed: {self._why}"))
-        pending = self._pending
-        if pending is None:
-            pending = self._pending = {}
-        limit = self._plan.settings.maximum_calls
-        if len(pending) >= limit:
-            return fail(TooManyCalls(f"{limit} calls to {self._peer} wait for answers already"))
-        number = self._call + 1
+        calls = self._calls
+        if calls is None:
+            calls = self._calls = Calls(self._peer, self._plan.settings.maximum_calls)
         try:
+            number = calls.next()
             self._put(message, number)
-        except NotSendable as error:
+        except (NotSendable, TooManyCalls) as error:
             return fail(error)
-        self._call = number
-
-        def forget(_: "Deferred[None]") -> None:
-            if number in pending:
-                pending[number] = None
-
-        deferred: Deferred[None] = Deferred(forget)
-        pending[number] = deferred
-        return deferred
+        return calls.made(number)
 
     def answer(self, call: CallID, outcome: Taken | Refused) -> None:
         """Answer a call of the peer's, as L{Link.answer<mesoskit.wire.link.Link.answer>}."""
@@ -191,6 +177,11 @@ class Session:
     def lose(self, why: str = "") -> None:
         """Close after what was sent, as L{Link.lose<mesoskit.wire.link.Link.lose>}."""
         self._lose(why, 0)
+
+    def cut(self, kind: str, why: str) -> None:
+        """End without a word: the peer takes nothing any more."""
+        if self._state < _CLOSING:
+            self._cut(kind, why)
 
     def refuse(self, kind: str, why: str, status: int = 0) -> None:
         """
@@ -292,6 +283,7 @@ class Session:
         while not self._paused and (data := outbox.pop()) is not None:
             self._write(data)
         self._writing = False
+        self._carrier.waits(outbox.queued)
         self._weigh()
 
     def pause(self) -> None:
@@ -342,10 +334,9 @@ class Session:
         self._why = self._why or why
         self._outbox.clear()
         receiver, self._receiver, self._settling, self._owed = self._receiver, None, None, None
-        pending, self._pending = self._pending, None
-        for deferred in (pending or {}).values():
-            if deferred is not None:
-                deferred.errback(LinkLost(f"the link to {self._peer} was lost: {self._why}"))
+        calls, self._calls = self._calls, None
+        if calls is not None:
+            calls.lost(self._why)
         if receiver is None:
             if state < _CLOSING:
                 self.log.debug("{peer} left before hello: {why}", peer=self._peer, why=self._why)
@@ -500,18 +491,8 @@ class Session:
         if item.name:
             self._fail("answer", "an item is a message or an answer, not both")
             return
-        pending, call = self._pending, item.answers
-        if pending is None or call not in pending:
-            self._fail("answer", f"an answer came to call {call}, which waits for none")
-            return
-        deferred = pending.pop(call)
-        if deferred is None:
-            return
-        status = item.status
-        if status in (0, 202):
-            deferred.callback(None)
-        else:
-            deferred.errback(CallRefused(status, heard(item.why, LONGEST_TEXT)))
+        if self._calls is None or not self._calls.answered(item):
+            self._fail("answer", f"an answer came to call {item.answers}, which waits for none")
 
     def _told(self, error: str | bytes, status: int) -> None:
         self._plan.counters.error("told")

@@ -33,6 +33,8 @@ class StreamSettings:
         proved, who they are; one more takes the place of the oldest.
     @ivar unfinished_limit: bytes of frames that are not complete, of all links of a factory
         together; those of up to 64 KiB do not count.
+    @ivar waiting_limit: bytes that wait for peers which do not read, of all links of a factory,
+        or streams of a v1 API, together; up to 64 KiB of one do not count.
     @ivar maximum_links: connections that one factory holds at a time.
     """
 
@@ -53,6 +55,7 @@ class StreamSettings:
     maximum_unsettled: int = 4096
     maximum_links: int = 65_536
     unfinished_limit: int = 256 * 1024 * 1024
+    waiting_limit: int = 512 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if not 1024 <= self.record_limit <= LONGEST:
@@ -77,6 +80,7 @@ class StreamSettings:
             "maximum_unsettled",
             "maximum_links",
             "unfinished_limit",
+            "waiting_limit",
         ):
             value = getattr(self, name)
             if value <= 0:

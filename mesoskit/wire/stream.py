@@ -32,7 +32,7 @@ from mesoskit.wire.plan import Receivers, SessionPlan, Settle
 from mesoskit.wire.pulse import Pulse
 from mesoskit.wire.session import Session
 from mesoskit.wire.settings import StreamSettings
-from mesoskit.wire.unfinished import SMALL, Unfinished
+from mesoskit.wire.together import SMALL, Together
 
 if TYPE_CHECKING:
     from mesoskit.wire.tls import TLS
@@ -63,12 +63,21 @@ class StreamProtocol:
     @ivar session: the link.
     """
 
-    __slots__ = ("__weakref__", "_factory", "_group", "_holds", "_timer", "session", "transport")
+    __slots__ = (
+        "__weakref__",
+        "_factory",
+        "_group",
+        "_holds",
+        "_timer",
+        "_waits",
+        "session",
+        "transport",
+    )
 
     def __init__(self, factory: "StreamFactory", address: IAddress | None) -> None:
         self._factory = factory
         self._group = -1
-        self._holds = False
+        self._holds = self._waits = False
         self._timer: IDelayedCall | None = None
         self.session = Session(factory.plan, self, address_text(address))
         self.transport: Any = None
@@ -167,6 +176,12 @@ class StreamProtocol:
         """Have the session flushed at the end of the turn, with all others."""
         self._factory.pulse.flush_later(self.session)
 
+    def waits(self, count: int) -> None:
+        """Count what waits, beside what waits for others."""
+        if count > SMALL or self._waits:
+            self._waits = count > SMALL
+            self._factory.waiting.holds(self, count)
+
     def settling(self) -> None:
         """Give the peer C{settle_timeout} from now."""
         self._cancel_timer()
@@ -213,6 +228,7 @@ class StreamFactory:
     @ivar counters: what they carried.
     @ivar protocols: its connections, those whose peer has not said hello among them.
     @ivar unfinished: counts what they hold of frames that are not complete.
+    @ivar waiting: counts what their peers have not taken yet.
     @ivar unsettled: those of which it is not known yet who speaks there, the oldest first.
     """
 
@@ -263,7 +279,8 @@ class StreamFactory:
         self.pulse = pulse or Pulse(clock, self.plan.span)
         self.protocols: set[StreamProtocol] = set()
         self.unsettled: dict[StreamProtocol, None] = {}
-        self.unfinished = Unfinished[StreamProtocol](self.settings.unfinished_limit, self._cut_off)
+        self.unfinished = Together[StreamProtocol](self.settings.unfinished_limit, self._cut_off)
+        self.waiting = Together[StreamProtocol](self.settings.waiting_limit, self._too_much_waits)
         self._full = False
         self._emptied: list[Deferred[None]] = []
 
@@ -324,6 +341,14 @@ class StreamFactory:
         )
         protocol.abort()
 
+    def _too_much_waits(self, protocol: StreamProtocol, held: int) -> None:
+        limit = self.settings.waiting_limit
+        protocol.session.cut(
+            "slow",
+            f"failed to keep up: {held} bytes wait for it, the most, and all links together"
+            f" may have {limit}",
+        )
+
     def greeted(self, protocol: StreamProtocol) -> None:
         """Both sides have said hello, and it is settled now who they are."""
 
@@ -335,6 +360,7 @@ class StreamFactory:
         self.protocols.discard(protocol)
         self.unsettled.pop(protocol, None)
         self.unfinished.gone(protocol)
+        self.waiting.gone(protocol)
         if self._emptied and not self.protocols:
             emptied, self._emptied = self._emptied, []
             for deferred in emptied:

@@ -35,6 +35,7 @@ from mesoskit.wire.exchange import (
 from mesoskit.wire.heartbeats import Heartbeats
 from mesoskit.wire.link import Hello, Receiver, Refused
 from mesoskit.wire.settings import StreamSettings
+from mesoskit.wire.together import Together
 from mesoskit.wire.v1_stream import Stray, V1Stream
 
 #: The header that binds a call to its stream.
@@ -81,10 +82,11 @@ class V1Carrier(ABC):
 
     @ivar hello: what each link says of its peer, for peers say nothing of themselves here.
     @ivar settings: limits, of which C{high_water}, C{low_water}, C{outbound_cap},
-        C{linger}, C{maximum_calls} and C{maximum_links} count here.
+        C{linger}, C{maximum_calls}, C{maximum_links} and C{waiting_limit} count here.
     @ivar identify: says who asks; may be replaced, and holds from the next request on.
     @ivar counters: what the streams carried.
     @ivar streams: those that are open, by id.
+    @ivar waiting: counts what their clients have not taken yet.
     """
 
     call_class: ClassVar[type[Message]]
@@ -124,6 +126,7 @@ class V1Carrier(ABC):
         self.counters = counters or Counters()
         self.heartbeats = Heartbeats(clock, interval)
         self.streams: dict[str, V1Stream] = {}
+        self.waiting = Together[V1Stream](self.settings.waiting_limit, self._too_much_waits)
         self._gate = gate
         self._invalid = invalid
         self.identify = identify
@@ -312,6 +315,12 @@ class V1Carrier(ABC):
         self._leaving.pop(stream, None)
         if self._parting:
             self._look_round()
+
+    def _too_much_waits(self, stream: V1Stream, held: int) -> None:
+        limit = self.settings.waiting_limit
+        stream.too_slow(
+            f"{held} bytes wait for it, the most, and all streams together may have {limit}"
+        )
 
     def _look_round(self) -> None:
         if not self.streams and not self._leaving:

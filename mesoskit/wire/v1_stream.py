@@ -260,12 +260,22 @@ class V1Stream:
         self._queued += len(record)
         cap = self._carrier.settings.outbound_cap
         if self._queued > cap:
-            self._carrier.counters.error("slow")
-            self._leave(f"failed to keep up: more than {cap} bytes wait")
-            self._carrier.log.warn("{peer} is cut off: {why}", peer=self._peer, why=self._why)
-            self._cut()
-        elif not self._weighing:
+            self.too_slow(f"more than {cap} bytes wait")
+            return
+        if not self._weighing:
             self._weigh_later()
+        self._carrier.waiting.holds(self, self._queued)
+
+    def too_slow(self, why: str) -> None:
+        """Cut the stream of a client that does not take what it is sent."""
+        if self._state >= _CLOSING:
+            # It was closed, and has not taken the rest.
+            self._stop_lingering()
+        else:
+            self._leave(f"failed to keep up: {why}")
+        self._carrier.counters.error("slow")
+        self._carrier.log.warn("{peer} is cut off: {why}", peer=self._peer, why=why)
+        self._cut()
 
     def _flush(self) -> None:
         queue = self._queue
@@ -274,6 +284,7 @@ class V1Stream:
             self._queued -= len(record)
             self._carrier.counters.bytes_out += len(record)
             self._exchange.write(record)
+        self._carrier.waiting.holds(self, self._queued)
         if self._state == _CLOSING and not queue and self._linger is not None:
             self._stop_lingering()
             self._exchange.finish()
@@ -334,10 +345,15 @@ class V1Stream:
 
     def _cut(self) -> None:
         self._linger = None
-        self._queue.clear()
-        self._queued = 0
+        self._drop()
         self._exchange.abort()
         self._over_later()
+
+    def _drop(self) -> None:
+        """Keep nothing that the client has not been sent."""
+        self._queue.clear()
+        self._queued = 0
+        self._carrier.waiting.gone(self)
 
     def _over_later(self) -> None:
         self._carrier.clock.callLater(0, self._over)
@@ -348,8 +364,7 @@ class V1Stream:
             return
         self._state = _LOST
         self._stop_lingering()
-        self._queue.clear()
-        self._queued = 0
+        self._drop()
         carrier = self._carrier
         carrier.counters.links -= 1
         carrier.log.info("{peer} is gone: {why}", peer=self._peer, why=self._why)

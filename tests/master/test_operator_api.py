@@ -15,6 +15,7 @@ from mesoskit.messages.codec import from_json, to_json
 from mesoskit.messages.master_pb2 import Call, Event, Response
 from mesoskit.messages.scheduler_pb2 import Call as SchedulerCall
 from mesoskit.web.verbosity import VERBOSITY
+from mesoskit.wire import together
 from mesoskit.wire.link import Hello
 from tests.master.bench import (
     accept,
@@ -523,6 +524,25 @@ class Events(OperatorTestCase):
         self.populate()
         self.assertEqual([True, False], [slow.closed, quick.closed])
         self.assertEqual(1, self.service.state.watchers)
+
+    def test_clients_that_let_too_much_wait_together_are_cut_off(self) -> None:
+        self.patch(together, "SMALL", 10)
+        waiting = self.service.operators.waiting
+        waiting.limit = 500
+        slow, quick = self.watch(), self.watch()
+        slow.transport.producer.pauseProducing()
+        self.populate()
+        self.assertEqual([True, False], [slow.closed, quick.closed])
+        self.assertEqual(0, waiting.total)
+
+    def test_what_a_client_has_taken_waits_no_more(self) -> None:
+        self.patch(together, "SMALL", 10)
+        watcher = self.watch()
+        watcher.transport.producer.pauseProducing()
+        self.populate()
+        self.assertGreater(self.service.operators.waiting.total, 500)
+        watcher.transport.producer.resumeProducing()
+        self.assertEqual(0, self.service.operators.waiting.total)
 
     def test_client_that_takes_nothing_for_long_is_cut_off(self) -> None:
         watcher = self.watch()

@@ -132,7 +132,7 @@ class FuzzTests(SynchronousTestCase):
             session = protocol.session
             self.assertLessEqual(session.decoder.buffered, 1024 + 4)
             self.assertLessEqual(len(session._owed or ()), 4)
-            self.assertLessEqual(len(session._pending or ()), 4)
+            self.assertLessEqual(len(session._calls._waiting if session._calls else ()), 4)
             self.assertEqual(session.queued, 0)
         ended = sink.ended
         wires.cut()

@@ -311,6 +311,43 @@ class UnfinishedTests(StrangerCase):
             self.assertEqual(self.factory.unfinished.total, 0)
 
 
+class WaitingTests(StrangerCase):
+    """So is what waits for peers that do not read."""
+
+    settings = StreamSettings(high_water=1000, low_water=10, waiting_limit=350_000)
+
+    def test_for_whom_most_waits_is_cut_off(self) -> None:
+        self.greet()
+        peers = [(self.stranger, self.wires, self.ear.link)]
+        for _ in range(2):
+            self.stranger, self.wires = self.come()
+            self.greet()
+            peers.append((self.stranger, self.wires, self.ear.link))
+        for (_, wires, link), size in zip(peers, (150_000, 250_000, 200_000), strict=True):
+            wires.stall(True)
+            for _ in range(size // 10_000):
+                link.send(text(b"x" * 10_000))
+                wires.spin()
+        (why,) = self.ear.reasons
+        self.assertEqual([link.ended for _, _, link in peers], ["", why, ""])
+        self.assertIn("bytes wait for it, the most, and all links together may have 350000", why)
+        self.assertEqual(self.factory.counters.errors, {"slow": 1})
+        for _, wires, _ in peers:
+            wires.stall(False)
+            wires.spin()
+        self.assertEqual(self.factory.waiting.total, 0)
+
+    def test_who_leaves_lets_nothing_wait(self) -> None:
+        self.greet()
+        self.wires.stall(True)
+        for _ in range(20):
+            self.ear.link.send(text(b"x" * 10_000))
+            self.wires.spin()
+        self.assertGreater(self.factory.waiting.total, 100_000)
+        self.wires.cut()
+        self.assertEqual(self.factory.waiting.total, 0)
+
+
 class Password:
     """A settling layer: the first message must be the right word."""
 

@@ -362,6 +362,32 @@ class CapTests(SynchronousTestCase):
         pair.spin()
         self.assertEqual((["enough"], 1), (ear.reasons, len(far.reasons)))
 
+    def test_for_whom_most_waits_is_cut_off(self) -> None:
+        clock, ear = Clock(), Ear()
+        settings = StreamSettings(waiting_limit=350_000)
+        carrier, host, port = serve(ear, AGENT, clock, settings, True)
+        clients = []
+        for size in (150_000, 250_000, 200_000):
+            far = Ear()
+            pair = TwoWires(clock, port, V1Client(far, MASTER, host, 20), 0)
+            pair.spin()
+            self.assertEqual(["connected"], far.heard)
+            pair.stall(True)
+            clients.append((far, pair))
+            for _ in range(size // 10_000):
+                ear.link.send(text(b"x" * 10_000))
+                pair.spin()
+        clients[1][1].spin()
+        (why,) = ear.reasons
+        self.assertIn("the most, and all streams together may have 350000", why)
+        self.assertEqual([0, 1, 0], [len(far.reasons) for far, _ in clients])
+        self.assertEqual({"slow": 1}, carrier.counters.errors)
+        for far, pair in (clients[0], clients[2]):
+            pair.stall(False)
+            pair.spin()
+        self.assertEqual([15, 20], [len(clients[number][0].words) for number in (0, 2)])
+        self.assertEqual(0, carrier.waiting.total)
+
     def test_calls_beyond_the_limit_are_refused(self) -> None:
         clock, ear, far = Clock(), Ear(), Ear()
         _, host, port = serve(ear, AGENT, clock, StreamSettings(maximum_calls=2), True)

@@ -1,30 +1,31 @@
-"""What peers have begun to say and not finished, all of them together.
+"""What peers make a daemon hold, all of them together.
 
-A frame may have 16 MiB, and each link may hold the beginning of one; a thousand links that
-begin and never end would hold the memory of the machine. So there is a limit to all of them: who
-holds most is cut off first.
+A frame may have 16 MiB, and each link may hold the beginning of one; twice as much may wait for a
+peer that does not read. A thousand links that begin and never end, or never read, would hold the
+memory of the machine. So there is a limit to all of them: who holds most is cut off first.
 """
 
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 SMALL: Final = 64 * 1024
-"""Beginnings of no more bytes than this do not count: every link may have one."""
+"""No more bytes than this do not count: everybody may hold so many."""
 
 H = TypeVar("H", bound=Hashable)
 
 
-class Unfinished(Generic[H]):
+class Together(Generic[H]):
     """
-    Counts the bytes of incomplete frames by who holds them.
+    Counts bytes by who holds them.
 
-    @param limit: how many there may be together.
-    @param cut_off: is given who holds most, when there are more; he must be told of as gone.
+    @param cut_off: is given who holds most, and how many, when there are more; he holds nothing
+        from then on.
+    @ivar limit: how many there may be together.
     @ivar total: how many there are.
     """
 
     def __init__(self, limit: int, cut_off: Callable[[H, int], None]) -> None:
-        self._limit = limit
+        self.limit = limit
         self._cut_off = cut_off
         self._held: dict[H, int] = {}
         self.total = 0
@@ -35,7 +36,7 @@ class Unfinished(Generic[H]):
         if count > SMALL:
             self._held[who] = count
             self.total += count - before
-            while self.total > self._limit and self._held:
+            while self.total > self.limit and self._held:
                 largest = max(self._held, key=self._held.__getitem__)
                 most = self._held[largest]
                 self.gone(largest)
