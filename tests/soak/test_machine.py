@@ -59,6 +59,9 @@ class Book(Scheduler):
         self.errors: list[str] = []
         self._master = scheme + MASTER
         self._ids = _Ids()
+        # One that begins may be told of something before it is known here: only those of
+        # former lives are not heard.
+        self._before: list[Framework] = []
         self.framework = self._begin()
 
     def _begin(self) -> Framework:
@@ -76,6 +79,7 @@ class Book(Scheduler):
         host = self.cluster.host_of(self.framework)
         before = self.framework
         host.isolate()
+        self._before.append(before)
         before.stopService()
         self.framework = self._begin()
         for name, book in books.books(self.journal).items():
@@ -89,7 +93,7 @@ class Book(Scheduler):
 
     def resource_offers(self, framework: Framework, offers: list[Offer]) -> None:
         for offer in offers:
-            if not self.wanted or framework is not self.framework:
+            if not self.wanted or framework in self._before:
                 framework.decline(offer, refuse_seconds=1.0).addErrback(lambda _: None)
                 continue
             group, names, seconds, code = self.wanted.pop(0)
@@ -113,7 +117,7 @@ class Book(Scheduler):
             )
 
     def status_update(self, framework: Framework, status: TaskStatus) -> None:
-        if framework is self.framework:
+        if framework not in self._before:
             self.write(
                 books.STATUS,
                 task=status.task_id.value,
@@ -126,7 +130,7 @@ class Book(Scheduler):
             )
 
     def error(self, framework: Framework, error: FrameworkError) -> None:
-        if framework is self.framework:
+        if framework not in self._before:
             self.errors.append(str(error))
 
     def kill(self, name: str) -> None:
