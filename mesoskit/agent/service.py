@@ -117,6 +117,7 @@ def launcher_hands(reactor: Any, options: AgentOptions, tell: Callable[[Any], No
             reactor, options, str(directory), users, in_thread, exited, LINGER, hands.described
         ),
     )
+    hands.measured.append(launched.store.metrics)
     hands.containers = _composed(reactor, options, users, in_thread, hands, launched)
     return hands
 

@@ -8,7 +8,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,12 @@ def docker_archive(
 
 
 def oci_layout(
-    path: str, layers: Sequence[bytes], config: Mapping[str, Any] | None = None, tag: str = "latest"
+    path: str,
+    layers: Sequence[bytes],
+    config: Mapping[str, Any] | None = None,
+    tag: str = "latest",
+    pack: Callable[[bytes], bytes] = lambda data: gzip.compress(data, 1),
+    packed_as: str = "gzip",
 ) -> list[Path]:
     """Write an image as an OCI layout; return the files of its layers."""
     blobs = Path(path, "blobs", "sha256")
@@ -103,7 +108,7 @@ def oci_layout(
             "diff_ids": [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in layers],
         },
     }
-    packed = [blob(gzip.compress(data, 1), f"{kind}layer.v1.tar+gzip") for data in layers]
+    packed = [blob(pack(data), f"{kind}layer.v1.tar+{packed_as}") for data in layers]
     manifest = {
         "schemaVersion": 2,
         "config": blob(json.dumps(whole).encode(), f"{kind}config.v1+json"),

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 from base64 import b64encode
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
+from mesoskit.agent.containers import image_store
+from mesoskit.agent.containers.image_layers import ZSTANDARD
 from mesoskit.agent.containers.image_names import (
     ImageError,
     folder_source,
@@ -31,6 +36,7 @@ from tests.agent.registries import Registry
 from tests.base import SynchronousTestCase
 
 TOOLS = [name for name in ("skopeo", "umoci") if shutil.which(name) is None]
+ZSTD = shutil.which("zstd")
 SKIP = f"not installed: {', '.join(TOOLS)}" if TOOLS else ""
 if not SKIP and os.geteuid() != 0:
     SKIP = "root unpacks images"
@@ -244,6 +250,75 @@ class StoreTests(TestCase):
     async def test_a_layer_that_is_no_archive(self):
         oci_layout(os.path.join(self.folder, "a"), [b"rubbish" * 1000])
         self.assertIn("is damaged", await self.refused("a"))
+
+    def zstandard(self, *layers: bytes) -> list[Path]:
+        """Make an image C{a} of layers that are packed with zstd."""
+
+        def pack(data: bytes) -> bytes:
+            if ZSTD is None:
+                return ZSTANDARD + data
+            return subprocess.run([ZSTD, "-qc"], input=data, check=True, stdout=PIPE).stdout
+
+        path = os.path.join(self.folder, "a")
+        return oci_layout(path, layers, pack=pack, packed_as="zstd")
+
+    async def test_layers_of_zstandard(self):
+        self.zstandard(layer([("etc/x", b"x" * 100_000)]), layer([("etc/.wh.x", b""), ("y", b"")]))
+        if ZSTD is None:
+            self.assertIn("apt-get install zstd", await self.refused("a"))
+            return
+        lower, upper = self.layers_of(await self.store.get("a"))
+        self.assertEqual((lower / "etc/x").stat().st_size, 100_000)
+        self.assertTrue(stat.S_ISCHR(os.lstat(upper / "etc/x").st_mode))
+        self.assertEqual(os.listdir(os.path.join(self.store.directory, "pulls")), [])
+
+    async def test_a_damaged_layer_of_zstandard(self):
+        (blob,) = self.zstandard(layer([("x", os.urandom(10_000))]))
+        # What it is called by is right: only its content is not.
+        blob.write_bytes(blob.read_bytes()[:-100])
+        name = hashlib.sha256(blob.read_bytes()).hexdigest()
+        self.rename(blob, name)
+        expected = "cannot be decompressed" if ZSTD else "apt-get install zstd"
+        self.assertIn(expected, await self.refused("a"))
+
+    def rename(self, blob: Path, name: str) -> None:
+        """Let the image C{a} be whole again, with another blob in the place of one."""
+        size = blob.stat().st_size
+        blob.rename(blob.with_name(name))
+        index = Path(self.folder, "a", "index.json")
+        about = json.loads(index.read_text())
+        path = blob.with_name(about["manifests"][0]["digest"].partition(":")[2])
+        manifest = json.loads(path.read_text())
+        manifest["layers"][0].update(digest=f"sha256:{name}", size=size)
+        data = json.dumps(manifest).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        path.with_name(digest).write_bytes(data)
+        about["manifests"][0].update(digest=f"sha256:{digest}", size=len(data))
+        index.write_text(json.dumps(about))
+
+    async def test_a_layer_that_is_larger_than_the_disk(self):
+        self.patch(image_store, "room_for", lambda directory: 1 << 20)
+        large = layer([("x", bytes(2 << 20))])
+        if ZSTD is not None:
+            self.zstandard(large)
+        else:
+            self.archive("a.tar", large)
+        oci_layout(os.path.join(self.folder, "b"), [large])
+        self.archive("c.tar", large)
+        for name in "abc":
+            why = await self.refused(name)
+            self.assertIn("is larger than 1 MiB when it is unpacked", why)
+        self.assertEqual(os.listdir(self.store.layers), [])
+        self.assertEqual(os.listdir(os.path.join(self.store.directory, "pulls")), [])
+
+    async def test_pulls_are_measured(self):
+        self.archive("a.tar", layer([("x", b"")]))
+        self.assertEqual(self.store.metrics(), {})
+        await self.store.get("a")
+        await self.store.get("a")
+        name = "containerizer/mesos/provisioner/docker_store/image_pull_ms"
+        self.assertEqual(self.store.metrics()[f"{name}/count"], 1)
+        self.assertGreater(self.store.metrics()[name], 0)
 
     async def test_a_layer_that_leads_out_of_the_image(self):
         self.archive("a.tar", layer([("../../escaped", b"x")]))

@@ -26,7 +26,7 @@ from tests.agent.containers_contract import ContainersContract, Ends
 from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive, layer
 from tests.agent.real import RealTestCase, until
 
-TOOLS = [name for name in ("skopeo", "umoci", "crun", "runc") if shutil.which(name) is None]
+TOOLS = [name for name in ("skopeo", "umoci", "runc") if shutil.which(name) is None]
 if BUSYBOX is None:
     TOOLS.append("busybox-static")
 SKIP = f"not installed: {', '.join(TOOLS)}" if TOOLS else ""
@@ -64,7 +64,7 @@ class ImagedTestCase(RealTestCase):
 
     skip = SKIP or None
     isolation = IsolationSettings()
-    maker = "crun"
+    maker = "crun" if shutil.which("crun") else "runc"
 
     def setUp(self) -> None:
         super().setUp()
@@ -285,6 +285,26 @@ class ImageTests(ImagedTestCase):
         interfaces = [line.split(":")[0].strip() for line in output.splitlines()[4:]]
         self.assertEqual(interfaces, ["lo"])
 
+    async def test_network_and_shared_memory_are_those_of_the_container_around(self):
+        self.isolation = IsolationSettings(isolation=("network/none",))
+        agent, ends = await self.begun()
+        look = "for name in net ipc pid; do busybox readlink /proc/self/ns/$name; done"
+        await agent.launch(self.inside("a", f"{look}; sleep 1000"))
+        await until(lambda: self.output("a").count("\n") == 3, 60.0)
+        own = info_of()
+        own.linux_info.shm_size = 1
+        for name, info in (("b", info_of()), ("c", own)):
+            await agent.launch(self.inside(name, look, info=info, parent=ContainerId("a")))
+        self.assertEqual([status for _, status in await ends.wait(2)], [0, 0])
+        (network, memory, processes), shared, apart = (self.output(name).split() for name in "abc")
+        self.assertEqual(shared[:2], [network, memory])
+        self.assertNotEqual(shared[2], processes)
+        self.assertEqual(apart[0], network)
+        self.assertNotEqual(apart[1], memory)
+        self.assertNotEqual(network, os.readlink("/proc/self/ns/net"))
+        await agent.destroy(ContainerId("a"))
+        await self.cleaned()
+
     async def test_a_missing_executable(self):
         spec = self.inside("a", "")
         why = await self.refusal(
@@ -380,7 +400,7 @@ class RuncTests(ImagedTestCase):
         agent, ends = await self.begun()
         await agent.launch(self.inside("a", "touch /here; sleep 1000"))
         await agent.stop()
-        self.maker = "crun"
+        self.maker = ImagedTestCase.maker
         agent, ends = await self.begun()
         spec = ContainerSpec(
             *(ContainerId("b"), ("sh", "-c", "until test -e /here; do sleep 0.01; done")),

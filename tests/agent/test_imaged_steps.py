@@ -124,7 +124,7 @@ class StageTests(StepsTestCase):
             died.unlink()
         self.assertTrue(15 < step < MOST - 1, step)
 
-    async def test_at_each_step_with_crun(self):
+    async def test_at_each_step(self):
         await self.check_each_step()
 
 
@@ -189,7 +189,7 @@ class RuntimesTests(StepsTestCase):
         self.stage(_ONLY_CGROUPS_2.format(stage=launcher_oci.__file__))
         self.assertEqual(await self.result("echo here"), "here\n")
 
-    async def test_crun(self):
+    async def test_the_quicker_one(self):
         await self.check()
 
     async def test_runc(self):

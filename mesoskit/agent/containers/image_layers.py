@@ -18,7 +18,10 @@ from mesoskit.agent.containers.image_names import ImageError
 
 MAX_ENTRIES: Final = 2_000_000
 MAX_BYTES: Final = 64 << 30
-"""Of all files in a layer, unpacked."""
+"""Of all files in a layer, unpacked; or less, where the disk has no room for as much."""
+
+ZSTANDARD: Final = b"\x28\xb5\x2f\xfd"
+"""What such a file begins with (RFC 8878)."""
 
 _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
@@ -37,11 +40,25 @@ class Hidden(NamedTuple):
     opaque: tuple[str, ...]
 
 
-def read_layer(path: str, layer: str) -> Hidden:
+def is_zstandard(path: str) -> bool:
+    """Tell whether a layer is compressed so that Python and umoci cannot read it."""
+    with open(path, "rb") as file:
+        return file.read(len(ZSTANDARD)) == ZSTANDARD
+
+
+def room_for(directory: str) -> int:
+    """Return how many bytes of files a layer may have that is unpacked there."""
+    found = os.statvfs(directory)
+    return min(MAX_BYTES, found.f_bavail * found.f_frsize)
+
+
+def read_layer(path: str, layer: str, room: int = MAX_BYTES) -> Hidden:
     """
     Read through a layer's archive: what does it hide, is it whole, does it stay within itself?
 
     Takes as long as decompressing it does. Raises L{ImageError}.
+
+    @param room: bytes that its files may have.
     """
     names, opaque = [], []
     size = count = 0
@@ -50,10 +67,10 @@ def read_layer(path: str, layer: str) -> Hidden:
             for member in archive:
                 count += 1
                 size += member.size
-                if count > MAX_ENTRIES or size > MAX_BYTES:
-                    raise ImageError(
-                        f"layer {layer}: more than {MAX_ENTRIES} entries or {MAX_BYTES >> 30} GiB"
-                    )
+                if count > MAX_ENTRIES:
+                    raise ImageError(f"layer {layer} has more than {MAX_ENTRIES} entries")
+                if size > room:
+                    raise too_large(layer, room)
                 _check(member, layer)
                 directory, _, name = member.name.rstrip("/").rpartition("/")
                 if name == _OPAQUE:
@@ -65,7 +82,7 @@ def read_layer(path: str, layer: str) -> Hidden:
                     names.append(f"{directory}/{hidden}")
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise ImageError(
-            f"layer {layer} is damaged, or compressed with something else than gzip ({error}):"
+            f"layer {layer} is damaged, or compressed otherwise than with gzip or zstd ({error}):"
             " build or pull the image again"
         ) from error
     except Exception as error:
@@ -73,6 +90,14 @@ def read_layer(path: str, layer: str) -> Hidden:
             raise
         raise ImageError(f"layer {layer} is damaged: {error}") from error  # zlib.error
     return Hidden(tuple(names), tuple(opaque))
+
+
+def too_large(layer: str, room: int) -> ImageError:
+    """Return what is raised where a layer needs more room than there is."""
+    return ImageError(
+        f"layer {layer} is larger than {room >> 20} MiB when it is unpacked, which is the room that"
+        " the image store has for it (--docker_store_dir)"
+    )
 
 
 def _check(member: tarfile.TarInfo, layer: str) -> None:

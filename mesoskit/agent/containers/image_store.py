@@ -28,7 +28,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mesoskit.agent.containers.image_layers import hide, layout_of, read_layer
+from mesoskit.agent.containers.image_layers import (
+    hide,
+    is_zstandard,
+    layout_of,
+    read_layer,
+    room_for,
+    too_large,
+)
 from mesoskit.agent.containers.image_names import (
     ImageError,
     Reference,
@@ -41,12 +48,15 @@ from mesoskit.agent.containers.image_tools import find_tool, run_tool
 from mesoskit.agent.images import DOCKER_HUB
 from mesoskit.agent.users import InThread
 from mesoskit.model.ids import ContainerId
+from mesoskit.web.timer import Timer
 
 MAX_CONFIG: Final = 4 << 20
 MAX_LAYERS: Final = 127
 """As in Docker; the kernel's limit is not far above."""
 
 POLICY: Final = "/etc/containers/policy.json"
+
+_METRIC: Final = "containerizer/mesos/provisioner/docker_store/image_pull_ms"
 
 _NAME: Final = 24  # of a layer's diff id: so short that 127 of them fit into one mount(2)
 
@@ -115,6 +125,7 @@ class ImageStore:
         self._unpacking = DeferredLock()
         self._pulls: dict[str, _Pull] = {}
         self._pinned: dict[ContainerId, dict[str, StoredImage]] = {}
+        self._took = Timer(_METRIC, reactor.seconds)
         self._pruning = False
         self._after_pruning: list[Deferred[None]] = []
 
@@ -122,6 +133,10 @@ class ImageStore:
     def layers(self) -> str:
         """The directory of all layers."""
         return os.path.join(self.directory, "layers")
+
+    def metrics(self) -> dict[str, float]:
+        """Return how long pulls took that have succeeded, under Mesos' name."""
+        return self._took.metrics()
 
     def start(self) -> "Deferred[None]":
         """Make the directories; what an earlier agent has not done is removed."""
@@ -256,12 +271,15 @@ class ImageStore:
         # A name that is new: a skopeo of an agent that was killed may still write to an old one.
         scratch = os.path.join(self.directory, "pulls", os.urandom(8).hex())
         os.makedirs(scratch, 0o700)
+        began = self._reactor.seconds()
         try:
             await self._places.acquire()
             try:
                 layout = os.path.join(scratch, "image")
                 await self._copy(skopeo, name, reference, credentials, scratch, layout)
-                return await self._take(umoci, name, scratch, layout)
+                image = await self._take(umoci, name, scratch, layout)
+                self._took.add(self._reactor.seconds() - began)
+                return image
             finally:
                 self._places.release()
         except ImageError as error:
@@ -348,7 +366,11 @@ class ImageStore:
             return name
         digest = descriptor["digest"]
         blob = os.path.join(layout, "blobs", "sha256", _hexadecimal(digest))
-        hidden = await self._in_thread(lambda: read_layer(blob, digest))
+        room = room_for(self.directory)
+        if is_zstandard(blob):
+            # As it is unpacked its digest is the diff id, which umoci checks.
+            blob, digest = await self._decompress(blob, digest, scratch, room), diff_id
+        hidden = await self._in_thread(lambda: read_layer(blob, digest, room))
         work = os.path.join(scratch, name)
         await self._in_thread(lambda: layout_of(digest, blob, diff_id, work))
         root = os.path.join(work, "root")
@@ -365,6 +387,21 @@ class ImageStore:
 
         await self._in_thread(finish)
         return name
+
+    async def _decompress(self, blob: str, layer: str, scratch: str, room: int) -> str:
+        """Return the path of what a blob of zstd holds, which may be no larger than C{room}."""
+        zstd = find_tool("zstd")
+        path = os.path.join(scratch, "layer.tar")
+        limited = 'ulimit -f "$1" && shift && exec "$@"'  # in blocks of 512 bytes
+        arguments = ["/bin/sh", "-c", limited, "sh", str(room // 512)]
+        arguments += [zstd, "-dqf", "-o", path, blob]
+        try:
+            await run_tool(self._reactor, arguments, self.timeout, scratch)
+        except ImageError as error:
+            if "signal 25" in str(error):  # SIGXFSZ
+                raise too_large(layer, room) from error
+            raise ImageError(f"layer {layer} cannot be decompressed: {error}") from error
+        return path
 
     def _note(self, image: StoredImage) -> None:
         path = self._record(image.name)

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from mesoskit.agent.containers.image_names import ImageError
 
-PACKAGES: Final = {"skopeo": "skopeo", "umoci": "umoci", "runc": "runc", "crun": "crun"}
+PACKAGES: Final = {name: name for name in ("skopeo", "umoci", "crun", "runc", "zstd")}
 """The Debian package that a program is in."""
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

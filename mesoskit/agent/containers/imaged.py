@@ -106,6 +106,7 @@ class ImageContainers:
         self._exited = exited
         self._progressed = progressed
         self._rights = ImageRights(isolation or IsolationSettings())
+        self._pids: dict[ContainerId, int] = {}
         self._paths: dict[ContainerId, str] = {}
         self._known: dict[ContainerId, str] = {}  # those that are over, too
         # Of those that see an image's files: the sandbox that they see.
@@ -185,7 +186,7 @@ class ImageContainers:
         bare = not (rooted or within or info.volumes)
         foreign = spec.docker or (info.HasField("type") and info.type == ContainerInfo.DOCKER)
         if bare or foreign:
-            return self.inner.launch(spec)
+            return self.inner.launch(spec).addCallback(partial(self._runs, spec.id))
         if spec.id in self._making:
             made = Deferred[None]()
             self._making[spec.id].append(made)
@@ -195,7 +196,12 @@ class ImageContainers:
             path = self._known[spec.id]
             again = self.inner.launch(self._staged(spec, path))
             return again.addCallback(lambda pid: self._provisions.state(path)[0] or pid)
-        return Deferred.fromCoroutine(self._launch(spec, info, rooted))
+        launching = Deferred.fromCoroutine(self._launch(spec, info, rooted))
+        return launching.addCallback(partial(self._runs, spec.id))
+
+    def _runs(self, container: ContainerId, pid: int) -> int:
+        self._pids[container] = pid
+        return pid
 
     async def _launch(self, spec: ContainerSpec, info: ContainerInfo, rooted: bool) -> int:
         self._making[spec.id] = []
@@ -282,6 +288,7 @@ class ImageContainers:
             image,
             bounds,
             self.sandbox_directory,
+            0 if spec.parent is None else self._pids.get(spec.parent, 0),
         )
 
     def _prepare_within(
@@ -375,6 +382,7 @@ class ImageContainers:
                     self._inside[prepared.container] = prepared.inside
             for path in stale:
                 await self._in_thread(partial(self._provisions.remove, path))
+            self._pids.update(pids)
             return replace(found, running=pids)
 
         return Deferred.fromCoroutine(recover())
@@ -382,6 +390,7 @@ class ImageContainers:
     def forget(self, container: ContainerId) -> None:
         """Drop what is kept of its end."""
         self._known.pop(container, None)
+        self._pids.pop(container, None)
         self.inner.forget(container)
 
     def stop(self) -> "Deferred[None]":
@@ -394,6 +403,7 @@ class ImageContainers:
         self, container: ContainerId, status: int | None, limitation: Limitation | None = None
     ) -> None:
         """For the containers beneath: one is over."""
+        self._pids.pop(container, None)
         if container in self._making:
             self._early[container] = status, limitation
             return

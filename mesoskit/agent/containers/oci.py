@@ -6,6 +6,7 @@ are joined is Mesos' (C{docs/container-image.md}, C{isolators/docker/runtime.cpp
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from mesoskit.agent.container import ContainerSpec
@@ -160,6 +161,7 @@ def configuration(
     mounts: Iterable[OCIMount],
     info: ContainerInfo,
     rights: Rights,
+    joined: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """
     Return the whole configuration of a container. Of cgroups it says nothing: the runtime makes
@@ -167,6 +169,7 @@ def configuration(
 
     @param process: from L{process}.
     @param root: the directory that is its root.
+    @param joined: paths of namespaces of others that it is in, by the names that a runtime has.
     """
     namespaces = ["mount", "ipc", "uts"]
     if not info.linux_info.share_pid_namespace:
@@ -182,7 +185,10 @@ def configuration(
         "hostname": info.hostname or os.uname().nodename,
         "mounts": [*_own_mounts(shm), *_of_the_machine(), *map(_bind, mounts)],
         "linux": {
-            "namespaces": [{"type": name} for name in namespaces],
+            "namespaces": [
+                *({"type": name} for name in namespaces if name not in joined),
+                *({"type": name, "path": path} for name, path in joined.items()),
+            ],
             "rootfsPropagation": "slave",
             "maskedPaths": list(_MASKED),
             "readonlyPaths": list(_READ_ONLY),

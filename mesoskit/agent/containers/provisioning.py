@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +26,7 @@ from mesoskit.agent.containers.volumes import Bound, VolumeError, make_directory
 from mesoskit.agent.images import SANDBOX
 from mesoskit.agent.launcher_isolation import MS_BIND, MS_RDONLY, MS_REC
 from mesoskit.agent.users import Credentials
-from mesoskit.messages.mesos_pb2 import ContainerInfo
+from mesoskit.messages.mesos_pb2 import ContainerInfo, LinuxInfo
 from mesoskit.model.ids import ContainerId
 
 _MAX_PLAN: Final = 4 << 20
@@ -76,12 +77,15 @@ class Provisions:
         image: StoredImage,
         bounds: Sequence[tuple[Bound, StoredImage | None]],
         sandbox_directory: str = SANDBOX,
+        around: int = 0,
     ) -> str:
         """
         Make ready what a container from an image needs; return its directory.
 
         @param layers: the store's directory of layers.
         @param bounds: volumes, each with its image, where it has one.
+        @param around: a process of the container that it is nested in, 0 where that is none: its
+            network is shared, and its shared memory, too, where neither is the machine's.
         Raises L{OSError}, L{VolumeError}, L{mesoskit.agent.containers.image_names.ImageError}.
         """
         path = self._empty(spec.id)
@@ -116,7 +120,12 @@ class Provisions:
         variables = oci.merged_environment(spec, image.config, sandbox_directory)
         process = oci.process(spec, rights, argv, variables, credentials, directory)
         self._write_secrets(os.path.join(path, "secrets"), secrets, credentials)
-        _write(path, "config.json", oci.configuration(process, root, seen, info, rights))
+        joined: dict[str, str] = {}
+        if around:
+            rights = replace(rights, network=False)
+            joined = _shared(around, info)
+        configured = oci.configuration(process, root, seen, info, rights, joined)
+        _write(path, "config.json", configured)
         plan = {
             "container": spec.id,
             "inside": spec.sandbox,
@@ -292,6 +301,24 @@ def _options(runtime: str, path: str) -> list[str]:
 def is_crun(runtime: str) -> bool:
     """Tell whether a runtime takes the options of crun, and not those of runc."""
     return os.path.basename(runtime).startswith("crun")
+
+
+def _shared(around: int, info: ContainerInfo) -> dict[str, str]:
+    """Return the namespaces that a container shares with the one that it is nested in."""
+    wanted = {"network": "net"}
+    linux = info.linux_info
+    if linux.ipc_mode != LinuxInfo.PRIVATE and not linux.HasField("shm_size"):
+        wanted["ipc"] = "ipc"
+    paths = {kind: f"/proc/{around}/ns/{name}" for kind, name in wanted.items()}
+    own = {kind: f"/proc/self/ns/{name}" for kind, name in wanted.items()}
+    try:
+        return {
+            kind: path
+            for kind, path in paths.items()
+            if os.readlink(path) != os.readlink(own[kind])
+        }
+    except FileNotFoundError as error:
+        raise VolumeError("the container that it is to be in has ended") from error
 
 
 def _prepared(plan: dict[str, Any]) -> Prepared:
