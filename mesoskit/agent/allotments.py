@@ -66,8 +66,8 @@ def limited(given: Allotment, limits: Mapping[str, Value.Scalar]) -> Allotment:
 def _limit(limits: Mapping[str, Value.Scalar], name: str, unit: int) -> int | None:
     if name not in limits:
         return None
-    value = limits[name].value
-    return UNLIMITED if isinf(value) else round(value * unit)
+    value = limits[name].value * unit
+    return UNLIMITED if isinf(value) else round(value)
 
 
 class Sum:

@@ -181,6 +181,21 @@ class LimitTests(IsolatedTestCase):
         self.assertNotIn("mem_limit_bytes", usage.figures)
         await agent.destroy(A)
 
+    async def test_limits_beyond_the_kernels_numbers_are_refused_with_what_could_be(self) -> None:
+        agent, ends = await self.started()
+        for given, why in (
+            (Allotment(mem_limit=round(1e306)), r"mem is too large: 9.*more than 8796093022207;"),
+            (Allotment(cpus_limit=10**12), r"cpus is too large: 1e\+09 is more than 175921860;"),
+        ):
+            with self.assertRaisesRegex(ContainerError, why):
+                await agent.launch(self.spec("a", "true", allotment=given))
+        largest = Allotment(cpus_limit=175_921_860_000, mem_limit=(1 << 63) - 1)
+        await agent.launch(self.spec("a", "sleep 1000", allotment=largest))
+        with self.assertRaisesRegex(ContainerError, "mem is too large"):
+            await agent.update(A, Allotment(mem_limit=1 << 63))
+        await agent.destroy(A)
+        self.assertEqual(ends.told, [("a", SIGKILL)])
+
     async def test_half_a_cpu(self) -> None:
         agent, _ = await self.started()
         given = Allotment(cpus=1000, cpus_limit=500)

@@ -15,7 +15,7 @@ from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
 from mesoskit.agent import allotments
-from mesoskit.agent.container import Allotment, ContainerExited, Limitation
+from mesoskit.agent.container import UNLIMITED, Allotment, ContainerExited, Limitation
 from mesoskit.agent.containers import isolator_ports
 from mesoskit.agent.containers.cgroups import find
 from mesoskit.agent.containers.isolator_ports import PortsIsolator, listeners, listening
@@ -164,6 +164,12 @@ class AllotmentTests(SynchronousTestCase):
         self.assertEqual(total.total.ports, ((31000, 31006),))
         total.add(one, -1)
         self.assertEqual(total.total.ports, ((31001, 31004),))
+
+    def test_limits_without_end(self) -> None:
+        for limit in (float("inf"), 1e308):
+            info = task()
+            info.limits["mem"].value = limit
+            self.assertEqual(allotments.of_task(info).mem_limit, UNLIMITED)
 
     def test_the_status_of_a_task_that_was_ended_names_them(self) -> None:
         bench = Bench().register()

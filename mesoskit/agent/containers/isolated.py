@@ -30,6 +30,7 @@ from mesoskit.agent.containers.isolators import (
     Isolated,
     Preparation,
     as_request,
+    check,
     together,
 )
 from mesoskit.agent.launcher_spawn import DEFAULT_PATH
@@ -204,8 +205,9 @@ class IsolatedContainers:
         if known is None or not known.pid:
             done.callback(None)
             return done
-        known.allotment = allotment
         try:
+            check(allotment)
+            known.allotment = allotment
             self._note(known)
             for isolator in self._isolators:
                 isolator.update(known)

@@ -5,10 +5,8 @@ whose numbers these are: shares of 1024 a cpu, quotas counted in 100 ms, no less
 C{--launcher=linux} it is there without any of them: a container's cgroup is by what it is killed.
 """
 
-import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Collection, Mapping
+from typing import Final
 
 from twisted.logger import Logger
 
@@ -31,6 +29,7 @@ from mesoskit.agent.containers.cgroups import (
     Made,
 )
 from mesoskit.agent.containers.isolators import Figure, Isolated, Isolator, Preparation
+from mesoskit.agent.containers.memory_watch import MemoryWatch, Readers
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.launcher_cgroups import kill_all, pids_in
 from mesoskit.model.ids import ContainerId
@@ -65,50 +64,6 @@ C{full}, C{tty} and the two that are random.
 """
 
 
-_LOOKS: Final = 40
-_PAUSE: Final = 0.05
-
-
-class Readers(Protocol):
-    """What is asked of a reactor."""
-
-    def callLater(self, delay: float, callable: Any, *args: object) -> Any:  # noqa: A002
-        """Call later."""
-        ...
-
-    def addReader(self, reader: Any) -> Any:
-        """Wait for something to read."""
-        ...
-
-    def removeReader(self, reader: Any) -> Any:
-        """Wait no more."""
-        ...
-
-
-@dataclass(slots=True, eq=False)
-class _Watch:
-    """A descriptor that can be read from when a container was short of memory."""
-
-    descriptor: int
-    told: Callable[[], None]
-
-    def fileno(self) -> int:
-        return self.descriptor
-
-    def logPrefix(self) -> str:
-        return "cgroups/mem"
-
-    def doRead(self) -> None:
-        try:
-            os.read(self.descriptor, 4096)
-        except BlockingIOError:
-            return
-        self.told()
-
-    def connectionLost(self, reason: Any) -> None:
-        """Nothing: it is closed by whoever stops it."""
-
-
 class CgroupsIsolator(Isolator):
     """
     Holds containers by cgroups.
@@ -130,7 +85,7 @@ class CgroupsIsolator(Isolator):
         self._reactor = reactor
         self._cgroups = cgroups
         self._settings = settings
-        self._watches: dict[ContainerId, _Watch] = {}
+        self._watches: dict[ContainerId, MemoryWatch] = {}
 
     def prepare(self, container: Isolated) -> Preparation:
         """Make its groups, and set what they are to be held to."""
@@ -193,26 +148,21 @@ class CgroupsIsolator(Isolator):
             self.log.warn("{container}: {why}", container=container.id, why=error)
             return
 
-        watch = _Watch(descriptor, lambda: self._look(container, _LOOKS))
-        self._watches[container.id] = watch
-        self._reactor.addReader(watch)
+        self._watches[container.id] = MemoryWatch(
+            self._reactor, descriptor, lambda: self._look(container)
+        )
 
-    def _look(self, container: Isolated, times: int) -> None:
-        """See whether something was killed: version 1 tells before that is done, and counted."""
-        if container.id not in self._watches:
-            return
+    def _look(self, container: Isolated) -> bool:
+        """See whether something was killed; if so, that is told."""
         limitation = self.limitation(container)
         if limitation is not None:
             self.limited(container.id, limitation)
-        elif times:
-            self._reactor.callLater(_PAUSE, self._look, container, times - 1)
+        return limitation is not None
 
     def recover(self, container: Isolated) -> None:
         """Wait again, and see whether it was short of memory in the meantime."""
         self.isolated(container)
-        limitation = self.limitation(container)
-        if limitation is not None:
-            self.limited(container.id, limitation)
+        self._look(container)
 
     def update(self, container: Isolated) -> None:
         """Hold it to what it is given now."""
@@ -271,7 +221,7 @@ class CgroupsIsolator(Isolator):
         """Remove its groups; what is left in them is killed."""
         watch = self._watches.pop(container.id, None)
         if watch is not None:
-            self._stop(watch)
+            watch.stop()
         name = group_of(container)
         if self._cgroups.remove(name):
             return True
@@ -286,14 +236,10 @@ class CgroupsIsolator(Isolator):
         if pids_in(kill):
             kill_all(kill)
 
-    def _stop(self, watch: _Watch) -> None:
-        self._reactor.removeReader(watch)
-        os.close(watch.descriptor)
-
     def stop(self) -> None:
         """Wait for nothing any more."""
         for watch in self._watches.values():
-            self._stop(watch)
+            watch.stop()
         self._watches.clear()
 
 

@@ -8,12 +8,13 @@ function that is given the agent's L{IsolationSettings} and returns an L{IIsolat
 import base64
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import Message
 from zope.interface import Attribute, Interface, implementer
 
 from mesoskit.agent.container import Allotment, ContainerSpec, Limitation
+from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.launcher_isolation import Mount
 from mesoskit.messages.mesos_pb2 import ContainerInfo
 from mesoskit.model.ids import ContainerId
@@ -57,7 +58,11 @@ class Isolated:
 
     @classmethod
     def of(cls, spec: ContainerSpec, parent: "Isolated | None") -> "Isolated":
-        """Return what is known of a container that is to be started."""
+        """
+        Return what is known of a container that is to be started. Raises L{ContainerError} where
+        it is to be held to what is no limit.
+        """
+        check(spec.allotment)
         return cls(
             spec.id,
             spec.sandbox,
@@ -74,6 +79,26 @@ class Isolated:
     def container_info(self) -> ContainerInfo:
         """What its task or executor says of it."""
         return ContainerInfo.FromString(self.info)
+
+
+_MOST_CPUS: Final = ((1 << 44) - 1) // 100
+"""Thousandths: a quota of microseconds in a tenth of a second has 44 bits in Linux."""
+
+_MOST_BYTES: Final = (1 << 63) - 1
+
+
+def check(allotment: Allotment) -> None:
+    """Raise L{ContainerError} where a limit is greater than the kernel can count."""
+    for name, given, most, unit in (
+        ("cpus", allotment.cpus_limit, _MOST_CPUS, 1000),
+        ("mem", allotment.mem_limit, _MOST_BYTES, 1 << 20),
+        ("mem", allotment.mem, _MOST_BYTES, 1 << 20),
+    ):
+        if given is not None and given > most:
+            raise ContainerError(
+                f"the limit of {name} is too large: {given / unit:g} is more than"
+                f" {most // unit}; give it less, or Infinity for none"
+            )
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,0 +1,92 @@
+"""Waiting until the kernel kills in a container that is short of memory.
+
+The kernel tells of a shortage (an eventfd(2) in cgroups of version 1, inotify(7) in version 2). In
+version 1 it tells so before it kills, and what it is about to kill may have to wait for its share
+of the CPU before it is gone and counted: so it is looked again, for a while.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+_FIRST_PAUSE: Final = 0.05
+_LAST_PAUSE: Final = 1.0
+_PATIENCE: Final = 120.0
+"""Seconds after the last shortage in which it is looked again."""
+
+
+class Readers(Protocol):
+    """What is asked of a reactor."""
+
+    def seconds(self) -> float:
+        """Return the time."""
+        ...
+
+    def callLater(self, delay: float, callable: Any, *args: object) -> Any:  # noqa: A002
+        """Call later."""
+        ...
+
+    def addReader(self, reader: Any) -> Any:
+        """Wait for something to read."""
+        ...
+
+    def removeReader(self, reader: Any) -> Any:
+        """Wait no more."""
+        ...
+
+
+class MemoryWatch:
+    """Looks after one container, from a shortage on."""
+
+    def __init__(self, reactor: Readers, descriptor: int, over: Callable[[], bool]) -> None:
+        """
+        @param descriptor: can be read from when there is a shortage; it is closed in the end.
+        @param over: looks whether something was killed, and says whether that is all there is
+            to do.
+        """
+        self._reactor = reactor
+        self._descriptor = descriptor
+        self._over = over
+        self._until = 0.0
+        self._call: Any = None
+        reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        self._reactor.removeReader(self)
+        os.close(self._descriptor)
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _look(self, pause: float) -> None:
+        self._call = None
+        if not self._over() and self._reactor.seconds() < self._until:
+            following = min(_LAST_PAUSE, pause * 2)
+            self._call = self._reactor.callLater(pause, self._look, following)
+
+    # What a reactor asks of what can be read from
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        """Return a name."""
+        return "cgroups/mem"
+
+    def doRead(self) -> None:
+        """There is a shortage."""
+        try:
+            os.read(self._descriptor, 4096)
+        except BlockingIOError:
+            return
+        self._until = self._reactor.seconds() + _PATIENCE
+        # Shortages may come one upon the other: it is looked soon, and not for each of them.
+        if self._call is None or self._call.getTime() > self._reactor.seconds() + _FIRST_PAUSE:
+            if self._call is not None:
+                self._call.cancel()
+            self._call = self._reactor.callLater(_FIRST_PAUSE, self._look, _FIRST_PAUSE)
+
+    def connectionLost(self, reason: Any) -> None:
+        """Nothing: it is closed by whoever stops it."""
