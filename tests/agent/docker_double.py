@@ -117,10 +117,11 @@ class EngineDouble(Resource):
 
     # What happens in containers
 
-    def write(self, name: str, text: bytes, which: int = 1) -> None:
+    def write(self, name: str, text: bytes, which: int = 1, moment: str = "") -> None:
         """Let a container write."""
         one = self.containers[name]
-        moment = MOMENT.format(1, len(one.log) // 3)  # several messages have the same
+        # Several messages have the same.
+        moment = moment or MOMENT.format(1, len(one.log) // 3)
         one.log.append((which, text, moment))
         for reader in one.readers:
             reader.write(_frame(*one.log[-1]))

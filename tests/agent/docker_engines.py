@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import http.client
 import io
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest
@@ -47,6 +51,17 @@ def busybox() -> bytes:
             entry.linkname = "busybox"
             tar.addfile(entry)
     return data.getvalue()
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("docker", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 class Daemon:
@@ -108,14 +123,21 @@ class Daemon:
             time.sleep(0.05)
 
     def _answers(self) -> bool:
-        import socket
-
         with suppress(OSError), socket.socket(socket.AF_UNIX) as asked:
             asked.settimeout(2)
             asked.connect(self.socket)
             asked.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
             return b" 200 " in asked.recv(4096)
         return False
+
+    def containers(self, label: str) -> list[str]:
+        """Return the names of the containers that have a label, whatever has become of them."""
+        connection = _Connection(self.socket)
+        filters = quote(json.dumps({"label": [label]}))
+        connection.request("GET", f"/containers/json?all=1&filters={filters}")
+        found = json.loads(connection.getresponse().read())
+        connection.close()
+        return [one["Names"][0] for one in found]
 
     def pid(self) -> int:
         """Return the pid of the engine."""

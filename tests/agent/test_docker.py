@@ -299,6 +299,27 @@ class RunningTests(DockerTestCase):
         self.assertEqual(self.output("a", "mine/a"), "1\n")
         self.assertEqual(self.output("a", "own/b"), "2\n")
 
+    async def test_secrets_are_files_that_it_alone_can_read_and_go_with_it(self):
+        agent, _ = await self.started()
+        info = docker_info(parameters=[{"key": "user", "value": "65534"}])
+        for name, text in (("/etc/secret", b"one"), ("own/secret", b"two")):
+            source = {"type": "SECRET", "secret": {"type": "VALUE", "value": {"data": text}}}
+            info.volumes.add(container_path=name, mode="RO", source=source)
+        script = "cat /etc/secret own/secret; echo x 2>/dev/null >/etc/secret; echo; read x"
+        info.tty_info.SetInParent()
+        info.docker.parameters.add(key="workdir", value="/mnt/mesos/sandbox")
+        await agent.launch(self.spec("a", script, info=info))
+        await until(lambda: "onetwo" in self.output("a"))
+        secrets = os.path.join(self.directory, "docker", "secrets")
+        self.assertEqual(os.stat(secrets).st_mode & 0o777, 0o700)
+        self.assertEqual(len(os.listdir(f"{secrets}/a")), 2)
+        os.makedirs(f"{secrets}/gone")
+        again, _ = await self.started()
+        self.assertEqual(os.listdir(secrets), ["a"])
+        await again.destroy(A)
+        again.forget(A)
+        self.assertEqual(os.listdir(secrets), [])
+
     async def test_it_may_have_a_network_of_its_own_with_ports(self):
         agent, _ = await self.started()
         info = docker_info(
@@ -347,6 +368,32 @@ class RefusedTests(DockerTestCase):
     async def test_a_device_that_is_not_there(self):
         info = docker_info(parameters=[{"key": "device", "value": "/dev/nothing"}])
         self.assertIn("/dev/nothing", await self.refusal(info=info))
+
+    async def test_a_secret_that_somebody_else_would_have_to_know(self):
+        info = docker_info()
+        source = {"type": "SECRET", "secret": {"type": "REFERENCE", "reference": {"name": "x"}}}
+        info.volumes.add(container_path="/s", mode="RO", source=source)
+        self.assertIn("give it by value", await self.refusal(info=info))
+
+    async def test_a_secret_where_the_image_has_a_file_in_the_way(self):
+        info = docker_info()
+        source = {"type": "SECRET", "secret": {"type": "VALUE", "value": {"data": b"x"}}}
+        info.volumes.add(container_path="/bin/busybox/secret", mode="RO", source=source)
+        self.assertIn("not a directory", await self.refusal(info=info))
+        self.assertEqual(os.listdir(os.path.join(self.directory, "docker", "secrets")), [])
+
+    async def test_a_directory_of_its_sandbox_that_leads_elsewhere(self):
+        os.symlink("/etc", os.path.join(self.sandbox("a"), "link"))
+        info = docker_info()
+        info.volumes.add(container_path="/x", mode="RW", host_path="link/made-by-a-test")
+        await self.refusal(info=info)
+        self.assertFalse(os.path.exists("/etc/made-by-a-test"))
+
+    async def test_graphics_cards_where_there_are_none(self):
+        given = Allotment(mem=64 << 20, gpus=1)
+        why = await self.refusal(info=docker_info(), allotment=given)
+        self.assertIn("could not select device driver", why)
+        self.assertIn("gpu", why)
 
     async def test_an_option_that_nobody_knows(self):
         info = docker_info(parameters=[{"key": "memroy", "value": "1g"}])

@@ -155,7 +155,10 @@ class CreationTests(SynchronousTestCase):
                 },
                 "expected sandbox_path of type SELF",
             ),
-            ({"container_path": "/a", "source": {"type": "SECRET"}}, "of kind SECRET cannot"),
+            (
+                {"container_path": "/a", "source": {"type": "SECRET", "secret": {"type": 1}}},
+                "its secret is a reference",
+            ),
             ({"container_path": "/a", "image": {"type": "DOCKER"}}, "of kind IMAGE cannot"),
         ):
             container = info()
@@ -430,7 +433,7 @@ class OutputTests(SynchronousTestCase):
     def test_notes_are_kept_and_wrong_ones_are_the_beginning(self):
         notes = Notes(self.mktemp())
         notes.make()
-        place = Place("2026-11-21T16:00:00.123456789Z", (1, 2), (3, 4))
+        place = Place(("2026-11-21T16:00:00.123456789Z", ""), (1, 2), (3, 4))
         notes.write("a", place)
         self.assertEqual(notes.read("a").words(), place.words())
         self.assertEqual(notes.all(), {"a"})
@@ -443,8 +446,11 @@ class OutputTests(SynchronousTestCase):
         self.assertEqual(Place.read([1]).words(), Place().words())
 
     def test_the_engine_is_asked_for_what_came_from_a_moment_on(self):
-        self.assertEqual(Place("2026-11-21T16:00:00.1Z").since(), "1795276800.100000000")
-        self.assertEqual(Place("2026-11-21T16:00:00Z").since(), "1795276800.000000000")
-        self.assertEqual(Place("2026-11-21T18:00:00.5+02:00").since(), "1795276800.500000000")
+        for moments, since in (
+            (("2026-11-21T16:00:00.1Z", ""), "1795276798.100000000"),
+            (("", "2026-11-21T16:00:00Z"), "1795276798.000000000"),
+            (("2026-11-21T18:00:00.5+02:00", "2026-11-21T16:00:00.6Z"), "1795276798.500000000"),
+        ):
+            self.assertEqual(Place(moments).since(), since)
         self.assertEqual(Place().since(), "0")
-        self.assertEqual(Place("nonsense").since(), "0")
+        self.assertEqual(Place(("nonsense", "")).since(), "0")

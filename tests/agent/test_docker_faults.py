@@ -27,7 +27,7 @@ from mesoskit.messages.mesos_pb2 import ContainerInfo, ResourceStatistics
 from mesoskit.model.ids import ContainerId
 from mesoskit.model.tasks import Reason
 from tests.agent.containers_contract import ContainersContract, Ends
-from tests.agent.docker_double import EngineDouble
+from tests.agent.docker_double import MOMENT, EngineDouble
 from tests.agent.real import REACTOR, until
 
 A = ContainerId("a")
@@ -346,6 +346,21 @@ class OutputTests(DoubleTestCase):
         await ends.wait(1)
         self.assertEqual(self.output("a"), expected)
         self.assertEqual(self.output("a", "stderr"), "sad\n")
+
+    async def test_what_of_both_streams_comes_out_of_order_comes_once(self):
+        agent, ends = await self.started()
+        await agent.launch(self.spec("a", "sleep"))
+        moments = [MOMENT.format(1, number) for number in range(6)]
+        # As the engine stores it: each stream for itself in order, both together not.
+        for which, number in ((1, 0), (2, 3), (1, 1), (1, 2), (2, 4), (1, 2)):
+            self.engine.write("mesos-a", f"{number}\n".encode(), which, moments[number])
+            await until(lambda: self.output("a") != "")
+            self.engine.cut()
+        self.engine.write("mesos-a", b"5\n", 1, moments[5])
+        self.engine.end("mesos-a", 0)
+        await ends.wait(1)
+        self.assertEqual(self.output("a"), "0\n1\n2\n2\n5\n")
+        self.assertEqual(self.output("a", "stderr"), "3\n4\n")
 
     async def test_what_cannot_be_had_is_said_in_the_sandbox(self):
         agent, ends = await self.started()

@@ -7,10 +7,12 @@ import signal
 import sys
 from typing import Any
 
-from mesoskit.driver import TaskState
+from mesoskit.agent.containers.docker_create import AGENT_LABEL
+from mesoskit.driver import Offer, TaskState
 from mesoskit.messages.mesos_pb2 import ContainerInfo, ExecutorInfo, HealthCheck, TaskStatus
 from tests.agent.docker_engines import IMAGE, daemon
-from tests.cluster.harness import CHECKOUT, Cluster, ClusterTestCase
+from tests.cluster.at_every_step import StepTestCase
+from tests.cluster.harness import CHECKOUT, AgentDaemon, Cluster, ClusterTestCase
 from tests.cluster.ledger import Ledger
 from tests.cluster.test_executors import doing, echo
 from tests.cluster.test_task_command import Terminal, run
@@ -176,3 +178,25 @@ class DockerTests(ClusterTestCase):
         self.assertEqual(bad.reason, TaskStatus.REASON_CONTAINER_LAUNCH_FAILED)
         self.assertIn("docker parameter 'memroy' is not known", bad.message)
         self.assertIn("Port mappings require port resources", ports.message)
+
+
+class DockerStepTests(StepTestCase):
+    """Agents that are killed at the steps of a life of a task of Docker."""
+
+    async def test_nothing_is_left_at_whichever_step_the_agent_was_killed(self) -> None:
+        engine = await daemon()
+        flags = {
+            "containerizers": "mesos,docker",
+            "docker_socket": engine.socket,
+            "docker_remove_delay": "0secs",
+        }
+
+        def launch(ledger: Ledger, offer: Offer, name: str) -> Any:
+            info = in_docker(ledger.task(name, "true", cpus=0.1, mem=32))
+            info.command.value = "sleep 1000"
+            return ledger.framework.accept(offer, [info])
+
+        def left(agent: AgentDaemon) -> object:
+            return engine.containers(f"{AGENT_LABEL}={agent.work_dir}")
+
+        await self.at_every_step(flags, launch, left, every=4)

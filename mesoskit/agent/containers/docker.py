@@ -12,7 +12,6 @@ from signal import SIGKILL, SIGTERM
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,6 +26,7 @@ from mesoskit.agent.container import (
 from mesoskit.agent.containers import ContainerError, Exited
 from mesoskit.agent.containers.docker_attach import Consoles
 from mesoskit.agent.containers.docker_console import Resizes
+from mesoskit.agent.containers.docker_container import Container
 from mesoskit.agent.containers.docker_create import Creation, creation, limits
 from mesoskit.agent.containers.docker_exec import Commands
 from mesoskit.agent.containers.docker_found import Found, Watch
@@ -34,7 +34,8 @@ from mesoskit.agent.containers.docker_http import Delays, Engine, EngineError
 from mesoskit.agent.containers.docker_images import Images
 from mesoskit.agent.containers.docker_logs import Files, Follower, Notes, Place
 from mesoskit.agent.containers.docker_usage import Reader
-from mesoskit.agent.docker import DockerSettings, name_of
+from mesoskit.agent.containers.docker_volumes import Secrets, make_directories
+from mesoskit.agent.docker import DockerSettings
 from mesoskit.agent.users import InThread, UserError, Users
 from mesoskit.model.ids import ContainerId
 
@@ -49,46 +50,6 @@ LAST_WORDS: Final = 10.0
 
 STOPPING: Final = "the agent is stopping"
 DESTROYED: Final = "it was destroyed before it was started"
-
-
-class _Container:
-    """
-    A container that the agent has launched, or found.
-
-    @ivar name: by which the engine knows it.
-    @ivar found: what the engine has said of it last.
-    @ivar pid: of its first process; 0 where that is none of ours to see.
-    @ivar launching: it is being started; C{pulling}: for it, an image is being waited for.
-    @ivar running: the engine has it, and has not said yet that it has ended.
-    @ivar ended: its end was told, or is to be by recovery.
-    @ivar own: this agent has launched it.
-    @ivar signals: what it was sent.
-    @ivar looks: how often the engine did not know how it has ended.
-    """
-
-    def __init__(self, container: ContainerId, sandbox: str = "") -> None:
-        self.id = container
-        self.name = name_of(container)
-        self.sandbox = sandbox
-        self.found = Found()
-        self.pid = 0
-        self.launching = self.pulling = self.running = self.ended = self.own = False
-        self.abandoned = self.doomed = self.checking = False
-        self.status: int | None = None
-        self.limitation: Limitation | None = None
-        self.signals: set[int] = set()
-        self.follower: Follower | None = None
-        self.work: Deferred[int] | None = None
-        self.launchers: list[Deferred[int]] = []
-        self.destroyers: list[Deferred[None]] = []
-        self.kills: Delays | None = None
-        self.looks = 0
-        self.later: IDelayedCall | None = None
-
-    @property
-    def terminal(self) -> bool:
-        """Whether it has one."""
-        return self.found.tty
 
 
 class DockerContainers:
@@ -133,10 +94,11 @@ class DockerContainers:
         self._described = described
         self._progressed = progressed
         self._notes = Notes(directory)
+        self._secrets = Secrets(os.path.join(directory, "secrets"))
         self._reader = Reader(reactor, self.engine, in_thread, hierarchy)
         self._commands = Commands(reactor, self.engine, in_thread, exited)
         self._watch = Watch(reactor, self.engine, work_dir, directory, self._compare, self._look_at)
-        self._containers: dict[ContainerId, _Container] = {}
+        self._containers: dict[ContainerId, Container] = {}
         self._starting: Deferred[None] | None = None
         self._recovered = False
         self._stopped = False
@@ -156,7 +118,7 @@ class DockerContainers:
             return Deferred.fromCoroutine(self._beside(spec, spec.parent))
         known = self._containers.get(spec.id)
         if known is None:
-            known = self._containers[spec.id] = _Container(spec.id, spec.sandbox)
+            known = self._containers[spec.id] = Container(spec.id, spec.sandbox)
             known.launching = known.own = True
             self._begin(known, spec)
         elif not known.launching:
@@ -228,6 +190,7 @@ class DockerContainers:
         if known is not None and known.ended:
             del self._containers[container]
             self._notes.remove(container)
+            self._secrets.remove(container)
             self._watch.remove_later(known.name, self._settings.remove_delay)
 
     def consoles(self, others: Any) -> Consoles:
@@ -290,6 +253,7 @@ class DockerContainers:
         )
         for container in noted - set(self._containers):
             self._notes.remove(container)
+        self._secrets.keep({*self._containers})
         self._watch.start()
         self._starting = None
 
@@ -304,7 +268,7 @@ class DockerContainers:
             if error.status == 404:
                 return
             raise
-        known = _Container(container, found.sandbox)
+        known = Container(container, found.sandbox)
         known.found, known.pid = found, found.pid_here()
         if found.never_started or (not found.running and container not in noted):
             age = 0.0 if found.never_started else self._watch.age(found.finished)
@@ -328,12 +292,12 @@ class DockerContainers:
 
     # Launching
 
-    def _begin(self, known: _Container, spec: ContainerSpec) -> None:
+    def _begin(self, known: Container, spec: ContainerSpec) -> None:
         work = known.work = Deferred.fromCoroutine(self._launch(known, spec))
         # Whoever asked for it waits first, even where it fails at once.
         self._reactor.callLater(0, work.addBoth, lambda result: self._launched(known, result))
 
-    def _launched(self, known: _Container, result: int | Failure) -> None:
+    def _launched(self, known: Container, result: int | Failure) -> None:
         """It was started, or could not be: tell who waits for it, then what follows."""
         known.work = None
         known.launching = known.pulling = False
@@ -359,9 +323,11 @@ class DockerContainers:
         elif not self._stopped:
             self._check(known)
 
-    async def _launch(self, known: _Container, spec: ContainerSpec) -> int:
+    async def _launch(self, known: Container, spec: ContainerSpec) -> int:
         owner = await self._owner(spec)
-        wanted = creation(spec, self._settings, self._work_dir, owner)
+        private = self._secrets.path(known.id)
+        wanted = creation(spec, self._settings, self._work_dir, owner, private)
+        make_directories(wanted, spec.sandbox, owner)
         if wanted.force_pull:
             await self._pull(known, wanted)
         try:
@@ -372,6 +338,7 @@ class DockerContainers:
         try:
             place = Place(sizes=(files.sizes[0], files.sizes[1]))
             self._notes.write(known.id, place)
+            self._secrets.write(known.id, wanted.secrets)
             await self._create(known, wanted)
             conflict = False
             await self.engine.ask("POST", f"/containers/{known.name}/start")
@@ -382,6 +349,7 @@ class DockerContainers:
         except BaseException as error:
             files.close()
             self._notes.remove(known.id)
+            self._secrets.remove(known.id)
             # Whatever has happened: it may have come to be. But what has its name is not ours.
             if not (conflict and isinstance(error, EngineError) and error.status == 409):
                 Deferred.fromCoroutine(self._undo(known))
@@ -403,7 +371,7 @@ class DockerContainers:
             return os.geteuid(), os.getegid()
         return credentials.user, credentials.group
 
-    async def _pull(self, known: _Container, wanted: Creation) -> None:
+    async def _pull(self, known: Container, wanted: Creation) -> None:
         known.pulling = True
         try:
             if known.doomed:
@@ -417,7 +385,7 @@ class DockerContainers:
         finally:
             known.pulling = False
 
-    async def _create(self, known: _Container, wanted: Creation) -> None:
+    async def _create(self, known: Container, wanted: Creation) -> None:
         query = {"name": wanted.name}
         if wanted.platform:
             query["platform"] = wanted.platform
@@ -430,7 +398,7 @@ class DockerContainers:
             await self._pull(known, wanted)
             await self.engine.ask("POST", "/containers/create", query, wanted.body)
 
-    async def _undo(self, known: _Container) -> None:
+    async def _undo(self, known: Container) -> None:
         """Leave nothing of what could not be started."""
         try:
             await self._watch.remove(known.name)
@@ -446,14 +414,14 @@ class DockerContainers:
         keep = self._say(known) if spec.sandbox == known.sandbox else None
         return await self._commands.launch(spec, known.name, known.found.pid, keep)
 
-    def _say(self, known: _Container) -> Callable[[int, bytes], None]:
+    def _say(self, known: Container) -> Callable[[int, bytes], None]:
         def say(which: int, data: bytes) -> None:
             if known.follower is not None:
                 known.follower.say(which, data)
 
         return say
 
-    def _follow(self, known: _Container, files: Files | None) -> None:
+    def _follow(self, known: Container, files: Files | None) -> None:
         """Begin to bring what it writes into its sandbox."""
         try:
             if files is None:
@@ -474,7 +442,7 @@ class DockerContainers:
 
     # Ending
 
-    async def _signal(self, known: _Container, signum: int) -> None:
+    async def _signal(self, known: Container, signum: int) -> None:
         known.signals.add(signum)
         name = known.found.stop_signal if signum == SIGTERM else str(int(signum))
         try:
@@ -485,7 +453,7 @@ class DockerContainers:
             else:
                 self.log.warn("signal to {name}: {why}", name=known.name, why=str(error))
 
-    def _end(self, known: _Container) -> None:
+    def _end(self, known: Container) -> None:
         """Kill it until it is over; before, ask it to end, where that is wanted."""
         if known.kills is not None:
             return
@@ -497,7 +465,7 @@ class DockerContainers:
         else:
             self._kill(known, kills)
 
-    def _kill(self, known: _Container, kills: Delays) -> None:
+    def _kill(self, known: Container, kills: Delays) -> None:
         kills.call = None
         if known.running and not self._stopped:
             if SIGKILL in known.signals:
@@ -519,13 +487,13 @@ class DockerContainers:
             if known.running and known.id not in running:
                 self._check(known)
 
-    def _check(self, known: _Container) -> None:
+    def _check(self, known: Container) -> None:
         """Find out whether it has ended."""
         if known.running and not known.checking and not self._stopped:
             known.checking = True
             Deferred.fromCoroutine(self._inspect(known))
 
-    async def _inspect(self, known: _Container) -> None:
+    async def _inspect(self, known: Container) -> None:
         try:
             found = Found.read(await self.engine.ask("GET", f"/containers/{known.name}/json"))
         except EngineError as error:
@@ -544,7 +512,7 @@ class DockerContainers:
         await self._over(known, *found.end(known.signals))
 
     async def _over(
-        self, known: _Container, status: int | None, limitation: Limitation | None
+        self, known: Container, status: int | None, limitation: Limitation | None
     ) -> None:
         """It has ended: say so once, when all that it wrote has come."""
         if not known.running:
@@ -573,7 +541,7 @@ class DockerContainers:
 
     # More or less
 
-    async def _update(self, known: _Container, allotment: Allotment) -> None:
+    async def _update(self, known: Container, allotment: Allotment) -> None:
         body = limits(allotment, self._settings.limit_cpu)
         body.setdefault("CpuQuota", -1)
         if "Memory" in body:

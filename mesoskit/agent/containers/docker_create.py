@@ -15,7 +15,7 @@ from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.docker_parameters import Body, apply
 from mesoskit.agent.docker import DockerSettings, is_docker, name_of
 from mesoskit.agent.environment import EXECUTOR_SOCKET
-from mesoskit.messages.mesos_pb2 import ContainerInfo, MountPropagation, Volume
+from mesoskit.messages.mesos_pb2 import ContainerInfo, MountPropagation, Secret, Volume
 
 AGENT_LABEL: Final = "mesoskit.agent"
 """The label with the work directory of the agent whose container it is."""
@@ -65,6 +65,8 @@ class Creation:
     @ivar force_pull: the image is pulled even where it is there.
     @ivar platform: which of an image's platforms is meant; empty for the engine's own.
     @ivar body: of C{POST /containers/create}.
+    @ivar directories: of the sandbox, made where they are not there.
+    @ivar secrets: what files hold that its volumes are, by their paths.
     """
 
     name: str
@@ -73,16 +75,23 @@ class Creation:
     platform: str = ""
     # Secrets may be in it.
     body: Body = field(default_factory=dict, repr=False)
+    directories: list[str] = field(default_factory=list)
+    secrets: dict[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def creation(
-    spec: ContainerSpec, settings: DockerSettings, agent: str, owner: tuple[int, int]
+    spec: ContainerSpec,
+    settings: DockerSettings,
+    agent: str,
+    owner: tuple[int, int],
+    private: str = "",
 ) -> Creation:
     """
     Return what a container is created of.
 
     @param agent: the work directory, which tells the containers of agents apart.
     @param owner: user and group of the sandbox's files.
+    @param private: a directory of the container's own, which nobody else can enter.
     @raise ContainerError: where something is asked for that cannot be.
     """
     info = docker_info(spec)
@@ -103,9 +112,10 @@ def creation(
     if door:
         where = posixpath.dirname(door)
         host["Mounts"].append({"Type": "bind", "Source": where, "Target": where})
+    wanted = Creation(name_of(spec.id), docker.image, docker.force_pull_image, body=body)
     _command(body, spec)
     _network(body, info)
-    _volumes(body, spec, info, settings)
+    _volumes(wanted, spec, info, settings, private)
     _rlimits(body, spec)
     if spec.allotment.gpus:
         apply(body, "gpus", str(spec.allotment.gpus))
@@ -126,9 +136,8 @@ def creation(
     )
     if spec.patience is not None:
         body["Labels"][PATIENCE_LABEL] = str(spec.patience)
-    platform = body.pop("_platform", "")
-    force_pull = docker.force_pull_image
-    return Creation(name_of(spec.id), docker.image, force_pull, platform, body)
+    wanted.platform = body.pop("_platform", "")
+    return wanted
 
 
 def docker_info(spec: ContainerSpec) -> ContainerInfo:
@@ -209,51 +218,57 @@ def _network_name(info: ContainerInfo) -> str:
 
 
 def _volumes(
-    body: Body, spec: ContainerSpec, info: ContainerInfo, settings: DockerSettings
+    wanted: Creation,
+    spec: ContainerSpec,
+    info: ContainerInfo,
+    settings: DockerSettings,
+    private: str,
 ) -> None:
     drivers = set()
+    host = wanted.body["HostConfig"]
     if info.docker.volume_driver:
         drivers.add(info.docker.volume_driver)
-        body["HostConfig"]["VolumeDriver"] = info.docker.volume_driver
-    mounts = body["HostConfig"]["Mounts"]
+        host["VolumeDriver"] = info.docker.volume_driver
     for volume in info.volumes:
         target = volume.container_path
         if not target.startswith("/"):
             target = posixpath.join(settings.sandbox_directory, _plain(target))
         source = volume.source
         if volume.HasField("host_path"):
-            _bind(body, spec, volume, volume.host_path, target, "")
+            _bind(wanted, spec, volume, volume.host_path, target)
         elif source.type == Volume.Source.HOST_PATH:
             propagation = MountPropagation.Mode.Name(source.host_path.mount_propagation.mode)
             mode = {"BIDIRECTIONAL": "rshared", "HOST_TO_CONTAINER": "rslave"}.get(propagation, "")
-            _bind(body, spec, volume, source.host_path.path, target, mode)
+            _bind(wanted, spec, volume, source.host_path.path, target, mode)
         elif source.type == Volume.Source.SANDBOX_PATH:
             if source.sandbox_path.type == Volume.Source.SandboxPath.PARENT:
                 raise ContainerError(
                     f"volume '{volume.container_path}': a container of Docker has no parent whose"
                     " sandbox it could share; expected sandbox_path of type SELF"
                 )
-            _bind(body, spec, volume, _plain(source.sandbox_path.path), target, "")
+            _bind(wanted, spec, volume, _plain(source.sandbox_path.path), target)
+        elif source.type == Volume.Source.SECRET:
+            if source.secret.type != Secret.VALUE:
+                raise ContainerError(
+                    f"volume '{volume.container_path}': its secret is a reference, and this agent"
+                    " has nobody to ask for it: give it by value"
+                )
+            path = posixpath.join(private, str(len(wanted.secrets)))
+            wanted.secrets[path] = source.secret.value.data
+            host["Mounts"].append(
+                {"Type": "bind", "Source": path, "Target": target, "ReadOnly": True}
+            )
         elif source.type == Volume.Source.DOCKER_VOLUME:
             given = source.docker_volume
             if given.driver:
                 drivers.add(given.driver)
-            mount: Body = {
-                "Type": "volume",
-                "Source": given.name,
-                "Target": target,
-                "ReadOnly": volume.mode == Volume.RO,
-            }
-            if given.driver or given.driver_options.parameter:
-                options = {one.key: one.value for one in given.driver_options.parameter}
-                driver = {"Name": given.driver, "Options": options}
-                mount["VolumeOptions"] = {"DriverConfig": driver}
-            mounts.append(mount)
+            host["Mounts"].append(_docker_volume(volume, target))
         else:
             kind = "IMAGE" if volume.HasField("image") else Volume.Source.Type.Name(source.type)
             raise ContainerError(
                 f"volume '{volume.container_path}' of kind {kind} cannot be given to a container"
-                " of Docker: expected a host path, a sandbox path or a Docker volume"
+                " of Docker: expected a host path, a sandbox path, a secret or a Docker volume;"
+                " a container of type MESOS may have others (--image_providers)"
             )
     if len(drivers) > 1:
         raise ContainerError(
@@ -261,26 +276,47 @@ def _volumes(
         )
 
 
+def _docker_volume(volume: Volume, target: str) -> Body:
+    given = volume.source.docker_volume
+    mount: Body = {
+        "Type": "volume",
+        "Source": given.name,
+        "Target": target,
+        "ReadOnly": volume.mode == Volume.RO,
+    }
+    if given.driver or given.driver_options.parameter:
+        options = {one.key: one.value for one in given.driver_options.parameter}
+        mount["VolumeOptions"] = {"DriverConfig": {"Name": given.driver, "Options": options}}
+    return mount
+
+
 def _bind(
-    body: Body, spec: ContainerSpec, volume: Volume, path: str, target: str, propagation: str
+    wanted: Creation,
+    spec: ContainerSpec,
+    volume: Volume,
+    path: str,
+    target: str,
+    propagation: str = "",
 ) -> None:
     """
     Share a path of the host. One that is not there is made by the engine, as C{docker run -v}
     has it; that form has no way to write a colon, so what has one must be there.
     """
+    host = wanted.body["HostConfig"]
     if not path.startswith("/"):
         # With a driver it is the name of one of its volumes, as in Mesos.
-        if volume.HasField("source") or "VolumeDriver" not in body["HostConfig"]:
+        if volume.HasField("source") or "VolumeDriver" not in host:
             path = posixpath.join(spec.sandbox, _plain(path))
+            wanted.directories.append(path)
     read_only = volume.mode == Volume.RO
     if ":" in path + target:
         mount: Body = {"Type": "bind", "Source": path, "Target": target, "ReadOnly": read_only}
         if propagation:
             mount["BindOptions"] = {"Propagation": propagation}
-        body["HostConfig"]["Mounts"].append(mount)
+        host["Mounts"].append(mount)
         return
     options = ",".join(("ro" if read_only else "rw", *((propagation,) if propagation else ())))
-    body["HostConfig"].setdefault("Binds", []).append(f"{path}:{target}:{options}")
+    host.setdefault("Binds", []).append(f"{path}:{target}:{options}")
 
 
 def _plain(path: str) -> str:

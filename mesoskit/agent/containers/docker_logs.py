@@ -28,6 +28,9 @@ MAX_FRAME: Final = 4 << 20
 NOTING: Final = 1.0
 """Seconds between two notes of how far it is."""
 
+DISORDER: Final = 2
+"""Seconds by which the engine may tell of one stream later than of the other."""
+
 _MOMENT: Final = re.compile(r"([\d-]{10}T[\d:]{8})(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _HEADER: Final = 8
 _NAMES: Final = ("stdout", "stderr")
@@ -115,24 +118,25 @@ class Frames:
 
 class Place:
     """
-    How far messages have been written: all before C{moment}, and some of that moment. It counts
-    bytes, for podman does not always cut what was written into the same messages.
+    How far messages have been written, of each stream for itself: the engine orders those of one,
+    but not of both. All before C{moments} is there, and some of that moment. It counts bytes, for
+    podman does not always cut what was written into the same messages.
 
-    @ivar moment: as the engine writes it: C{2026-11-21T16:00:00.000000000Z}, podman in whole
+    @ivar moments: as the engine writes them: C{2026-11-21T16:00:00.000000000Z}, podman in whole
         seconds; empty: none yet.
-    @ivar done: bytes of that moment, of each stream.
+    @ivar done: bytes of these moments.
     @ivar sizes: of the files then.
     """
 
-    __slots__ = ("done", "moment", "sizes")
+    __slots__ = ("done", "moments", "sizes")
 
     def __init__(
         self,
-        moment: str = "",
+        moments: tuple[str, str] = ("", ""),
         done: tuple[int, int] = (0, 0),
         sizes: tuple[int, int] = (0, 0),
     ) -> None:
-        self.moment = moment
+        self.moments = list(moments)
         self.done = list(done)
         self.sizes = list(sizes)
 
@@ -140,27 +144,38 @@ class Place:
     def read(cls, data: Any) -> "Place":
         """Read what L{words} gave; anything else is the beginning."""
         try:
-            moment, *numbers = data
-            first, second, *sizes = map(int, numbers)
-            one, two = sizes
-            return cls(str(moment), (first, second), (one, two))
+            *moments, first, second, one, two = data
+            # Earlier agents have noted one moment for both.
+            moment, other = moments if len(moments) > 1 else (*moments, *moments)
+            done, sizes = (int(first), int(second)), (int(one), int(two))
+            return cls((str(moment), str(other)), done, sizes)
         except (TypeError, ValueError):
             return cls()
 
     def words(self) -> tuple[str | int, ...]:
         """Return it as JSON can hold it."""
-        return (self.moment, *self.done, *self.sizes)
+        return (*self.moments, *self.done, *self.sizes)
 
     def since(self) -> str:
-        """Return the moment as the engine wants it in a query: seconds and nanoseconds."""
-        found = _MOMENT.fullmatch(self.moment)
-        if found is None:
-            return "0"
-        try:
-            seconds = int(datetime.fromisoformat(found[1] + (found[3] or "Z")).timestamp())
-        except ValueError:
-            return "0"
-        return f"{seconds}.{(found[2] or '')[:9].ljust(9, '0')}"
+        """
+        Return from when on the engine is to tell, as it wants it in a query. That is earlier by
+        as much as what it tells of one stream may come behind what it tells of the other.
+        """
+        known = [moment_of(moment) for moment in self.moments if moment]
+        seconds, rest = min((one for one in known if one is not None), default=(0, ""))
+        return f"{seconds - DISORDER}.{rest}" if seconds else "0"
+
+
+def moment_of(text: str) -> tuple[int, str] | None:
+    """Return a moment as seconds and nanoseconds, which can be compared; L{None}: it is none."""
+    found = _MOMENT.fullmatch(text)
+    if found is None:
+        return None
+    try:
+        seconds = int(datetime.fromisoformat(found[1] + (found[3] or "Z")).timestamp())
+    except ValueError:
+        return None
+    return seconds, (found[2] or "")[:9].ljust(9, "0")
 
 
 class Notes:
@@ -241,6 +256,8 @@ class Follower:
         self._extra = [
             max(0, size - noted) for size, noted in zip(files.sizes, self._place.sizes, strict=True)
         ]
+        # What comes again after a break, of each stream: all before a moment, and bytes of that.
+        self._behind: list[tuple[int, str] | None] = [None, None]
         self._repeated = [0, 0]
         self._pending: list[list[bytes]] = [[], []]
         self._noting: IDelayedCall | None = None
@@ -280,6 +297,7 @@ class Follower:
             receive: Callable[[bytes], None] = self._raw
         else:
             query.update(timestamps="1", since=place.since())
+            self._behind = [moment_of(moment) for moment in place.moments]
             self._repeated = list(place.done)
             receive = Frames(self._message).take
 
@@ -312,13 +330,19 @@ class Follower:
         place = self._place
         moment, _, text = message.partition(b" ")
         when = moment.decode(errors="replace")
-        if when == place.moment:
-            repeated = self._repeated[which]
-            self._repeated[which] = max(0, repeated - len(text))
-            text = text[repeated:]
-        else:
-            self._repeated = [0, 0]
-            place.moment, place.done = when, [0, 0]
+        behind = self._behind[which]
+        if behind is not None:
+            now = moment_of(when) or behind
+            if now < behind:
+                return
+            if now == behind:
+                repeated = self._repeated[which]
+                self._repeated[which] = max(0, repeated - len(text))
+                text = text[repeated:]
+            else:
+                self._behind[which] = None
+        if when != place.moments[which]:
+            place.moments[which], place.done[which] = when, 0
         place.done[which] += len(text)
         self._put(which, text)
 
