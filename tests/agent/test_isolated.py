@@ -52,7 +52,10 @@ class IsolatedTestCase(RealTestCase):
 
     @ivar settings: the flags of the agents to come.
     @ivar more: isolators besides that of cgroups.
+    @ivar hierarchy: where the cgroups are that are used.
     """
+
+    hierarchy = "/sys/fs/cgroup"
 
     settings = IsolationSettings(
         isolation=("cgroups/cpu", "cgroups/mem", "cgroups/pids"), linux=True, cgroups_pids_limit=50
@@ -64,7 +67,7 @@ class IsolatedTestCase(RealTestCase):
         super().setUp()
 
     def agent(self, ends: Ends) -> Any:
-        cgroups = find("/sys/fs/cgroup", self.root)
+        cgroups = find(self.hierarchy, self.root)
         controllers = controllers_of(self.settings.isolation, cgroups)
         isolator = CgroupsIsolator(REACTOR, cgroups, controllers, self.settings)
         agent = IsolatedContainers(
@@ -82,7 +85,7 @@ class IsolatedTestCase(RealTestCase):
 
     async def clean_up(self) -> None:
         await super().clean_up()
-        cgroups = find("/sys/fs/cgroup", self.root)
+        cgroups = find(self.hierarchy, self.root)
         self.assertEqual(cgroups.names(), [])
         cgroups.remove("")
 
