@@ -170,16 +170,21 @@ class Daemon(Service):
         if self._options is not None:
             # Not before: the reactor takes all signals for itself as it begins to run.
             self._reactor.callWhenRunning(self._take_signals)
-        started: Deferred[Any] = maybeDeferred(self.inner.startService)
         failures: list[Failure] = []
-        started.addErrback(failures.append)
+        # What fails later, after a round trip, ends a reactor that runs by then.
+        taken: Callable[[Failure], None] = failures.append
+
+        def failed(failure: Failure) -> None:
+            taken(failure)
+
+        started: Deferred[Any] = maybeDeferred(self.inner.startService)
+        started.addErrback(failed)
+        taken = self._failed_later
         if failures:
             self._cannot_start(failures[0])
         if self._terminal is not None:
             os.close(self._terminal)
             self._terminal = None
-        # What fails later, after a round trip, ends a reactor that runs by then.
-        started.addErrback(self._failed_later)
 
     def _take_signals(self) -> None:
         """Let SIGTERM and SIGINT be a clean end: twistd would die by them when all is done."""
@@ -224,7 +229,8 @@ class Daemon(Service):
         refuse(self.command, why)
 
     def _failed_later(self, failure: Failure) -> None:
-        self.end(describe(failure), 1)
+        if self.running:  # else it was stopped before it had started
+            self.end(describe(failure), 1)
 
 
 def end_with(reactor: Any, status: int) -> None:
