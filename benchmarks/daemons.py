@@ -13,9 +13,10 @@ import tempfile
 import time
 import traceback
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import psutil
 
@@ -155,6 +156,60 @@ def _remove_cgroups(root: str) -> None:
             print(f"left behind: {', '.join(map(str, left))}", file=sys.stderr)
             return
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def forked(serve: Callable[[], None]) -> Iterator[psutil.Process]:
+    """Let a child of this process do something for as long as the block lasts; then kill it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            serve()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(0)
+    try:
+        yield psutil.Process(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def run_framework(address: str, work: Callable[[Any, Any], Coroutine[Any, Any, None]]) -> None:
+    """
+    Let a framework work with a master until it is done, in this process, which needs a reactor
+    of its own (L{in_child}). Raises L{SystemExit} where the work failed.
+
+    @param work: is given the reactor and the framework, which has been started.
+    """
+    from twisted.internet import epollreactor
+    from twisted.internet.defer import Deferred
+
+    from mesoskit.driver import Framework, FrameworkInfo
+
+    epollreactor.install()  # type: ignore[no-untyped-call]
+    from twisted.internet import reactor
+
+    clock: Any = reactor
+    framework = Framework(clock, address, FrameworkInfo(name="bench", user="root"))
+    failures = []
+
+    async def whole() -> None:
+        framework.startService()
+        await work(clock, framework)
+
+    def ended(outcome: Any) -> None:
+        if outcome is not None:
+            failures.append(outcome.getTraceback())
+        framework.teardown().addBoth(lambda _: clock.callLater(0.2, clock.stop))
+
+    clock.callWhenRunning(lambda: Deferred.fromCoroutine(whole()).addBoth(ended))
+    clock.run()
+    if failures:
+        sys.stderr.write(failures[0])
+        raise SystemExit("the measurement failed")
 
 
 def in_child(measure: Callable[[], dict[str, float]]) -> dict[str, float]:

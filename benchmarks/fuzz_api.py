@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 import psutil
-from fuzz_http import HEADERS, Transport
+from fuzz_http import HEADERS, Transport, tell
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from twisted.internet.address import IPv4Address
@@ -336,12 +336,8 @@ def run(requests: int, seed: int) -> None:
         answers += target.answers
         closed += target.closed
         target.close()
-    after = process.memory_info().rss
     print(f"{sent:,} requests on {connections:,} connections, seed {seed}: no exception")
-    print(f"CPU: {time.process_time() - begin:.0f} s; closed by a daemon: {closed:,}")
-    print(f"memory: {before / 1e6:.1f} MB after 20,000 requests, {after / 1e6:.1f} MB at the end")
-    print("requests:", ", ".join(f"{kind} {n:,}" for kind, n in sorted(fuzz.kinds.items())))
-    print("answers:", ", ".join(f"{status} {n:,}" for status, n in sorted(answers.items())))
+    tell(begin, before, fuzz.kinds, answers, closed)
 
 
 if __name__ == "__main__":

@@ -252,12 +252,19 @@ def run(requests: int, seed: int) -> None:
         if sent > 20_000 and not before:
             before = process.memory_info().rss
     target.check()
-    after = process.memory_info().rss
     print(f"{sent:,} requests on {connections:,} connections, seed {seed}: no exception")
-    print(f"CPU: {time.process_time() - begin:.0f} s; closed by the master: {target.closed:,}")
+    tell(begin, before, fuzz.kinds, target.answers, target.closed)
+
+
+def tell(
+    begin: float, before: int, kinds: Counter[str], answers: Counter[int], closed: int
+) -> None:
+    """Print what came of all requests, and what they cost since C{begin}."""
+    after = psutil.Process().memory_info().rss
+    print(f"CPU: {time.process_time() - begin:.0f} s; closed by a daemon: {closed:,}")
     print(f"memory: {before / 1e6:.1f} MB after 20,000 requests, {after / 1e6:.1f} MB at the end")
-    print("requests:", ", ".join(f"{kind} {n:,}" for kind, n in sorted(fuzz.kinds.items())))
-    print("answers:", ", ".join(f"{status} {n:,}" for status, n in sorted(target.answers.items())))
+    print("requests:", ", ".join(f"{kind} {n:,}" for kind, n in sorted(kinds.items())))
+    print("answers:", ", ".join(f"{status} {n:,}" for status, n in sorted(answers.items())))
 
 
 if __name__ == "__main__":

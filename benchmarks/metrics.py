@@ -8,15 +8,12 @@ one, that asks again and again over one connection.
 """
 
 import argparse
-import os
-import signal
 import statistics
-import sys
 import time
 from typing import Any
 
 import psutil
-from daemons import free_port, table
+from daemons import forked, free_port, table
 from state import ask, reregistration, wait
 
 from mesoskit.cluster.memory import MemoryStore
@@ -78,18 +75,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=300)
     chosen = parser.parse_args()
     port = free_port()
-    child = os.fork()
-    if child == 0:
-        try:
-            serve(port, chosen.agents, chosen.tasks, chosen.frameworks)
-        finally:
-            sys.stdout.flush()
-            os._exit(0)
-    try:
-        measure(port, psutil.Process(child), chosen)
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    with forked(lambda: serve(port, chosen.agents, chosen.tasks, chosen.frameworks)) as master:
+        measure(port, master, chosen)
 
 
 def measure(port: int, master: psutil.Process, chosen: argparse.Namespace) -> None:

@@ -10,15 +10,12 @@ long it took until all were served.
 """
 
 import argparse
-import os
 import selectors
-import signal
 import socket
-import sys
 import time
 
 import psutil
-from daemons import free_port, table
+from daemons import forked, free_port, table
 from metrics import serve
 from state import wait
 
@@ -79,18 +76,8 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=100)
     chosen = parser.parse_args()
     port = free_port()
-    child = os.fork()
-    if child == 0:
-        try:
-            serve(port, chosen.agents, chosen.tasks, 5)
-        finally:
-            sys.stdout.flush()
-            os._exit(0)
-    try:
-        measure(port, psutil.Process(child), chosen)
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    with forked(lambda: serve(port, chosen.agents, chosen.tasks, 5)) as master:
+        measure(port, master, chosen)
 
 
 def measure(port: int, master: psutil.Process, chosen: argparse.Namespace) -> None:

@@ -16,15 +16,13 @@ from contextlib import suppress
 from typing import Any
 
 import psutil
-from daemons import Daemon, in_child, table
-from twisted.internet import epollreactor
+from daemons import Daemon, in_child, run_framework, table
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from mesoskit.driver import (
     Executor,
     Framework,
-    FrameworkInfo,
     TaskState,
     command_task,
     executor_info,
@@ -63,10 +61,6 @@ def until_registered(agent: Daemon) -> None:
 
 def restarts(tasks: int, executors: int, runs: int) -> dict[str, float]:
     """Run the tasks, restart the agent some times, and return medians."""
-    epollreactor.install()  # type: ignore[no-untyped-call]
-    from twisted.internet import reactor
-
-    clock: Any = reactor
     result: dict[str, float] = {}
     with (
         Daemon("mesos-master", "--registry=in_memory", "--allocation_interval=50ms") as master,
@@ -79,10 +73,8 @@ def restarts(tasks: int, executors: int, runs: int) -> dict[str, float]:
             "--registration_backoff_factor=10ms",
         ) as agent,
     ):
-        framework = Framework(clock, master.address, FrameworkInfo(name="bench", user="root"))
 
-        async def whole() -> None:
-            framework.startService()
+        async def work(clock: Any, framework: Framework) -> None:
             async with framework.offers() as offers:
                 offer = await anext(offers)
             given = [
@@ -103,20 +95,11 @@ def restarts(tasks: int, executors: int, runs: int) -> dict[str, float]:
             if states != {"TASK_RUNNING"}:
                 raise SystemExit(f"not all tasks run any more: {states}")
 
-        def ended(outcome: Any) -> None:
-            if outcome is not None:
-                sys.stderr.write(outcome.getTraceback())
-                result.clear()
-            framework.teardown().addBoth(lambda _: clock.callLater(0.2, clock.stop))
-
-        clock.callWhenRunning(lambda: Deferred.fromCoroutine(whole()).addBoth(ended))
-        clock.run()
+        run_framework(master.address, work)
         launcher = agent.launcher()
         with suppress(psutil.NoSuchProcess):
             for process in [*launcher.children(recursive=True), launcher]:
                 process.kill()
-    if not result:
-        raise SystemExit("the measurement failed")
     return result
 
 

@@ -13,14 +13,12 @@ not other programs on the machine, is the CPU time of the reactor's thread meanw
 import argparse
 import http.client
 import json
-import os
 import statistics
-import sys
 import time
 from typing import Any, NamedTuple
 
 import psutil
-from daemons import free_port, table
+from daemons import forked, free_port, table
 
 from mesoskit.cluster.memory import MemoryStore
 from mesoskit.master.options import MasterOptions
@@ -219,18 +217,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only what has this in its name")
     chosen = parser.parse_args()
     port = free_port()
-    child = os.fork()
-    if child == 0:
-        try:
-            serve(port, chosen.agents, chosen.tasks, chosen.changes, chosen.frameworks, chosen.acls)
-        finally:
-            sys.stdout.flush()
-            os._exit(0)
-    try:
+    size = chosen.agents, chosen.tasks, chosen.changes, chosen.frameworks
+    with forked(lambda: serve(port, *size, chosen.acls)):
         measure(port, chosen)
-    finally:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
 
 
 def measure(port: int, chosen: argparse.Namespace) -> None:

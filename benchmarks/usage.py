@@ -10,19 +10,17 @@ agent (C{--isolation=...}) may follow.
 import argparse
 import json
 import statistics
-import sys
 import time
 import urllib.request
 from contextlib import suppress
 from typing import Any
 
 import psutil
-from daemons import Daemon, in_child, table
-from twisted.internet import epollreactor
-from twisted.internet.defer import Deferred, gatherResults
+from daemons import Daemon, in_child, run_framework, table
+from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
-from mesoskit.driver import Framework, FrameworkInfo, command_task
+from mesoskit.driver import Framework, command_task
 
 WAYS = {
     "nobody asks": None,
@@ -68,10 +66,6 @@ def poll(agent: Daemon, way: tuple[str, bytes | None] | None, seconds: int) -> l
 
 def measure(tasks: int, seconds: int, flags: list[str]) -> dict[str, Any]:
     """Run the tasks and poll in each way."""
-    epollreactor.install()  # type: ignore[no-untyped-call]
-    from twisted.internet import reactor
-
-    clock: Any = reactor
     result: dict[str, Any] = {}
     with (
         Daemon("mesos-master", "--registry=in_memory", "--allocation_interval=50ms") as master,
@@ -83,10 +77,8 @@ def measure(tasks: int, seconds: int, flags: list[str]) -> dict[str, Any]:
             *flags,
         ) as agent,
     ):
-        framework = Framework(clock, master.address, FrameworkInfo(name="bench", user="root"))
 
-        async def whole() -> None:
-            framework.startService()
+        async def work(clock: Any, framework: Framework) -> None:
             async with framework.offers() as offers:
                 offer = await anext(offers)
             given = [
@@ -102,20 +94,11 @@ def measure(tasks: int, seconds: int, flags: list[str]) -> dict[str, Any]:
             for name, way in WAYS.items():
                 result[name] = poll(agent, way, seconds)
 
-        def ended(outcome: Any) -> None:
-            if outcome is not None:
-                sys.stderr.write(outcome.getTraceback())
-                result.clear()
-            framework.teardown().addBoth(lambda _: clock.callLater(0.2, clock.stop))
-
-        clock.callWhenRunning(lambda: Deferred.fromCoroutine(whole()).addBoth(ended))
-        clock.run()
+        run_framework(master.address, work)
         launcher = agent.launcher()
         with suppress(psutil.NoSuchProcess):
             for process in launcher.children(recursive=True):
                 process.kill()
-    if not result:
-        raise SystemExit("the measurement failed")
     return result
 
 
