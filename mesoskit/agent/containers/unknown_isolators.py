@@ -11,9 +11,7 @@ INSTEAD: Final = {
         "volumes of drivers are mounted by Docker: use ContainerInfo.DOCKER with volume_driver, and"
         " --containerizers=docker,mesos"
     ),
-    "filesystem/shared": (
-        "use filesystem/linux: a volume with a relative host_path is one of SANDBOX_PATH"
-    ),
+    "filesystem/shared": "use filesystem/linux, and volumes of the sandbox (SANDBOX_PATH)",
     "filesystem/windows": _ELSEWHERE,
     "gpu/nvidia": (
         "offer GPUs as a resource of another name (--resources), and give containers their devices"
