@@ -135,7 +135,10 @@ def probed(state: AgentState, event: Probed) -> None:
     task = check.task
     place = task.checks.index(check)
     state.deadlines.set(("check", task.container, place), state.now + check.info.interval_seconds)
-    if isinstance(check.info, HealthCheck):
+    if event.lost:
+        # Mesos' executors discard a result that the agent has kept from them, too.
+        state.remember(f"check without a result: {event.why}", task.id, task.executor.framework.id)
+    elif isinstance(check.info, HealthCheck):
         _health(state, check, check.info, event)
     else:
         _plain(state, check, check.info, event)

@@ -79,8 +79,10 @@ class Probed:
     @ivar found: an exit status, a status code of HTTP, or 1 and 0 for a connection or none;
         L{None} where it could not be found out.
     @ivar why: what was in the way then.
+    @ivar lost: whether that says nothing of the task: as if nobody had asked.
     """
 
     number: int
     found: int | None
     why: str = ""
+    lost: bool = False

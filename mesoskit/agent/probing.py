@@ -32,6 +32,10 @@ class CheckFailed(Exception):
     """It could not be found out what a check is about; the message says why."""
 
 
+class CheckLost(CheckFailed):
+    """What is in the way is not the task: its check has no result at all."""
+
+
 class Asking(Protocol):
     """What asks over the network; its Deferreds can be cancelled."""
 
@@ -122,7 +126,8 @@ class Prober:
             if self._running.pop(number, None) is None:
                 return
             if isinstance(result, Failure):
-                event = Probed(number, None, _why(result, effect))
+                lost = isinstance(result.value, CheckLost)
+                event = Probed(number, None, _why(result, effect), lost)
             else:
                 event = Probed(number, result)
             self._tell(event)
@@ -191,7 +196,7 @@ class _Command:
 
 def _exit_status(status: int | None) -> int:
     if status is None:
-        raise CheckFailed("nobody knows how the command ended")
+        raise CheckLost("nobody knows how the command ended")  # its launcher was killed
     if not os.WIFEXITED(status):
         raise CheckFailed(f"the command {exit_text(status)}")
     return os.WEXITSTATUS(status)

@@ -209,6 +209,17 @@ class HealthTests(_Case):
         self.asked(bench)
         self.assertEqual([False], [one.healthy for one in self.answer(bench, 500)][:1])
 
+    def test_what_has_no_result_is_no_failure_and_is_asked_again(self) -> None:
+        check = health(consecutive_failures=1)
+        bench = self.running(health_check=check)
+        for _ in range(3):
+            number = self.asked(bench).number
+            bench.clear()
+            bench.give(Probed(number, None, "its launcher was killed", lost=True))
+            self.assertEqual([], bench.sent)
+        self.asked(bench)
+        self.assertEqual([True], [one.healthy for one in self.answer(bench, 200)])
+
     def test_no_question_is_left_when_a_task_is_over(self) -> None:
         for end in ("exit", "kill", "timeout"):
             fields = {"max_completion_time": {"nanoseconds": 8 * 10**9}} if end == "timeout" else {}

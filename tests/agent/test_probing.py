@@ -138,7 +138,7 @@ class ProberTests(SynchronousTestCase):
                 (0, Probed(0, 0)),
                 (3 << 8, Probed(1, 3)),
                 (int(SIGTERM), Probed(2, None, "the command terminated with signal Terminated")),
-                (None, Probed(3, None, "nobody knows how the command ended")),
+                (None, Probed(3, None, "nobody knows how the command ended", lost=True)),
             )
         ):
             self.prober.probe(Probe(number, command(f"c{number}"), 5.0))

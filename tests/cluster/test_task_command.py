@@ -179,6 +179,11 @@ class TaskCommandTests(SharedCluster):
             "while test \"$(stty size)\" != '50 150'; do sleep 0.02; done; echo re''sized\n"
         )
         await terminal.shows("resized\r\n")
+        # As an editor has it: each key as it is.
+        terminal.type("stty raw -echo; echo ra''w; head -c 4 | od -An -tx1; stty sane\n")
+        await terminal.shows("raw")
+        terminal.type("\x03\x04\x1a\x1b")
+        await terminal.shows("03 04 1a 1b")
         terminal.type("echo wai''ting; sleep 1000\n")
         await terminal.shows("waiting\r\n")
         terminal.type("\x03")
