@@ -54,7 +54,7 @@ class Script:
         """Wait until it has printed this."""
         await until(f"{words!r}", lambda: words in self.output, 30, seen=lambda: self.output)
 
-    async def ended(self, patience: float = 30.0) -> int:
+    async def ended(self, patience: float = 90.0) -> int:
         """Wait for its end; returns the exit status."""
         await until(
             "its end", lambda: self.process.poll() is not None, patience, seen=lambda: self.output
@@ -160,7 +160,7 @@ class DemoTests(ScriptCase):
         await until("it is at work", inverting, 30, seen=lambda: said)
         os.close(ours)
         process.send_signal(signal.SIGHUP)
-        await until("its end", lambda: process.poll() is not None, 30)
+        await until("its end", lambda: process.poll() is not None)
         self.assert_nothing_left()
 
     async def test_part_that_cannot_start_says_why(self) -> None:

@@ -163,7 +163,7 @@ class DemonstrationTests(FailoverTestCase):
             stderr=subprocess.STDOUT,
         )
         self.addCleanup(process.kill)
-        await until("it is over", lambda: process.poll() is not None, 60)
+        await until("it is over", lambda: process.poll() is not None, 120)
         assert process.stdout is not None
         said = process.stdout.read().decode()
         process.stdout.close()

@@ -107,7 +107,7 @@ class SilenceTests(TestCase):
         await hear(client, b"heard")
         deafen(client)
         server.transport.write(b"not heard")
-        await until("its end", lambda: factory.ends, 10)
+        await until("its end", lambda: factory.ends)
 
     async def test_whose_acknowledgements_are_lost_is_gone_although_he_hears(self) -> None:
         factory: Any = Factory.forProtocol(Server)
@@ -118,7 +118,7 @@ class SilenceTests(TestCase):
         deafen(server.transport.socket)
         server.transport.write(b"heard")
         await hear(client, b"heard")
-        await until("its end", lambda: factory.ends, 10)
+        await until("its end", lambda: factory.ends)
 
     async def test_idle_connection_is_asked_after(self) -> None:
         factory: Any = Factory.forProtocol(Server)
@@ -127,7 +127,7 @@ class SilenceTests(TestCase):
         (server,) = await until("a connection", lambda: factory.here)
         notice(server.transport, longest=2.0)
         deafen(client)
-        await until("its end", lambda: factory.ends, 15)
+        await until("its end", lambda: factory.ends)
 
     async def test_streams_over_http_end(self) -> None:
         self.patch(http, "notice", partial(notice, longest=0.5))
@@ -138,7 +138,7 @@ class SilenceTests(TestCase):
         deafen(client)
         assert page.exchange is not None
         page.exchange.write(b"heartbeat")
-        await until("the end of the stream", lambda: page.stream.ends, 10)
+        await until("the end of the stream", lambda: page.stream.ends)
 
     async def test_the_system_is_asked_for_what_is_said(self) -> None:
         factory: Any = Factory.forProtocol(Server)

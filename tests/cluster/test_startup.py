@@ -71,7 +71,7 @@ class StartTests(ClusterTestCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         ) as process:
-            await until(f"the end of {way} {plugin}", lambda: process.poll() is not None, 20.0)
+            await until(f"the end of {way} {plugin}", lambda: process.poll() is not None)
             assert process.stdout is not None
             said = process.stdout.read().decode()
         where = f"{way} {plugin} {flags}: {said}"
