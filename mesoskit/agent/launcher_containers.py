@@ -200,7 +200,9 @@ class Keeper:
         if self._ending:
             self._find_strays()
             now = time.monotonic()
-            over = [c for c in self._ending if not c.running and _gone(c, now)]
+            over = _in_order(
+                [c for c in self._ending if not c.running and _gone(c, now)], self._ending
+            )
             self._ending.difference_update(over)
             self._kill([c for c in self._ending if _due(c, now)])
             self._finish(over)
@@ -518,6 +520,27 @@ def _gone(container: Container, now: float) -> bool:
     if now > container.ending.since + PATIENCE:
         return True
     return not container.strays and not (container.cgroup and cgroups.pids_in(container.cgroup))
+
+
+def _in_order(over: list[Container], ending: Iterable[Container]) -> list[Container]:
+    """
+    Return what is told to be over: what is in the cgroup of another not before that one, which
+    it is the end of.
+    """
+    around = {c.cgroup for c in ending if c.cgroup}
+    if len(around) > 1:
+        around.difference_update([c.cgroup for c in over])
+        over = [c for c in over if around.isdisjoint(_above(c.cgroup))]
+        over.sort(key=lambda c: len(c.cgroup))
+    return over
+
+
+def _above(path: str) -> Iterable[str]:
+    """Give the directories that a path is in."""
+    end = path.rfind("/")
+    while end > 0:
+        yield path[:end]
+        end = path.rfind("/", 0, end)
 
 
 def _status_of_init(container: Container) -> int | None:

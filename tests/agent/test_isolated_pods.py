@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from signal import SIGKILL
@@ -159,6 +160,19 @@ class LimitTests(PodTestCase):
         await agent.destroy(POD)
         self.assertEqual(sorted(await ends.wait(2)), [("a", 9), ("pod", 9)])
         self.assertEqual(ends.limitations, {})
+
+    async def test_its_own_end_is_told_first(self) -> None:
+        agent, ends = await self.started()
+        await self.pod(agent)
+        for name in ("a", "b", "c"):
+            await agent.launch(self.member(name, "sleep 1000 & exec sleep 1000"))
+        await agent.launch(self.spec("d", "exec sleep 1000", parent=A))
+        (pid,) = map(int, (self.group("freezer", "pod") / "cgroup.procs").read_text().split())
+        os.kill(pid, SIGKILL)
+        told = [name for name, _ in await ends.wait(5)]
+        self.assertEqual(sorted(told), ["a", "b", "c", "d", "pod"])
+        self.assertEqual(told[0], "pod")
+        self.assertLess(told.index("a"), told.index("d"))
 
 
 @not_root
