@@ -69,7 +69,10 @@ class Daemon:
     A C{dockerd} and all that belongs to it; nothing of it is outside of its directory.
 
     @ivar socket: where it is asked.
+    @ivar parameters: what containers are to have in all tests.
     """
+
+    parameters: tuple[tuple[str, str], ...] = (("init", "true"),)
 
     def __init__(self) -> None:
         """Raises L{SkipTest} where there can be none."""
@@ -171,6 +174,30 @@ class Daemon:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+class Foreign(Daemon):
+    """An engine that somebody else has started, and that goes on afterwards."""
+
+    # Podman wants to raise limits where none are given, which not every root may.
+    parameters = (*Daemon.parameters, ("ulimit", "nofile=1024:4096"), ("ulimit", "nproc=4096"))
+
+    def __init__(self, path: str) -> None:
+        self.socket = path
+
+    def pid(self) -> int:
+        """Nobody knows it."""
+        raise SkipTest(f"whose network {self.socket} is in is not known")
+
+    def stop(self) -> None:
+        """It is somebody else's."""
+        raise SkipTest(f"{self.socket} is somebody else's to stop")
+
+    def close(self) -> None:
+        """Likewise."""
+
+
+FOREIGN = "MESOSKIT_TEST_ENGINE"
+"""The variable with the socket of an engine to be tested with instead, podman's for example."""
+
 _daemon: Daemon | None = None
 _why = ""
 
@@ -182,7 +209,7 @@ async def daemon() -> Daemon:
         raise SkipTest(_why)
     if _daemon is None:
         try:
-            _daemon = Daemon()
+            _daemon = Foreign(os.environ[FOREIGN]) if FOREIGN in os.environ else Daemon()
         except SkipTest as error:
             _why = str(error)
             raise

@@ -96,7 +96,8 @@ class DockerTestCase(TestCase):
         """Return a container of a shell command; L{None}: of the image's own."""
         info = more.pop("info", ContainerInfo(type=ContainerInfo.DOCKER))
         info.docker.image = info.docker.image or IMAGE
-        info.docker.parameters.add(key="init", value="true")
+        for key, value in self.daemon.parameters:
+            info.docker.parameters.add(key=key, value=value)
         argv = ("/bin/sh", "-c", command) if command is not None else ()
         more.setdefault("environment", (("A", "1"),))
         return ContainerSpec(
