@@ -99,11 +99,12 @@ def over(state: AgentState, executor: Executor, status: int | None) -> None:
     executor.pid = None
     if live:
         executor.state = ExecutorState.TERMINATING
-        _end(state, executor, live)
+        end(state, executor, live)
     groups.finish(state, executor)
 
 
-def _end(state: AgentState, executor: Executor, tasks: list[AgentTask]) -> None:
+def end(state: AgentState, executor: Executor, tasks: list[AgentTask]) -> None:
+    """End tasks that have outlived what they were in; they say why."""
     after, reason, why = executor.termination or (
         TaskState.TASK_FAILED,
         Reason.REASON_EXECUTOR_TERMINATED,

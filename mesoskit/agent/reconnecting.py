@@ -26,7 +26,10 @@ def executor(state: AgentState, one: Executor, event: RecoveredContainers) -> No
     if one.kind is Kind.CUSTOM:
         _custom(state, one, event)
         return
-    stands = pods.found(state, one, event) if one.pod else True
+    if one.pod and not pods.found(state, one, event):
+        if one.container in event.abandoned:
+            one.termination = _gone(one, cleaning.ABANDONED)
+        pods.end(state, one, [task for task in one.live() if task.container in event.running])
     handled: set[Group] = set()
     # What runs first: the end of one of a group says something to the others.
     for task in sorted(one.tasks.values(), key=lambda task: task.container not in event.running):
@@ -37,10 +40,6 @@ def executor(state: AgentState, one: Executor, event: RecoveredContainers) -> No
         elif task.group not in handled:
             handled.add(task.group)
             _unlaunched(state, task.group, event)
-    if not stands:
-        if one.container in event.abandoned:
-            one.termination = _gone(one, cleaning.ABANDONED)
-        pods.over(state, one, one.exit)
     if one.id in one.framework.executors:
         cleaning.settle(state, one)
 
