@@ -4,6 +4,8 @@ What C{mesos task list}, C{exec} and C{attach} of Apache Mesos' own command line
 (C{src/python/cli_new/lib/cli/plugins/task}). It asks any master, and the agent of the task.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -106,6 +108,7 @@ def run(arguments: Sequence[str]) -> int:
     if "--help" in given:
         sys.stdout.write(flags.usage() + "\n")
         return 0
+    _have_streams()
     try:
         values = flags.parse(given)
         if not fewest <= len(words) <= most:
@@ -116,11 +119,24 @@ def run(arguments: Sequence[str]) -> int:
         from mesoskit.cli.task_client import TaskError
 
         try:
-            return command(Line(values, tuple(words)))
+            status = command(Line(values, tuple(words)))
+            sys.stdout.flush()
         except TaskError as error:
             return wrong(flags.command, str(error))
+        except BrokenPipeError:  # whoever reads what we write has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 128 + signal.SIGPIPE
+        return status
     except FlagError as error:
         return wrong(flags.command, str(error))
+
+
+def _have_streams() -> None:
+    """Open what is closed of the standard streams, lest a connection takes its place."""
+    opened = os.open(os.devnull, os.O_RDWR)
+    while opened <= 2:
+        opened = os.dup(opened)
+    os.close(opened)
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

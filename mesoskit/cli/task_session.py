@@ -18,7 +18,7 @@ import threading
 import tty
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from mesoskit.cli.task_client import Server, Target, TaskError, agent_call
@@ -300,9 +300,16 @@ def raw(wanted: bool) -> Iterator[None]:
         yield
         return
     before = termios.tcgetattr(0)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, _leave)
     try:
         # What was typed before is meant for it, too.
         tty.setraw(0, termios.TCSADRAIN)
         yield
     finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # the terminal itself may be gone
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def _leave(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)

@@ -160,6 +160,36 @@ class TaskCommandTests(SharedCluster):
         piped = await run(cluster, "exec", "-i", "beside", "cat", given=b"x" * 300_000)
         self.assertEqual(len(piped.stdout), 300_000)
 
+    async def test_closed_streams_harm_nothing(self) -> None:
+        cluster = await self.shared()
+        ledger = cluster.framework()
+        await ledger.run("streams", "sleep 1000")
+        await ledger.running("streams")
+
+        async def shell(script: str, *arguments: str) -> Done:
+            words = ["bash", "-c", script, "-", *command(cluster, "exec", *arguments)]
+            done: Done = await deferToThread(
+                subprocess.run, words, capture_output=True, timeout=120, env=variables(), cwd="/"
+            )
+            return done
+
+        done = await shell('"$@" <&-', "-i", "streams", "sh", "-c", "cat; exit 6")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (6, b"", b""))
+        done = await shell('"$@" | head -n 1; echo ${PIPESTATUS[0]}', "streams", "yes")
+        self.assertEqual((done.stdout, done.stderr), (b"y\n141\n", b""))
+
+    async def test_a_signal_leaves_the_terminal_as_it_was(self) -> None:
+        ledger = (await self.shared()).framework()
+        await ledger.run("signalled", "sleep 1000")
+        await ledger.running("signalled")
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            terminal = await self.terminal("exec", "-it", "signalled", "sh")
+            await terminal.shows("$ " if os.geteuid() else "# ")
+            self.assertTrue(terminal.is_raw)
+            terminal.process.send_signal(number)
+            self.assertEqual(await terminal.ended(), 128 + number)
+            self.assertTrue(terminal.is_as_before)
+
     async def test_a_shell_at_a_terminal(self) -> None:
         ledger = (await self.shared()).framework()
         tasks = [ledger.task("web", "sleep 1000"), ledger.task("db", "sleep 1000")]
