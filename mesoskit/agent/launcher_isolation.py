@@ -263,6 +263,7 @@ def be_init(status: int) -> None:
 def _init(child: int, status: int) -> NoReturn:
     code = 127
     try:
+        reset_signals()
         # There may be no /dev/null in this root to put in the place of what is closed.
         os.closerange(0, status)
         os.closerange(status + 1, 65536)
@@ -470,8 +471,7 @@ def _read(path: str) -> str:
 
 def reset_signals() -> None:
     """Let every signal do what it does by default, as Python's own handlers do not."""
+    usual = (signal.SIG_DFL, None)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        try:
+        if signal.getsignal(number) not in usual:
             signal.signal(number, signal.SIG_DFL)
-        except (OSError, ValueError):
-            continue

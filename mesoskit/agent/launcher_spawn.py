@@ -157,12 +157,11 @@ class Spawner:
         self.home = home
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._pid_namespace: isolation.PidNamespace | None = None
-        # What Python or whoever started us ignores would stay ignored after the exec.
-        self._ignored = [
-            number
-            for number in signal.valid_signals()
-            if signal.getsignal(number) is signal.SIG_IGN
-        ]
+        # What Python or whoever started us ignores would stay ignored after an exec; what has a
+        # handler does not, and a copy of us need not change it first.
+        for number in signal.valid_signals():
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)
 
     def spawn(self, order: Order, inside: int = 0) -> Started:
         """
@@ -240,7 +239,6 @@ class Spawner:
                 file_actions=actions,
                 setsid=True,
                 setsigmask=(),
-                setsigdef=self._ignored,
             )
 
         try:
@@ -323,13 +321,11 @@ class Spawner:
                 os.dup2(stream, number)
             if order.console is not None and order.console.kind == consoles.TERMINAL:
                 step = "a terminal"
+                isolation.reset_signals()  # somebody may press Ctrl-C already
                 consoles.control()
-            for ignored in self._ignored:
-                signal.signal(ignored, signal.SIG_DFL)
             wanted = order.isolation
             if wanted != NONE:
                 step = "isolation"
-                isolation.reset_signals()
                 isolation.isolate(wanted, entered, order.sandbox)
                 if status >= 0:
                     isolation.be_init(status)
