@@ -15,11 +15,12 @@ said of every end to every client that has said C{hello}. The verbs:
 
   - C{hello}: gives C{{"version": 3, "pid": ..., "containers": [[id, pid, over, status,
     abandoned]...]}}; the launchers of version 1 do not know of the last.
-  - C{launch id file argv environment sandbox credentials limits [patience [isolation [console]]]}:
-    gives the pid. Asked for again, it gives the same pid and starts nothing. See
+  - C{launch id file argv environment sandbox credentials limits [patience [isolation [console
+    [parent]]]]}: gives the pid. Asked for again, it gives the same pid and starts nothing. See
     L{mesoskit.agent.launcher_spawn.Order}; C{isolation} is an object of what is in
     L{mesoskit.agent.launcher_isolation.Isolation}, C{console} a list of what is in
-    L{mesoskit.agent.launcher_console.Console}, both unknown before version 3.
+    L{mesoskit.agent.launcher_console.Console}, both unknown before version 3. It ends with
+    C{parent}, where that is a container of this launcher; unknown before version 5.
   - C{signal id number}: to the process group.
   - C{destroy id}: SIGKILL to everything the container ever started; answered when that is gone.
   - C{forget id}: of a container that is over.
@@ -44,13 +45,14 @@ if __name__ == "__main__":  # an isolated interpreter knows no path but the stan
 
 from mesoskit.agent import launcher_console, launcher_isolation
 from mesoskit.agent import launcher_proc as proc
-from mesoskit.agent.launcher_containers import Container, Keeper, complain
+from mesoskit.agent.launcher_container import Container
+from mesoskit.agent.launcher_containers import Keeper, complain
 from mesoskit.agent.launcher_isolation import NONE, IsolationError
 from mesoskit.agent.launcher_journal import Journal
 from mesoskit.agent.launcher_server import Client, Server
 from mesoskit.agent.launcher_spawn import MARK, Order, Spawner, SpawnError
 
-VERSION = 4
+VERSION = 5
 
 BLIP = 1.0
 """Seconds that an agent may be away before any container is abandoned."""
@@ -229,6 +231,7 @@ class Launcher:
         patience: float | None = None,
         isolation: dict[str, Any] | None = None,
         console: list[object] | None = None,
+        parent: str | None = None,
     ) -> None:
         known = self._keeper.containers.get(name)
         if known is not None:
@@ -251,6 +254,7 @@ class Launcher:
             None if patience is None else float(patience),
             NONE if isolation is None else launcher_isolation.isolation(isolation),
             None if console is None else launcher_console.console(console),
+            parent or "",
         )
         answer(self._keeper.launch(order))
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 
 from mesoskit.agent import launcher_cgroups as cgroups
 from mesoskit.agent import launcher_proc as proc
+from mesoskit.agent.launcher_container import Container, Ending
 from mesoskit.agent.launcher_journal import Entry, Journal, with_patience
 from mesoskit.agent.launcher_spawn import MARK, Order, Spawner, SpawnError
 
@@ -35,81 +36,6 @@ _MARKS = 50_000
 _PR_SET_TIMERSLACK = 29
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Container:
-    """
-    A container that is known.
-
-    @ivar pid: of its first process, whose session bears this number too; 0 where not known.
-    @ivar earliest: that process started no earlier, in clock ticks since boot; and no later than
-        C{latest}. (To ask /proc costs as much as the start: it waits until the exec is over.)
-    @ivar mark: its number among those that are not over, 0 for none.
-    @ivar running: whether the first process still runs, as far as was seen.
-    @ivar over: whether nothing of it is left; C{status} is told from then on.
-    @ivar strays: pids of what it left to us, L{None} for nothing.
-    @ivar pidfd: how a process that is not our child is watched, -1 where it is one.
-    @ivar adopted: whether another launcher started it.
-    @ivar patience: for how many seconds it outlives its agent; L{None}: for ever.
-    @ivar abandoned: whether it is ended, or was, because that did not come back.
-    @ivar ending: L{None} while nobody wants its end.
-    @ivar cgroup: by which all of it is found and killed; empty for none.
-    @ivar exit: a descriptor that tells its wait status (L{launcher_spawn.Started}), -1 for none.
-    @ivar user: CPU seconds of strays that have ended; C{system} likewise.
-    """
-
-    __slots__ = (
-        "abandoned",
-        "adopted",
-        "cgroup",
-        "earliest",
-        "ending",
-        "exit",
-        "latest",
-        "mark",
-        "name",
-        "over",
-        "patience",
-        "pid",
-        "pidfd",
-        "running",
-        "status",
-        "strays",
-        "system",
-        "user",
-    )
-
-    def __init__(self, name: str, pid: int = 0, earliest: int = 0, latest: int = 0) -> None:
-        self.name = name
-        self.pid = pid
-        self.earliest = earliest
-        self.latest = latest
-        self.mark = 0
-        self.running = True
-        self.over = False
-        self.status: int | None = None
-        self.strays: set[int] | None = None
-        self.pidfd = -1
-        self.adopted = False
-        self.patience: float | None = None
-        self.abandoned = False
-        self.ending: Ending | None = None
-        self.cgroup = ""
-        self.exit = -1
-        self.user = 0.0
-        self.system = 0.0
-
-
-class Ending:
-    """How far the killing of a container is: what was killed, since when, who waits for it."""
-
-    __slots__ = ("again", "killed", "since", "waiting")
-
-    def __init__(self, now: float) -> None:
-        self.since = now
-        self.again = now
-        self.killed: set[int] = set()
-        self.waiting: list[Callable[[], None]] = []
 
 
 class Keeper:
@@ -136,6 +62,7 @@ class Keeper:
         self._selector = selector
         self._told = told
         self._pid = os.getpid()
+        self._nested: dict[str, set[Container]] = {}  # by what they are nested in
         self._sessions: dict[int, Container] = {}
         self._marks: dict[int, Container] = {}
         self._last_mark = 0
@@ -158,6 +85,7 @@ class Keeper:
             container.patience = entry.patience
             container.abandoned = entry.abandoned
             container.cgroup = entry.cgroup
+            container.parent = entry.parent
             if entry.over:
                 container.over = True
                 container.running = False
@@ -168,6 +96,14 @@ class Keeper:
             self._watch(container)
             if container.abandoned:
                 self._leaving[container] = time.monotonic()
+        for container in [c for c in self.containers.values() if c.parent and not c.over]:
+            around = self.containers.get(container.parent)
+            if around is None or around.over:
+                self._end(container)
+            else:
+                self._nested.setdefault(container.parent, set()).add(container)
+                if around.ending is not None:
+                    self._end(container)
 
     @property
     def patience(self) -> float | None:
@@ -216,9 +152,12 @@ class Keeper:
         container = Container(order.name)
         container.patience = order.patience
         container.cgroup = order.isolation.kill
+        container.parent = self._parent(order)
         announced = [with_patience(f"launch {order.name}", order.patience)]
         if container.cgroup:
             announced.append(f"cgroup {order.name} {container.cgroup}")
+        if container.parent:
+            announced.append(f"nested {order.name} {container.parent}")
         self._journal.write([*self._unwritten, *announced])
         self._unwritten.clear()
         self._take_mark(container)
@@ -233,8 +172,21 @@ class Keeper:
         container.latest = proc.ticks_since_boot()
         self.containers[order.name] = container
         self._sessions[container.pid] = container
+        if container.parent:
+            self._nested.setdefault(container.parent, set()).add(container)
         self._write([_started(container)])
         return container.pid
+
+    def _parent(self, order: Order) -> str:
+        """Return what a container ends with: nothing, where its parent is none of ours."""
+        around = self.containers.get(order.parent)
+        if around is None:
+            return ""
+        if around.ending is not None or not around.running:
+            raise SpawnError(
+                f"the container {order.parent} that it is to be nested in does not run"
+            )
+        return order.parent
 
     def _inside(self, name: str) -> int:
         """Return the first process of a container that another one is started in."""
@@ -362,6 +314,9 @@ class Keeper:
         if container.ending is None:
             container.ending = Ending(time.monotonic())
             self._ending.add(container)
+            for nested in self._nested.pop(container.name, ()):
+                if not nested.over:
+                    self._end(nested)
         return container.ending
 
     def _finish(self, over: list[Container]) -> None:
@@ -376,6 +331,7 @@ class Keeper:
             self._marks.pop(container.mark, None)
             if self._sessions.get(container.pid) is container:
                 del self._sessions[container.pid]
+            self._nested.get(container.parent, set()).discard(container)
             self._adopted.discard(container)
             waiting, container.ending = container.ending.waiting, None
             self._told(container.name, container.status)
@@ -509,6 +465,7 @@ class Keeper:
                 c.patience,
                 c.abandoned,
                 c.cgroup,
+                c.parent,
             )
             for c in self.containers.values()
         }

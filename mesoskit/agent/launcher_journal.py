@@ -11,6 +11,7 @@ C{kill -9} of the launcher, not the machine, with which all containers end anywa
                                         it was, no earlier and no later than that (since boot)
     failed <id>                         it was not
     cgroup <id> <path>                  by which all of it is found and killed
+    nested <id> <id>                    it ends with that other one
     abandoned <id>                      its agent was away for longer than it may outlive that
     exited <id> <wait status or ->      it is over; - where nobody knows the status
     forget <id>                         and need not be remembered
@@ -38,6 +39,7 @@ class Entry:
     @ivar patience: for how many seconds it outlives its agent; L{None}: for ever.
     @ivar abandoned: it was ended because its agent did not come back in that time.
     @ivar cgroup: by which all of it is found and killed; empty for none.
+    @ivar parent: what it is nested in, and ends with; empty for none.
     """
 
     __slots__ = (
@@ -46,6 +48,7 @@ class Entry:
         "earliest",
         "latest",
         "over",
+        "parent",
         "patience",
         "pid",
         "status",
@@ -61,6 +64,7 @@ class Entry:
         patience: float | None = None,
         abandoned: bool = False,
         cgroup: str = "",
+        parent: str = "",
     ) -> None:
         self.pid = pid
         self.earliest = earliest
@@ -70,6 +74,7 @@ class Entry:
         self.patience = patience
         self.abandoned = abandoned
         self.cgroup = cgroup
+        self.parent = parent
 
 
 class Journal:
@@ -138,6 +143,8 @@ class Journal:
                 lines.append(with_patience(f"launch {name}", entry.patience))
             if entry.cgroup:
                 lines.append(f"cgroup {name} {entry.cgroup}")
+            if entry.parent:
+                lines.append(f"nested {name} {entry.parent}")
             if entry.abandoned:
                 lines.append(f"abandoned {name}")
             if entry.over:
@@ -173,10 +180,15 @@ def _replay(entries: dict[str, Entry], words: list[str]) -> None:
         elif verb == "started":
             patience = float(rest[3]) if len(rest) > 3 else None
             cgroup = entries[name].cgroup if name in entries else ""
+            parent = entries[name].parent if name in entries else ""
             ticks = int(rest[1]), int(rest[2])
-            entries[name] = Entry(int(rest[0]), *ticks, patience=patience, cgroup=cgroup)
+            entries[name] = Entry(
+                int(rest[0]), *ticks, patience=patience, cgroup=cgroup, parent=parent
+            )
         elif verb == "cgroup" and name in entries:
             entries[name].cgroup = rest[0]
+        elif verb == "nested" and name in entries:
+            entries[name].parent = rest[0]
         elif verb in ("failed", "forget"):
             entries.pop(name, None)
         elif verb == "abandoned" and name in entries:

@@ -61,6 +61,7 @@ class Order(NamedTuple):
     @ivar patience: for how many seconds it outlives its agent; L{None}: for ever.
     @ivar isolation: how it is kept apart.
     @ivar console: by which somebody may attach to it; L{None} for none.
+    @ivar parent: the container that it is nested in, and ends with; empty for none.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Order(NamedTuple):
     patience: float | None = None
     isolation: Isolation = NONE
     console: Console | None = None
+    parent: str = ""
 
 
 class Started(NamedTuple):

@@ -227,3 +227,15 @@ class ContainersContract:
         agent, _ = await self.started()
         await agent.stop()
         self.assertIn("stopping", await self.refused(agent, self.spec("a", "exit 0")))
+
+
+class NestingContract(ContainersContract):
+    """The same of those that have containers within one another, whatever engine makes them."""
+
+    async def test_what_is_nested_ends_with_what_it_is_in(self):
+        agent, ends = await self.started()
+        await agent.launch(self.spec("a", "sleep 1000"))
+        for name, around in (("b", "a"), ("c", "b")):
+            await agent.launch(self.spec(name, "sleep 1000", parent=ContainerId(around)))
+        await agent.destroy(ContainerId("a"))
+        self.assertEqual({name for name, _ in await ends.wait(3)}, {"a", "b", "c"})

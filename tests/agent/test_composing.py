@@ -13,14 +13,14 @@ from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.composing import ComposingContainers, Part
 from mesoskit.agent.containers.memory import MemoryContainers, MemoryLauncher
 from mesoskit.model.ids import ContainerId
-from tests.agent.containers_contract import ContainersContract, Ends
+from tests.agent.containers_contract import Ends, NestingContract
 from tests.agent.real import REACTOR
 from tests.base import SynchronousTestCase
 
 A, B, C = (ContainerId(name) for name in "abc")
 
 
-class ComposingContractTests(ContainersContract, TestCase):
+class ComposingContractTests(NestingContract, TestCase):
     """The suite of all containers."""
 
     def setUp(self) -> None:

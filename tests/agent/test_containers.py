@@ -24,7 +24,7 @@ from mesoskit.agent.containers.launched import LaunchedContainers
 from mesoskit.agent.containers.memory import MemoryContainers, MemoryLauncher
 from mesoskit.agent.launcher_proc import process, processes
 from mesoskit.model.ids import ContainerId
-from tests.agent.containers_contract import ContainersContract, Ends
+from tests.agent.containers_contract import Ends, NestingContract
 from tests.agent.real import REACTOR, RealTestCase, alive, until
 
 A = ContainerId("a")
@@ -32,7 +32,7 @@ NOBODY = pwd.getpwnam("nobody").pw_uid
 not_root = skipIf(os.geteuid() != 0, "only root can become another user")
 
 
-class MemoryContainersTests(ContainersContract, TestCase):
+class MemoryContainersTests(NestingContract, TestCase):
     """The double."""
 
     def setUp(self):
@@ -51,7 +51,7 @@ class MemoryContainersTests(ContainersContract, TestCase):
         self.memory.abandon(1.0)
 
 
-class LaunchedContainersTests(RealTestCase, ContainersContract):
+class LaunchedContainersTests(RealTestCase, NestingContract):
     """The real thing."""
 
     async def until_gone(self, pid: int) -> None:
@@ -124,7 +124,7 @@ class ProcessTests(RealTestCase):
     async def test_what_cannot_be_executed_is_said(self):
         agent, ends = await self.started()
         sandbox = self.sandbox("a")
-        contract = ContainersContract()
+        contract = NestingContract()
         for argv, why in {
             ("nosuch",): "cannot execute 'nosuch': no such file in PATH",
             ("./nosuch",): "cannot execute './nosuch': No such file or directory",
@@ -170,7 +170,7 @@ class ProcessTests(RealTestCase):
     async def test_an_unknown_user_is_said(self):
         agent, _ = await self.started()
         spec = self.spec("a", "exit 0", user="nobody-at-all")
-        self.assertIn("'nobody-at-all'", await ContainersContract().refused(agent, spec))
+        self.assertIn("'nobody-at-all'", await NestingContract().refused(agent, spec))
 
     async def test_a_hundred_at_once(self):
         agent, ends = await self.started()
@@ -195,9 +195,9 @@ class ProcessTests(RealTestCase):
         before = descriptors(parent), descriptors(os.getpid())
         for number in range(50):
             await agent.launch(self.spec(f"c{number}", "sleep 0 & exit 0"))
-            await ContainersContract().refused(agent, self.spec("bad", "", user="nobody-at-all"))
+            await NestingContract().refused(agent, self.spec("bad", "", user="nobody-at-all"))
             bad = self.spec("bad", "", rlimits=(("RLMT_NOFILE", 2, 1),))
-            await ContainersContract().refused(agent, bad)
+            await NestingContract().refused(agent, bad)
         await ends.wait(51)
         self.assertEqual((descriptors(parent), descriptors(os.getpid())), before)
         left = [found for found in processes().values() if found.parent == parent]
@@ -305,7 +305,7 @@ class AttackTests(RealTestCase):
         agent, _ = await self.started()
         for user in (None, "nobody") if os.geteuid() == 0 else (None,):
             spec = self.spec("a", "echo written", user=user)
-            told = await ContainersContract().refused(agent, spec)
+            told = await NestingContract().refused(agent, spec)
             self.assertIn(name, told)
             self.assertIn(why, told)
             with contextlib.suppress(OSError):
@@ -332,9 +332,9 @@ class AttackTests(RealTestCase):
         agent, _ = await self.started()
         path = os.path.join(self.directory, "sandboxes", "a")
         spec = ContainerSpec(A, ("true",), path)
-        self.assertIn("Not a directory", await ContainersContract().refused(agent, spec))
+        self.assertIn("Not a directory", await NestingContract().refused(agent, spec))
         deeper = ContainerSpec(A, ("true",), path + "/../b")
-        self.assertIn("Not a directory", await ContainersContract().refused(agent, deeper))
+        self.assertIn("Not a directory", await NestingContract().refused(agent, deeper))
         self.assertEqual(os.listdir(elsewhere), [])
 
     @not_root
@@ -343,7 +343,7 @@ class AttackTests(RealTestCase):
         os.chmod(path, 0o755)
         agent, _ = await self.started()
         spec = self.spec("a", "exit 0", user="nobody")
-        why = await ContainersContract().refused(agent, spec)
+        why = await NestingContract().refused(agent, spec)
         self.assertIn("stdout: Permission denied", why)
 
 
@@ -556,7 +556,7 @@ class BreakTests(RealTestCase):
         os.kill(pid, signal.SIGSTOP)
         try:
             refused = Deferred.fromCoroutine(
-                ContainersContract().refused(agent, self.spec("b", "sleep 1000"))
+                NestingContract().refused(agent, self.spec("b", "sleep 1000"))
             )
             self.patch(launched, "TIMEOUT", 60.0)  # for all that is asked from now on
             why = await refused

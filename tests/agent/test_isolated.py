@@ -28,7 +28,7 @@ from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.launcher_cgroups import pids_in
 from mesoskit.model.ids import ContainerId
 from mesoskit.model.tasks import Reason
-from tests.agent.containers_contract import ContainersContract, Ends
+from tests.agent.containers_contract import Ends, NestingContract
 from tests.agent.real import REACTOR, RealTestCase, alive, until
 
 A, B = ContainerId("a"), ContainerId("b")
@@ -104,7 +104,7 @@ class IsolatedTestCase(RealTestCase):
 
 
 @not_root
-class IsolatedContainersTests(IsolatedTestCase, ContainersContract):
+class IsolatedContainersTests(IsolatedTestCase, NestingContract):
     """The suite of all containers."""
 
     async def until_gone(self, pid: int) -> None:

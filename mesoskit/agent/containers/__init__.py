@@ -55,7 +55,8 @@ class Containers(Protocol):
         """
         Start a container in its sandbox, which exists; nothing is fetched. Gives its pid.
 
-        Repeating it for a container that is known starts nothing and gives the same pid.
+        Repeating it for a container that is known starts nothing and gives the same pid. What has
+        a parent ends with that.
         Fails with L{ContainerError}: nothing of it runs then, and no end is told.
         """
         ...

@@ -48,12 +48,14 @@ STOPPING = "the agent is stopping"
 
 _HELLO = 1
 
-_VERSIONS = (1, 2, 3, launcher.VERSION)
+_VERSIONS = (1, 2, 3, 4, launcher.VERSION)
 """The launchers that this agent can work with: one of before an upgrade keeps its containers."""
 
 _ISOLATES = 3
 
 _HAS_PODS = 4
+
+_NESTS = 5
 
 _Strays = dict[str, tuple[float, float, list[int]]]
 
@@ -109,14 +111,17 @@ class _Lines(Protocol):
 
 
 def _wishes(
-    patience: float | None, isolation: Mapping[str, Any] | None, console: Console | None
+    patience: float | None,
+    isolation: Mapping[str, Any] | None,
+    console: Console | None,
+    parent: ContainerId | None,
 ) -> Sequence[Any]:
     """Return what stands at the end of a request, as short as it may be."""
     kind = None
     if console is not None:
         name = launcher_console.TERMINAL if console.terminal else launcher_console.PIPES
         kind = name, console.session, console.rows, console.columns
-    wishes: list[Any] = [patience, isolation, kind]
+    wishes: list[Any] = [patience, isolation, kind, parent]
     while wishes and wishes[-1] is None:
         wishes.pop()
     return wishes
@@ -226,6 +231,8 @@ class LaunchedContainers:
             )
         # Launchers of version 1 let everything outlive the agent for ever.
         patient = spec.patience is None or self._version == 1
+        # Of what ends with its parent without that, the agent sees to it when it is there.
+        parent = spec.parent if self._version >= _NESTS else None
         pid: int = await self._ask(
             "launch",
             spec.id,
@@ -235,7 +242,7 @@ class LaunchedContainers:
             spec.sandbox,
             None if credentials is None else tuple(credentials),
             spec.rlimits,
-            *_wishes(None if patient else spec.patience, isolation, spec.console),
+            *_wishes(None if patient else spec.patience, isolation, spec.console, parent),
         )
         return pid
 

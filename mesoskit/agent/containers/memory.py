@@ -101,11 +101,16 @@ class MemoryLauncher:
     def finish(
         self, container: ContainerId, status: int | None, limitation: Limitation | None = None
     ) -> None:
-        """End a container, for a test: with a wait status, or with one that nobody knows."""
+        """
+        End a container, for a test: with a wait status, or with one that nobody knows. What is
+        nested in it ends after it.
+        """
         if self.running.pop(container, None) is not None:
             self.ended[container] = status
             if self.client is not None:
                 self.client.over(container, status, limitation)
+            for nested in [name for name in self.running if self.specs[name].parent == container]:
+                self.finish(nested, int(SIGKILL))
 
     def abandon(self, alone: float) -> None:
         """End what may not outlive an agent that has been away for so many seconds."""
