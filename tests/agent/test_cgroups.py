@@ -19,6 +19,7 @@ from mesoskit.agent.containers.cgroups import (
     NET_CLS,
     NET_PRIO,
     PIDS,
+    PRESSURE_LEVELS,
     CgroupError,
     Cgroups,
     Made,
@@ -73,6 +74,16 @@ class CoreContract:
         self.assertEqual(self.groups.names(), ["a"])
         self.assertTrue(self.groups.remove("a"))
         self.assertEqual(os.path.exists(inner.kill), False)
+
+    def test_groups_below_that_of_a_pod_have_controllers_too(self) -> None:
+        pod = self.groups.make("a", self.controllers, True)
+        self.assertEqual(self.groups.make("a", self.controllers, True), pod)
+        inner = self.groups.make("a/mesos/b", self.controllers)
+        for path in (*pod.join, *inner.join):
+            self.assertTrue(os.path.isdir(path))
+        self.assertTrue(inner.kill.startswith(pod.kill + "/"))
+        self.assertEqual(self.groups.names(), ["a"])
+        self.assertTrue(self.groups.remove("a"))
 
     def test_controllers_that_are_not_there_are_refused_by_name(self) -> None:
         error = self.assertRaises(CgroupError, self.groups.make, "a", ["perf"])
@@ -134,6 +145,21 @@ class CgroupsContract(CoreContract):
             self.assertEqual(figures.get("mem_limit_bytes"), expected)
             self.assertEqual(figures["mem_soft_limit_bytes"], soft)
 
+    def test_a_pod_and_what_is_in_it_are_limited_each(self) -> None:
+        groups = self.groups
+        groups.make("a", ALL, True)
+        groups.make("a/mesos/b", ALL)
+        groups.memory("a", 128 * MB, 128 * MB, False)
+        groups.memory("a/mesos/b", 32 * MB, 64 * MB, False)
+        self.assertEqual(groups.memory_limit("a"), 128 * MB)
+        self.assertEqual(groups.memory_limit("a/mesos/b"), 64 * MB)
+        groups.quota("a", 2000)
+        groups.quota("a/mesos/b", 500)
+        groups.most_pids("a/mesos/b", 7)
+        for name in ("a", "a/mesos/b"):
+            self.assertEqual(groups.was_full(name), False)
+            self.assertEqual(groups.killed_for_memory(name, True), 0)
+
     def test_memory_and_swap_are_limited_together(self) -> None:
         self.groups.make("a", ALL)
         for limit in (64 * MB, 128 * MB):
@@ -148,6 +174,14 @@ class CgroupsContract(CoreContract):
         descriptor = self.groups.watch_memory("a")
         self.addCleanup(os.close, descriptor)
         self.assertEqual(select.select([descriptor], [], [], 0)[0], [])
+
+    def test_how_scarce_memory_is_can_be_counted_where_the_kernel_tells(self) -> None:
+        self.groups.make("a", ALL)
+        found = self.groups.watch_pressure("a")
+        for descriptor in found.values():
+            self.addCleanup(os.close, descriptor)
+            self.assertRaises(BlockingIOError, os.read, descriptor, 8)
+        self.assertEqual(list(found), list(PRESSURE_LEVELS) if self.groups.version == 1 else [])
 
     def test_shares_and_quotas_of_any_size_are_taken(self) -> None:
         self.groups.make("a", ALL)
@@ -245,6 +279,27 @@ class Version2Tests(CgroupsContract, SynchronousTestCase):
         Path(self.tree.root, "mesos/a/memory.events").write_text("oom 1\noom_kill 2\n")
         self.assertEqual(select.select([descriptor], [], [], 0)[0], [descriptor])
         self.assertEqual(self.groups.killed_for_memory("a"), 2)
+
+    def test_who_had_no_more_is_known_among_those_who_are_in_each_other(self) -> None:
+        self.groups.make("a", ALL, True)
+        self.groups.make("a/mesos/b", ALL)
+        below = Path(self.tree.root, "mesos/a/mesos/b")
+        for path, events in ((below, "oom 1\noom_kill 1\n"), (below.parent.parent, "oom 0\n")):
+            (path / "memory.events").write_text("oom 1\noom_kill 1\n")
+            (path / "memory.events.local").write_text(events)
+        self.assertEqual(self.groups.was_full("a/mesos/b"), True)
+        self.assertEqual(self.groups.was_full("a"), False)
+        (below / "memory.events.local").unlink()  # before Linux 5.2
+        self.assertEqual(self.groups.was_full("a/mesos/b"), True)
+
+    def test_the_processes_of_a_pod_are_beside_those_of_its_tasks(self) -> None:
+        pod = self.groups.make("a", ALL, True)
+        self.assertEqual(pod.join, (f"{self.tree.root}/mesos/a/leaf",))
+        for group in ("mesos/a", "mesos/a/mesos"):
+            self.assertEqual(self.tree.read(group, "cgroup.subtree_control"), "cpu memory pids")
+        for path in (*pod.join, *self.groups.make("a/mesos/b", ALL).join):
+            self.tree.write(f"{path}/cgroup.procs", 77)
+        self.assertRaises(CgroupError, self.tree.write, f"{pod.kill}/cgroup.procs", 77)
 
     def test_the_kernel_kills_all_of_a_group(self) -> None:
         made = self.groups.make("a", ())

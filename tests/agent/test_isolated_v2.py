@@ -17,6 +17,7 @@ from tests.agent.containers_contract import ContainersContract, Ends
 from tests.agent.real import alive, until
 from tests.agent.test_cgroup_hosts import unified
 from tests.agent.test_isolated import IsolatedTestCase
+from tests.agent.test_isolated_pods import PodTestCase
 
 A, B = ContainerId("a"), ContainerId("b")
 not_root = skipIf(os.geteuid() != 0, "only root can make cgroups")
@@ -112,3 +113,33 @@ class Version2Tests(Version2TestCase):
         usage = (await agent.usage())[A]
         self.assertGreater(usage.user_seconds, 0.01)
         await agent.destroy(A)
+
+
+@not_root
+class Version2PodTests(PodTestCase, Version2TestCase):
+    """Tasks within the containers of their executors, under a controller that is handed on."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        there = find(self.hierarchy, self.root).controllers
+        self.handed_on = sorted({"hugetlb"} & there)
+        isolation = ("cgroups/devices", *(f"cgroups/{name}" for name in self.handed_on))
+        self.settings = IsolationSettings(isolation=isolation, linux=True)
+
+    async def test_tasks_are_below_and_the_pod_is_beside_them(self) -> None:
+        agent, ends = await self.started()
+        await self.pod(agent)
+        await agent.launch(self.member("a", "cat /proc/self/cgroup; exec sleep 1000"))
+        await agent.launch(self.member("b", "setsid sleep 1000 & exec sleep 1000"))
+        await until(lambda: self.output("a"))
+        self.assertIn(f"0::/{self.root}/pod/mesos/a\n", self.output("a"))
+        self.assertEqual(len(pids_in(self.path("pod/leaf"))), 1)
+        await until(lambda: len(pids_in(self.path("pod"))) == 4)
+        handed = Path(self.path("pod/mesos"), "cgroup.subtree_control").read_text()
+        self.assertEqual(handed.split(), self.handed_on)
+        await agent.launch(self.spec("c", "cat /proc/self/cgroup", parent=A))
+        await ends.wait(1)
+        self.assertIn(f"0::/{self.root}/pod/mesos/a/mesos/c\n", self.output("c"))
+        await agent.destroy(ContainerId("pod"))
+        self.assertEqual([name for name, _ in await ends.wait(4)][1], "pod")
+        self.assertFalse(os.path.exists(self.path("pod")))

@@ -37,7 +37,7 @@ def executor(**fields: Any) -> ExecutorInfo:
     """Return an executor of groups with 32 MB."""
     info = ExecutorInfo(type=ExecutorInfo.DEFAULT, **fields)
     info.executor_id.value = "default"
-    info.resources.add(name="mem", type=0).scalar.value = 32  # type: ignore[arg-type]
+    info.resources.add(name="mem", type=0).scalar.value = 32
     return info
 
 
@@ -120,7 +120,7 @@ class LaunchTests(PodTestCase):
     def test_so_has_one_with_a_persistent_volume(self) -> None:
         bench = self.bench(OPTIONS)
         info = executor()
-        disk = info.resources.add(name="disk", type=0, role="db")  # type: ignore[arg-type]
+        disk = info.resources.add(name="disk", type=0, role="db")
         disk.scalar.value = 64
         disk.disk.persistence.id = "v"
         disk.disk.volume.container_path = "data"

@@ -43,6 +43,9 @@ ELSEWHERE: Final = {
 }
 """What version 2 has in the place of controllers that only version 1 has."""
 
+PRESSURE_LEVELS: Final = ("low", "medium", "critical")
+"""How scarce memory may be, in version 1."""
+
 PERIOD: Final = 100_000
 """Microseconds in which a quota of CPU time is counted."""
 
@@ -62,7 +65,7 @@ class Made:
     A container's groups.
 
     @ivar join: the directories that its first process joins.
-    @ivar kill: the one of them by which all of it is found and killed.
+    @ivar kill: the one of them by which all of it is found and killed, or what is around them.
     """
 
     join: tuple[str, ...]
@@ -167,6 +170,13 @@ class Cgroups(Protocol):
         Return how many of its processes the kernel has killed for its limit.
 
         @param pod: whether those in groups below it count, too.
+        """
+        ...
+
+    def watch_pressure(self, name: str) -> dict[str, int]:
+        """
+        Return descriptors by which it is counted how often memory was scarce, as eventfd(2) has
+        them, under the names of the levels; empty where the kernel does not tell.
         """
         ...
 
