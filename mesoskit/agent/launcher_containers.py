@@ -4,8 +4,7 @@ How descendants are found: every process whose parent ends becomes a child of th
 (PR_SET_CHILD_SUBREAPER), so all that is left of a container hangs below the launcher's own
 children, of which the kernel keeps a list: no search is needed to know that nothing is left.
 Whose such a stray is, tells its session; else the first variable of its environment; else a mark
-that is inherited and that daemons do not wash off with their environment: the timer slack
-(prctl(2)), which is Linux' own 50 µs and as many nanoseconds as the container's number says.
+that is inherited (L{mesoskit.agent.launcher_marks}).
 
 The standard library alone, one thread.
 """
@@ -20,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from mesoskit.agent import launcher_cgroups as cgroups
+from mesoskit.agent import launcher_marks as marks
 from mesoskit.agent import launcher_proc as proc
 from mesoskit.agent.launcher_container import Container, Ending
 from mesoskit.agent.launcher_journal import Entry, Journal, with_patience
@@ -31,9 +31,6 @@ PATIENCE = 60.0
 GRACE = 3.0
 """Seconds between SIGTERM and SIGKILL for a container that its agent has abandoned."""
 
-_SLACK = 50_000
-_MARKS = 50_000
-_PR_SET_TIMERSLACK = 29
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -66,6 +63,7 @@ class Keeper:
         self._sessions: dict[int, Container] = {}
         self._marks: dict[int, Container] = {}
         self._last_mark = 0
+        self._marking = marks.Marking()
         self._strays: dict[int, Container | None] = {}
         self._ending: set[Container] = set()
         self._leaving: dict[Container, float] = {}  # abandoned, and to be killed when
@@ -260,14 +258,14 @@ class Keeper:
 
     def _take_mark(self, container: Container) -> None:
         """Give the container a number, which all we start from now on inherits."""
-        if len(self._marks) < _MARKS - 1:
+        if len(self._marks) < marks.MOST:
             while True:
-                self._last_mark = self._last_mark % (_MARKS - 1) + 1
+                self._last_mark = self._last_mark % marks.MOST + 1
                 if self._last_mark not in self._marks:
                     break
             container.mark = self._last_mark
             self._marks[container.mark] = container
-        _libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(_SLACK + container.mark), 0, 0, 0)
+        self._marking.take(container.mark)
 
     def _reap(self) -> None:
         """Take leave of all children that have ended."""
@@ -362,7 +360,7 @@ class Keeper:
             if name is not None:
                 owner = self.containers.get(name)
             else:
-                owner = self._marks.get((proc.timer_slack(pid) or 0) - _SLACK)
+                owner = self._marks.get(self._marking.of(pid))
         return None if owner is None or owner.over else owner
 
     def _kill(self, containers: list[Container]) -> None:

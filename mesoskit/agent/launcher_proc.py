@@ -129,6 +129,15 @@ def timer_slack(pid: int) -> int | None:
     return int(text) if text else None
 
 
+def file_locks(pid: int) -> int | None:
+    """Return the soft limit of file locks; L{None} where there is none."""
+    for line in _read(f"/proc/{pid}/limits", 4096).splitlines():
+        if line.startswith(b"Max file locks"):
+            soft = line.split()[3]
+            return int(soft) if soft.isdigit() else None
+    return None
+
+
 def ticks_since_boot() -> int:
     """Return the time in the unit of L{Process.start}."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS // 1_000_000_000

@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 from unittest import skipIf
@@ -228,7 +229,6 @@ class DescendantTests(RealTestCase):
         self.assertEqual(await ends.wait(1), [("a", 5 << 8)])
         self.assertFalse(alive(await self.daemon("a", "pid")))
 
-    @not_root
     async def test_a_daemon_without_environment_is_known_by_its_mark(self):
         agent, ends = await self.started()
         command = (
@@ -246,6 +246,17 @@ class DescendantTests(RealTestCase):
         await agent.destroy(A)
         self.assertEqual((alive(daemon), alive(other), alive(foreign)), (False, False, True))
         self.assertEqual(ends.told, [("a", signal.SIGKILL)])
+
+    @not_root
+    @skipIf(shutil.which("setpriv") is None, "setpriv is not there")
+    async def test_so_it_is_where_marks_of_others_cannot_be_read(self):
+        # As for who is not root: without CAP_SYS_NICE.
+        python = Path(self.directory, "python")
+        few = "setpriv --bounding-set=-sys_nice"
+        python.write_text(f'#!/bin/sh\nexec {few} {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        self.patch(sys, "executable", str(python))
+        await self.test_a_daemon_without_environment_is_known_by_its_mark()
 
     async def test_what_ignores_termination_is_killed(self):
         agent, ends = await self.started()
