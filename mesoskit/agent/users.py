@@ -39,8 +39,8 @@ def look_up(name: str) -> Credentials | None:
     if os.geteuid() != 0:
         own = os.geteuid()
         raise UserError(
-            f"cannot run as {name!r}: the agent is not root but user {own}; start it as root, or with"
-            " --no-switch_user, for all tasks to run as the agent"
+            f"cannot run as {name!r}: the agent is not root but user {own}; start it as root,"
+            " or with --no-switch_user, for all tasks to run as the agent"
         )
     groups = os.getgrouplist(name, entry.pw_gid)
     return Credentials(entry.pw_uid, entry.pw_gid, tuple(groups))
