@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
@@ -429,6 +431,18 @@ class VolumeTests(ImagedTestCase):
         self.assertEqual(output, "seenseenrefused\n")
         self.assertEqual(sorted(os.listdir(shared)), ["x", "y"])
 
+    async def test_nothing_within_what_is_read_only_stays_writable(self):
+        outside = tempfile.mkdtemp(prefix="mesoskit-test-")
+        self.addCleanup(shutil.rmtree, outside)
+        os.mkdir(f"{outside}/within")
+        subprocess.run(["mount", "-t", "tmpfs", "none", f"{outside}/within"], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", f"{outside}/within"], check=True)
+        output = await self.result(
+            "for path in data data/within; do touch /$path/x 2>/dev/null || echo refused; done",
+            host_path(outside, "/data", Volume.RO),
+        )
+        self.assertEqual(output.split(), ["refused", "refused"])
+
     async def test_sandbox_paths(self):
         output = await self.result("echo x >/cache/x; cat kept/x", sandbox_path("kept", "/cache"))
         self.assertEqual(output, "x\n")
@@ -485,6 +499,17 @@ class VolumeTests(ImagedTestCase):
             writable,
         )
         self.assertEqual(output.split(), ["y", "refused", "a", "z"])
+
+
+class RuncVolumeTests(ImagedTestCase):
+    """Some of that with the other runtime."""
+
+    maker = "runc"
+
+    test_secrets = VolumeTests.test_secrets
+    test_nothing_within_what_is_read_only_stays_writable = (
+        VolumeTests.test_nothing_within_what_is_read_only_stays_writable
+    )
 
 
 class BesideTests(ImagedTestCase):

@@ -333,7 +333,8 @@ class ImageContainers:
                 raise ContainerError(why or _early_end(*over))
             if self._reactor.seconds() > deadline:
                 await self.inner.destroy(container)
-                continue
+                self.inner.forget(container)
+                raise ContainerError(f"it was not made within {READY:g} seconds")
             await deferLater(self._reactor, pause)
             pause = min(_LAST_LOOK, pause * 1.2)
 

@@ -215,6 +215,12 @@ def _own_mounts(shm: int) -> list[dict[str, Any]]:
     ]
 
 
+def _all_can_be_read_only() -> bool:
+    """Whether the kernel makes read-only, with a mount, what is mounted within (Linux 5.12)."""
+    release = os.uname().release.split("-")[0].split(".")
+    return tuple(int(part) for part in release[:2] if part.isdecimal()) >= (5, 12)
+
+
 def _of_the_machine() -> list[dict[str, Any]]:
     """Return what belongs to the machine's network, which the container shares."""
     return [_bind(OCIMount(path, path, True)) for path in _OF_THE_MACHINE if os.path.isfile(path)]
@@ -222,6 +228,8 @@ def _of_the_machine() -> list[dict[str, Any]]:
 
 def _bind(mount: OCIMount) -> dict[str, Any]:
     options = ["rbind", "ro" if mount.read_only else "rw"]
+    if mount.read_only and os.path.isdir(mount.source) and _all_can_be_read_only():
+        options.append("rro")  # which crun wants to hear of directories alone
     options.append("rslave" if mount.follow else "rprivate")
     return {
         "destination": mount.target,
