@@ -172,8 +172,10 @@ class DiskTests(SynchronousTestCase):
         self.clock = Clock()
         self.told: list[tuple[str, Limitation]] = []
 
-    def isolator(self, enforce: bool = True) -> DiskIsolator:
-        isolator = DiskIsolator(self.clock, lambda work: succeed(work()), 15.0, enforce)
+    def isolator(self, enforce: bool = True, *written: str) -> DiskIsolator:
+        isolator = DiskIsolator(
+            self.clock, lambda work: succeed(work()), 15.0, enforce, lambda container: written
+        )
         isolator.limited = lambda name, limitation: self.told.append((name, limitation))
         self.addCleanup(isolator.stop)
         return isolator
@@ -209,6 +211,14 @@ class DiskTests(SynchronousTestCase):
         self.assertTrue(isolator.cleanup(isolated))
         self.clock.advance(15)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_what_is_written_over_an_image_counts(self) -> None:
+        self.fill()
+        isolator = self.isolator(False, str(self.sandbox / "nowhere"), str(self.sandbox))
+        isolated = Isolated(A, self.mktemp(), Allotment())
+        isolator.isolated(isolated)
+        self.clock.advance(15)
+        self.assertGreaterEqual(isolator.usage(isolated)["disk_used_bytes"], 65536)
 
     def test_links_and_second_names_take_nothing(self) -> None:
         self.fill()

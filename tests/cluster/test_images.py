@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
-from mesoskit.driver import ExecutorInfo, Reason, TaskInfo, TaskState, executor_info
+from mesoskit.driver import ExecutorInfo, Offer, Reason, TaskInfo, TaskState, executor_info
 from mesoskit.messages import agent_pb2
 from mesoskit.messages.mesos_pb2 import ContainerInfo, HealthCheck, Image, Volume
 from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive
 from tests.cluster import asking
-from tests.cluster.harness import CHECKOUT, Cluster, ClusterTestCase
+from tests.cluster.at_every_step import StepTestCase
+from tests.cluster.harness import CHECKOUT, AgentDaemon, Cluster, ClusterTestCase
 from tests.cluster.ledger import Ledger
 from tests.cluster.test_executors import doing, echo
 from tests.cluster.test_task_command import Terminal, run
-from tests.cluster.waiting import pause, until
+from tests.cluster.waiting import until
 
 MISSING = [name for name in ("skopeo", "umoci", "runc") if shutil.which(name) is None]
 if BUSYBOX is None:
@@ -34,6 +36,12 @@ def from_image(task: TaskInfo, command: str, image: str = "busy") -> TaskInfo:
     task.container.mesos.image.type = Image.DOCKER
     task.container.mesos.image.docker.name = image
     return task
+
+
+def provisions(agent: AgentDaemon) -> list[str]:
+    """Return what lies ready for containers from images."""
+    path = agent.work_dir / "provisioner" / "containers"
+    return os.listdir(path) if path.exists() else []
 
 
 def executor_from_image() -> ExecutorInfo:
@@ -66,8 +74,7 @@ class ImageTests(ClusterTestCase):
         return cluster, cluster.framework(fields={"checkpoint": True})
 
     def provisions(self, cluster: Cluster) -> list[str]:
-        path = cluster.agent.work_dir / "provisioner" / "containers"
-        return os.listdir(path) if path.exists() else []
+        return provisions(cluster.agent)
 
     async def test_tasks_from_images(self) -> None:
         cluster, ledger = await self.started()
@@ -180,32 +187,31 @@ class ImageTests(ClusterTestCase):
         await ledger.framework.shutdown_executor("echo", ledger.last("waits").agent_id.value)
         await until("nothing is left", lambda: not self.provisions(cluster))
 
-    async def test_an_agent_killed_at_any_moment_of_a_launch_leaves_nothing(self) -> None:
-        cluster, ledger = await self.started()
-        handles: list[Any] = []
-        for number in range(5):
-            names = [f"t{number}.{each}" for each in range(2)]
-            tasks = [from_image(ledger.task(name, "true"), "sleep 1000") for name in names]
-            handles += await ledger.launch(*tasks)
-            # From before the image is there to after both processes run.
-            await pause(number * 0.06)
-            await cluster.agent.kill()
-            cluster.agent.start()
-            await cluster.agent.ready()
-            await cluster.registered()
-        await until("all tasks are told of", lambda: all(map(ledger.states, ledger.statuses)))
-        running = [name for name in ledger.statuses if ledger.states(name)[-1] == "TASK_RUNNING"]
-        await until(
-            "what lies ready is of what runs", lambda: len(self.provisions(cluster)) <= len(running)
-        )
-        for handle in handles:
-            handle.kill()
-        await until("nothing is left", lambda: not self.provisions(cluster))
-        self.assertNotIn(str(cluster.directory), Path("/proc/self/mountinfo").read_text())
-
     def remove_root(self, root: str) -> None:
         for path in Path("/sys/fs/cgroup").glob(f"*/{root}"):
             path.rmdir()
+
+
+@skipIf(MISSING, f"not installed: {', '.join(MISSING)}")
+@skipIf(os.geteuid() != 0, "only root runs images")
+class ImageStepTests(StepTestCase):
+    """Agents that are killed at the steps of a life of a task from an image."""
+
+    async def test_nothing_is_left_at_whichever_step_the_agent_was_killed(self) -> None:
+        folder = tempfile.mkdtemp(prefix="mesoskit-images-")
+        self.addCleanup(shutil.rmtree, folder)
+        docker_archive(f"{folder}/busy.tar", [busybox_layer()], {"Env": ["PATH=/bin"]})
+        flags = {
+            "image_providers": "docker",
+            "docker_registry": folder,
+            "isolation": "cgroups/mem,cgroups/pids,disk/du",
+        }
+
+        def launch(ledger: Ledger, offer: Offer, name: str) -> Any:
+            info = from_image(ledger.task(name, "true", cpus=0.1, mem=32), "sleep 1000")
+            return ledger.framework.accept(offer, [info])
+
+        await self.at_every_step(flags, launch, provisions, every=3)
 
 
 class WithoutImagesTests(ClusterTestCase):

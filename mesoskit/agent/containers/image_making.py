@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from mesoskit.agent.containers import Containers, Exited
 from mesoskit.agent.containers.image_store import ImageStore
 from mesoskit.agent.containers.imaged import ImageContainers, Progressed
-from mesoskit.agent.containers.provisioning import Provisions
+from mesoskit.agent.containers.provisioning import Provisions, provisioner_of
 from mesoskit.agent.machine import disk_used
 from mesoskit.agent.options import AgentOptions
 from mesoskit.agent.users import InThread, Users
@@ -49,7 +49,7 @@ def image_containers(
         in_thread,
         store,
         Provisions(
-            os.path.join(options.work_dir, "provisioner", "containers"),
+            provisioner_of(options.work_dir),
             os.path.join(options.runtime_dir, "secrets"),
             settings.runtime,
         ),
@@ -58,6 +58,7 @@ def image_containers(
         sandbox_directory=settings.sandbox_directory,
         isolation=options.isolation,
         progressed=progressed,
+        work_dir=options.work_dir,
     )
     containers.inner = beneath(containers.exited)
     return containers

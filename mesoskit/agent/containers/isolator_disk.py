@@ -1,12 +1,12 @@
 """Isolator C{disk/du} (C{posix/disk}): how much disk a sandbox takes, looked at now and then.
 
 The name is of du(1), which Mesos runs (C{src/slave/containerizer/mesos/isolators/posix/disk.cpp});
-here a thread walks the sandbox, one at a time. Links are not followed, and what other file systems
-are mounted is not counted.
+here a thread walks the sandbox, one at a time, and what a container from an image has changed of
+that. Links are not followed, and what other file systems are mounted is not counted.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ from mesoskit.model.tasks import Reason
 
 _BLOCK: Final = 512
 
+Written = Callable[[ContainerId], Iterable[str]]
+"""Returns directories, which may not be there."""
+
 
 class DiskIsolator(Isolator):
     """
@@ -34,11 +37,17 @@ class DiskIsolator(Isolator):
     log = Logger()
 
     def __init__(
-        self, reactor: IReactorTime, in_thread: InThread, interval: float, enforce: bool
+        self,
+        reactor: IReactorTime,
+        in_thread: InThread,
+        interval: float,
+        enforce: bool,
+        written: Written = lambda container: (),
     ) -> None:
         """
         @param interval: seconds between two looks at a container.
         @param enforce: whether one that takes more than it has is ended.
+        @param written: where else a container writes to disk: over the files of its image.
         """
         super().__init__()
         self.used: dict[ContainerId, int] = {}
@@ -46,6 +55,7 @@ class DiskIsolator(Isolator):
         self._in_thread = in_thread
         self._interval = interval
         self._enforce = enforce
+        self._written = written
         self._watched: dict[ContainerId, Isolated] = {}
         self._call: Any = None
         self._stopped = False
@@ -72,12 +82,17 @@ class DiskIsolator(Isolator):
 
     async def _look_at_all(self) -> None:
         for container in list(self._watched.values()):
-            used = await self._in_thread(partial(disk_usage, container.sandbox))
+            used = await self._in_thread(partial(self._used_by, container))
             if self._stopped:
                 return
             if container.id in self._watched:
                 self.used[container.id] = used
                 self._judge(container, used)
+
+    def _used_by(self, container: Isolated) -> int:
+        """In a thread: add up all that it takes."""
+        paths = (container.sandbox, *self._written(container.id))
+        return sum(disk_usage(path) for path in paths)
 
     def _judge(self, container: Isolated, used: int) -> None:
         quota = container.allotment.disk

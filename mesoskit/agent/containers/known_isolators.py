@@ -9,7 +9,7 @@ from twisted.python.reflect import namedAny
 from mesoskit.agent.containers import perf_events
 from mesoskit.agent.containers.cgroups import NET_CLS, PERF_EVENT, CgroupError, Cgroups, find
 from mesoskit.agent.containers.isolator_cgroups import NAMES, CgroupsIsolator, controllers_of
-from mesoskit.agent.containers.isolator_disk import DiskIsolator
+from mesoskit.agent.containers.isolator_disk import DiskIsolator, Written
 from mesoskit.agent.containers.isolator_linux import (
     CapabilitiesIsolator,
     FilesystemIsolator,
@@ -62,7 +62,9 @@ _MAKERS: Final[Mapping[str, Callable[[IsolationSettings, str], Any]]] = {
     ),
     "linux/nnp": lambda settings, hide: NoNewPrivilegesIsolator(),
     "linux/seccomp": lambda settings, hide: _seccomp(settings),
-    "namespaces/ipc": lambda settings, hide: IpcIsolator(settings.share_ipc_namespace),
+    "namespaces/ipc": lambda settings, hide: IpcIsolator(
+        settings.share_ipc_namespace, settings.shared_memory
+    ),
     "namespaces/pid": lambda settings, hide: PidIsolator(settings.share_pid_namespace),
     "network/none": lambda settings, hide: NoNetworkIsolator(),
 }
@@ -96,12 +98,14 @@ def make_isolators(
     in_thread: InThread,
     sandboxes: str,
     ports: Ranges = (),
+    written: Written = lambda container: (),
 ) -> list[Any]:
     """
     Return the L{IIsolator}s that the flags name, in the order in which containers are prepared.
 
     @param sandboxes: the directory below which all sandboxes are.
     @param ports: those that the agent offers.
+    @param written: which directories beside its sandbox a container writes to.
     @raise IsolationUnknown: where one is not there or cannot be used.
     """
     check(settings.isolation)
@@ -116,7 +120,7 @@ def make_isolators(
         made += _over_cgroups(settings, reactor, in_thread, cgroups, controllers, ports)
     if set(settings.isolation) & set(DISK):
         interval, enforce = settings.disk_interval, settings.enforce_disk_quota
-        made.append(DiskIsolator(reactor, in_thread, interval, enforce))
+        made.append(DiskIsolator(reactor, in_thread, interval, enforce, written))
     for name in settings.isolation:
         try:
             if name in _MAKERS:

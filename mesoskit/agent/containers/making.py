@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -36,12 +37,18 @@ def mesos_containers(
     @raise ValueError: where an isolator is not there; the message says what would be right.
     """
     from mesoskit.agent.containers.known_isolators import make_isolators
+    from mesoskit.agent.containers.provisioning import provisioner_of, written
 
     settings = options.isolation
     sandboxes = f"{options.work_dir}/slaves"
     notes = f"{options.runtime_dir}/isolated"
     isolators = make_isolators(
-        settings, reactor, in_thread, sandboxes, options.resources.ranges("ports")
+        settings,
+        reactor,
+        in_thread,
+        sandboxes,
+        options.resources.ranges("ports"),
+        partial(written, provisioner_of(options.work_dir)),
     )
     if settings.not_linux:
         _log.info("--launcher=posix, for linux needs {why}", why=settings.not_linux)

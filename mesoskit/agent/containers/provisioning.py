@@ -287,6 +287,21 @@ class Provisions:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def provisioner_of(work_dir: str) -> str:
+    """Return where an agent's containers from images are."""
+    return os.path.join(work_dir, "provisioner", "containers")
+
+
+def written(directory: str, container: ContainerId) -> list[str]:
+    """
+    Return where a container writes what it changes of images: its own, and those of volumes.
+
+    @param directory: from L{provisioner_of}.
+    """
+    path = os.path.join(directory, runtime_id(container))
+    return [os.path.join(path, "upper"), os.path.join(path, "changes")]
+
+
 def runtime_id(container: ContainerId) -> str:
     """Return what the runtime calls a container: its id may hold what no runtime takes."""
     return sha256(container.encode()).hexdigest()[:32]
