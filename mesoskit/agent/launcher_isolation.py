@@ -19,7 +19,6 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
 
 from mesoskit.agent import launcher_cgroups as cgroups
@@ -87,7 +86,6 @@ class Isolation(NamedTuple):
     @ivar cgroups: directories of cgroups that it joins.
     @ivar kill: the one of them that knows all it starts, empty for none.
     @ivar inside: the container whose namespaces it enters, empty for none.
-    @ivar enter: which of these, by the names of L{NAMESPACES}; none: all.
     @ivar namespaces: which of its own it gets, by the names of L{NAMESPACES}; of mounts what is
         seen in the entered one, if any, to begin with.
     @ivar mounts: in order; they want the namespace C{mnt}.
@@ -105,7 +103,6 @@ class Isolation(NamedTuple):
     cgroups: list[str] = []
     kill: str = ""
     inside: str = ""
-    enter: list[str] = []
     namespaces: list[str] = []
     mounts: list[Mount] = []
     hide: str = ""
@@ -130,8 +127,7 @@ def isolation(given: dict[str, Any]) -> Isolation:
         wanted = Isolation(**words)
     except (TypeError, ValueError) as error:
         raise IsolationError(f"how to isolate it cannot be understood: {error}") from error
-    names = *wanted.namespaces, *wanted.enter
-    unknown = [name for name in names if name not in NAMESPACES]
+    unknown = [name for name in wanted.namespaces if name not in NAMESPACES]
     if unknown:
         raise IsolationError(f"unknown namespace {unknown[0]!r}: {', '.join(NAMESPACES)} are known")
     return wanted
@@ -161,15 +157,11 @@ class PidNamespace:
         _check(_libc.setns(self._own, NAMESPACES["pid"]))
 
 
-def open_namespaces(pid: int, names: Iterable[str] = ()) -> dict[str, int]:
-    """
-    Open those namespaces of a process that are not ours, by name. Raises L{OSError}.
-
-    @param names: which; none: all.
-    """
+def open_namespaces(pid: int) -> dict[str, int]:
+    """Open those namespaces of a process that are not ours, by name. Raises L{OSError}."""
     opened: dict[str, int] = {}
     try:
-        for name in tuple(names) or NAMESPACES:
+        for name in NAMESPACES:
             path = f"/proc/{pid}/ns/{name}"
             if os.readlink(path) != os.readlink(f"/proc/self/ns/{name}"):
                 opened[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

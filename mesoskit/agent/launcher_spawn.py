@@ -262,8 +262,7 @@ class Spawner:
         status = ends = -1
         if "pid" in order.isolation.namespaces:
             status, ends = os.pipe()
-        enter = order.isolation.enter
-        entered = isolation.open_namespaces(inside, enter) if inside else {}
+        entered = isolation.open_namespaces(inside) if inside else {}
         with open(report, "rb", buffering=0) as pipe:
             try:
                 pid = self._copy(order, entered)

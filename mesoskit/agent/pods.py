@@ -9,6 +9,7 @@ before the tasks and goes after them; where it ends by itself they end with it.
 
 from __future__ import annotations
 
+from posixpath import normpath
 from typing import TYPE_CHECKING, Final
 
 from mesoskit.agent import allotments, checkpoint, groups, processes
@@ -24,7 +25,7 @@ from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group
 from mesoskit.agent.networks import unknown_network
 from mesoskit.agent.paths import latest_link
 from mesoskit.agent.persistent import with_volumes
-from mesoskit.messages.mesos_pb2 import ContainerInfo, ExecutorInfo
+from mesoskit.messages.mesos_pb2 import ContainerInfo, ExecutorInfo, Volume
 from mesoskit.model.events import Store
 from mesoskit.model.tasks import Reason, TaskState
 
@@ -69,6 +70,50 @@ def launch(state: AgentState, executor: Executor, allotment: Allotment) -> None:
     state.out.append(Store(((checkpoint.executor_key(executor), record),)))
     state.out.append(Launch(spec))
     state.remember("pod launched", executor.id, executor.container, executor.framework.id)
+
+
+def with_volumes_of(executor: Executor, container: ContainerInfo, work_dir: str) -> str:
+    """
+    Let a task from an image have what its executor's volumes have mounted: its mounts are made
+    where these are not to be seen. The others see them where they are (C{SANDBOX_PATH} of type
+    C{PARENT}). Return why that cannot be; empty: it can.
+    """
+    assert executor.info is not None
+    given = executor.info.container if executor.info.HasField("container") else None
+    around = ContainerInfo.FromString(with_volumes(given, executor.info.resources, work_dir))
+    for volume in container.volumes:
+        source = volume.source.sandbox_path
+        if volume.source.type != Volume.Source.SANDBOX_PATH or source.type != source.PARENT:
+            continue
+        for other in around.volumes:
+            target = normpath(other.container_path)
+            if normpath(source.path).startswith(f"{target}/"):
+                return (
+                    f"SANDBOX_PATH {source.path!r} is within the executor's volume"
+                    f" {other.container_path!r}: a task from an image can have all of that alone"
+                )
+            if normpath(source.path) == target:
+                _take(volume, other)
+                break
+    return ""
+
+
+def _take(volume: Volume, other: Volume) -> None:
+    """Let a volume be another one, at its own place."""
+    place, mode = volume.container_path, volume.mode
+    volume.CopyFrom(other)
+    volume.container_path = place
+    volume.mode = Volume.RO if Volume.RO in (mode, other.mode) else Volume.RW
+    path = ""
+    if other.HasField("host_path") and not other.host_path.startswith("/"):
+        path = other.host_path
+    elif other.source.type == Volume.Source.SANDBOX_PATH:
+        path = other.source.sandbox_path.path
+    if path:  # of the executor's sandbox
+        volume.ClearField("host_path")
+        volume.source.type = Volume.Source.SANDBOX_PATH
+        volume.source.sandbox_path.type = Volume.Source.SandboxPath.PARENT
+        volume.source.sandbox_path.path = path
 
 
 def waiting(executor: Executor) -> list[Group]:

@@ -148,6 +148,9 @@ def spec_of(
         argv, file = docker.process_of(command)
         wrong = wrong or docker.ports_error(info.container, info.resources)
     executor = task.executor
+    container = info.container if info.HasField("container") else None
+    if executor.pod and container is not None and container.mesos.HasField("image"):
+        wrong = wrong or pods.with_volumes_of(executor, container, state.options.work_dir)
     return ContainerSpec(
         id=task.container,
         argv=argv,
@@ -159,11 +162,7 @@ def spec_of(
         uris=uris_of(command) if len(command.uris) else (),
         links=((latest_link(executor.directory), executor.directory), *links),
         allotment=allotments.of_task(info),
-        info=with_volumes(
-            info.container if info.HasField("container") else None,
-            info.resources,
-            state.options.work_dir,
-        ),
+        info=with_volumes(container, info.resources, state.options.work_dir),
         docker=task.docker,
         parent=executor.container if executor.pod else None,
         member=executor.pod,

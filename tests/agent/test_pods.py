@@ -22,7 +22,7 @@ from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.options import RECONNECT
 from mesoskit.agent.views import containers_view
 from mesoskit.messages.internal_pb2 import ExitedExecutorMessage, SlaveReregisteredMessage
-from mesoskit.messages.mesos_pb2 import ContainerInfo, ExecutorInfo, TaskStatus, Volume
+from mesoskit.messages.mesos_pb2 import ContainerInfo, ExecutorInfo, Image, TaskStatus, Volume
 from mesoskit.model.events import Connected, PeerKind, StoreFailed
 from mesoskit.model.ids import ContainerId
 from mesoskit.model.tasks import Reason
@@ -191,6 +191,65 @@ class LaunchTests(PodTestCase):
         bench.wait(20)
         self.assertEqual(bench.state.tasks, {})
         self.assertEqual(set(bench.store), OWN_RECORDS)
+
+
+class VolumeTests(PodTestCase):
+    """What tasks from images have of their executor's volumes."""
+
+    def parent(self, path: str, mode: int = Volume.RW) -> Volume:
+        """Return a volume that is a path of the executor's sandbox."""
+        volume = Volume(container_path="mine", mode=mode)  # type: ignore[arg-type]
+        volume.source.type = Volume.Source.SANDBOX_PATH
+        volume.source.sandbox_path.type = Volume.Source.SandboxPath.PARENT
+        volume.source.sandbox_path.path = path
+        return volume
+
+    def launched(self, around: Volume, wanted: Volume, image: bool = True) -> Any:
+        """Return a task in a pod that has a volume."""
+        bench = self.bench()
+        outer = executor(container=ContainerInfo(type=ContainerInfo.MESOS, volumes=[around]))
+        info = task("one")
+        info.container.type = ContainerInfo.MESOS
+        if image:
+            info.container.mesos.image.type = Image.DOCKER
+            info.container.mesos.image.docker.name = "busy"
+        info.container.volumes.append(wanted)
+        bench.run_group(info, executor=outer)
+        bench.clear()
+        bench.give(ContainerStarted(self.pod(bench), 55))
+        (spec,) = bench.launched()
+        return spec
+
+    def volume(self, *arguments: Any) -> Volume:
+        (volume,) = ContainerInfo.FromString(self.launched(*arguments).info).volumes
+        return volume
+
+    def test_what_is_mounted_in_the_executors_sandbox_is_mounted_for_them_again(self) -> None:
+        host = Volume(container_path="data/", host_path="/host", mode=Volume.RO)
+        expected = Volume(container_path="mine", host_path="/host", mode=Volume.RO)
+        self.assertEqual(self.volume(host, self.parent("data")), expected)
+        host.mode = Volume.RW
+        self.assertEqual(self.volume(host, self.parent("data", Volume.RO)), expected)
+
+    def test_what_is_in_the_executors_sandbox_anyway_is_found_there(self) -> None:
+        within = Volume(container_path="data", host_path="place", mode=Volume.RW)
+        self.assertEqual(self.volume(within, self.parent("data")), self.parent("place"))
+        within = self.parent("place")
+        within.container_path = "data"
+        within.source.sandbox_path.type = Volume.Source.SandboxPath.SELF
+        self.assertEqual(self.volume(within, self.parent("data")), self.parent("place"))
+
+    def test_a_part_of_a_volume_is_refused(self) -> None:
+        host = Volume(container_path="data", host_path="/host", mode=Volume.RW)
+        spec = self.launched(host, self.parent("data/part"))
+        self.assertIn("'data/part' is within the executor's volume 'data'", spec.wrong)
+
+    def test_the_others_find_it_where_it_is(self) -> None:
+        host = Volume(container_path="data", host_path="/host", mode=Volume.RW)
+        for path in ("data", "data/part", "other"):
+            wanted = self.parent(path)
+            self.assertEqual(self.volume(host, wanted, False), wanted)
+        self.assertEqual(self.volume(host, self.parent("other")), self.parent("other"))
 
 
 class EndTests(PodTestCase):

@@ -12,9 +12,11 @@ from unittest import skipIf
 
 from mesoskit.driver import Reason, TaskState, executor_info
 from mesoskit.messages.mesos_pb2 import ContainerInfo, ExecutorInfo, HealthCheck, TaskStatus, Volume
+from tests.agent.image_archives import busybox_layer, docker_archive
 from tests.cluster import asking, processes
 from tests.cluster.harness import Cluster, ClusterTestCase
 from tests.cluster.ledger import Ledger
+from tests.cluster.test_images import MISSING, from_image
 from tests.cluster.test_task_command import run
 from tests.cluster.waiting import pause, until, until_async
 
@@ -46,12 +48,19 @@ def pod(name: str = "pod", **more: Any) -> ExecutorInfo:
 class PodTests(ClusterTestCase):
     """Real daemons."""
 
-    async def started(self) -> tuple[Cluster, Ledger]:
+    async def started(self, image: bool = False) -> tuple[Cluster, Ledger]:
         """Return a cluster with an agent that isolates, and a framework."""
         self.root = f"mesoskit-test-{os.getpid()}"
         self.addCleanup(self.remove_root)  # the last of all
         cluster = self.cluster()
-        await cluster.start(agent={"isolation": ALL, "cgroups_root": self.root})
+        flags: dict[str, Any] = {"isolation": ALL, "cgroups_root": self.root}
+        if image:
+            folder = cluster.directory / "images"
+            folder.mkdir()
+            config = {"Env": ["PATH=/bin"]}
+            docker_archive(str(folder / "busy.tar"), [busybox_layer()], config)
+            flags.update(image_providers="docker", docker_registry=folder)
+        await cluster.start(agent=flags)
         return cluster, cluster.framework(fields={"checkpoint": True})
 
     def remove_root(self) -> None:
@@ -196,6 +205,48 @@ class PodTests(ClusterTestCase):
             self.assertEqual((await ledger.over(name)).state, TaskState.TASK_KILLED)
         await until("no cgroups", lambda: not self.groups(), seen=self.groups)
         self.assertEqual((shared / "file").read_text(), "word\n")
+
+    @skipIf(MISSING, f"not installed: {', '.join(MISSING)}")
+    async def test_tasks_from_images_are_in_it_as_others_are(self) -> None:
+        cluster, ledger = await self.started(image=True)
+        shared = cluster.directory / "shared"
+        shared.mkdir()
+        executor = pod()
+        executor.container.type = ContainerInfo.MESOS
+        executor.container.volumes.add(container_path="data", host_path=str(shared), mode=Volume.RW)
+        serve = "mkdir w; echo hello > w/i; httpd -p 127.0.0.1:80 -h w; ls /proc > mine/a"
+        ask = "until wget -qO mine/b http://127.0.0.1/i; do sleep 0.1; done"
+        tasks = []
+        for name, body in (("serves", serve), ("asks", ask)):
+            info = from_image(
+                ledger.task(name, "true", cpus=0.1, mem=32), f"cd /tmp; {body}; sleep 1000"
+            )
+            volume = info.container.volumes.add(container_path="/tmp/mine", mode=Volume.RW)
+            volume.source.type = Volume.Source.SANDBOX_PATH
+            volume.source.sandbox_path.type = Volume.Source.SandboxPath.PARENT
+            volume.source.sandbox_path.path = "data"
+            tasks.append(info)
+        await ledger.group(executor, tasks)
+
+        def answered() -> bool:
+            return (shared / "b").exists() and (shared / "b").read_text() == "hello\n"
+
+        def seen() -> Any:
+            return [ledger.story(name) for name in ("serves", "asks")], list(shared.iterdir())
+
+        await until("the other one has answered", answered, seen=seen)
+        status = await ledger.until("asks", TaskState.TASK_RUNNING)
+        ids = status.container_status.container_id
+        await until("what it sees was written", (shared / "a").read_text)
+        pids = [name for name in (shared / "a").read_text().split() if name.isdecimal()]
+        self.assertLess(len(pids), 9)
+        memory = Path(f"/sys/fs/cgroup/memory/{self.root}/{ids.parent.value}")
+        limit = memory / "mesos" / ids.value / "memory.limit_in_bytes"
+        self.assertEqual(int(limit.read_text()) >> 20, 32)
+        ledger.framework.kill("asks")
+        for name in ("serves", "asks"):
+            self.assertEqual((await ledger.over(name)).state, TaskState.TASK_KILLED)
+        await until("no cgroups", lambda: not self.groups(), seen=self.groups)
 
     async def test_it_outlives_agents_and_launchers_and_its_tasks_do_not_outlive_it(self) -> None:
         cluster, ledger = await self.started()

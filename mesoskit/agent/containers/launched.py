@@ -211,7 +211,7 @@ class LaunchedContainers:
     async def _launch(self, spec: ContainerSpec, isolation: Mapping[str, Any] | None) -> int:
         if spec.mounts:
             isolation = _with_mounts(spec, isolation)
-        if spec.member:
+        if spec.member and not spec.staged:  # what makes namespaces finds its pod's itself
             isolation = self._within_pod(spec, isolation)
         if self._version < _ISOLATES and self._forgo_cgroups and _is_cgroup_alone(isolation):
             isolation = None
@@ -255,11 +255,7 @@ class LaunchedContainers:
                 f"the launcher that runs is of version {self._version}, which cannot share what a"
                 " pod has: it has to end before, with the containers that it keeps"
             )
-        given = {**(isolation or {}), "inside": spec.parent}
-        if spec.staged:
-            # What makes its mounts and processes has to see the machine's.
-            given["enter"] = ["ipc", "net"]
-        return given
+        return {**(isolation or {}), "inside": spec.parent}
 
     def signal(self, container: ContainerId, signum: int) -> None:
         """Send a signal to the process group."""

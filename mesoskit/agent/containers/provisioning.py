@@ -324,6 +324,8 @@ def _shared(around: int, info: ContainerInfo) -> dict[str, str]:
     linux = info.linux_info
     if linux.ipc_mode != LinuxInfo.PRIVATE and not linux.HasField("shm_size"):
         wanted["ipc"] = "ipc"
+    if linux.share_pid_namespace:
+        wanted["pid"] = "pid"
     paths = {kind: f"/proc/{around}/ns/{name}" for kind, name in wanted.items()}
     own = {kind: f"/proc/self/ns/{name}" for kind, name in wanted.items()}
     try:
