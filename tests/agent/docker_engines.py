@@ -157,6 +157,19 @@ class Daemon:
                 process.kill()
                 process.wait()
 
+    def crash(self) -> None:
+        """Kill it; what it runs goes on."""
+        os.kill(self.pid(), signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait(60)
+            self._process = None
+        # It ends with its engine; where nobody buries it, the next one would wait for it.
+        (self.directory / "exec/containerd/containerd.pid").unlink()
+
+    def hang(self, hung: bool) -> None:
+        """Let it do nothing, not even answer, or go on."""
+        os.kill(self.pid(), signal.SIGSTOP if hung else signal.SIGCONT)
+
     def close(self) -> None:
         """End it and remove all of it."""
         atexit.unregister(self.close)

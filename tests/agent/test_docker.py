@@ -501,6 +501,44 @@ class RestartTests(DockerTestCase):
         await agent.launch(self.spec("c", "true", info=docker_info()))
         self.assertEqual((await ends.wait(2))[1], ("c", 0))
 
+    async def test_an_engine_that_crashes_is_told_nothing_of_that_is_not_so(self):
+        agent, ends = await self.started()
+        await agent.launch(self.spec("a", "echo 1; sleep 1000", info=docker_info()))
+        await until(lambda: self.output("a") == "1\n")
+        self.daemon.crash()
+        refused = await self.failing(agent, self.spec("b", "true", info=docker_info()))
+        self.assertIn(f"no Docker engine answers at {self.daemon.socket}", refused)
+        self.assertEqual((list(await agent.usage()), ends.told), (["a"], []))
+        self.daemon.start()
+        # Which ends what it finds: it is not set to keep that.
+        ((name, status),) = await ends.wait(1)
+        self.assertEqual(name, "a")
+        self.assertNotEqual(status, 0)
+        self.assertEqual(self.output("a"), "1\n")
+
+    async def test_an_engine_that_hangs_is_waited_for(self):
+        agent, ends = await self.started()
+        await agent.launch(self.spec("a", "echo 1; sleep 1000", info=docker_info()))
+        self.daemon.hang(True)
+        self.addCleanup(self.daemon.hang, False)
+        before = agent.engine.ask
+
+        def hurried(*args: Any, **more: Any) -> Any:
+            return before(*args, **{"timeout": 0.5, **more})
+
+        self.patch(agent.engine, "ask", hurried)
+        refused = await self.failing(agent, self.spec("b", "sleep 1000", info=docker_info()))
+        self.assertIn("has not answered POST /containers/create for 0.5 seconds", refused)
+        destroyed = agent.destroy(A)
+        await deferLater(REACTOR, 1.0)
+        self.assertEqual((list(await agent.usage()), ends.told), (["a"], []))
+        self.patch(agent.engine, "ask", before)
+        self.daemon.hang(False)
+        await destroyed
+        self.assertEqual(ends.told, [("a", SIGKILL)])
+        # What nobody has waited for any longer may have come to be; it does not stay.
+        await until_async(agent._watch.list, lambda found: len(found) == 1)
+
     async def failing(self, agent: DockerContainers, spec: ContainerSpec) -> str:
         try:
             await agent.launch(spec)

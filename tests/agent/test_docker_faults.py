@@ -27,7 +27,7 @@ from mesoskit.messages.mesos_pb2 import ContainerInfo, ResourceStatistics
 from mesoskit.model.ids import ContainerId
 from mesoskit.model.tasks import Reason
 from tests.agent.containers_contract import ContainersContract, Ends
-from tests.agent.docker_double import MOMENT, EngineDouble
+from tests.agent.docker_double import MOMENT, Container, EngineDouble
 from tests.agent.real import REACTOR, until
 
 A = ContainerId("a")
@@ -171,7 +171,25 @@ class EngineTests(DoubleTestCase):
         why = await self.refused(agent, self.spec("a", "sleep"))
         self.assertIn("has not answered POST /containers/create for 0.2 seconds", why)
         self.assertEqual(ends.told, [])
-        await until(lambda: self.engine.asked["remove"] == 1)  # it may yet come to be
+        await until(lambda: self.engine.asked["remove"] >= 1)
+
+    async def test_what_comes_to_be_when_nobody_waits_for_it_any_more_does_not_stay(self):
+        self.patch(docker_found, "AFTERWARDS", (0.1, 0.1, 100.0))
+        agent, _ = await self.started()
+        self.engine.silent.add("create")
+        launched = self.refused(agent, self.spec("a", "sleep"))
+        before = agent.engine.ask
+        self.patch(
+            agent.engine, "ask", lambda *args, **more: before(*args, **{"timeout": 0.2, **more})
+        )
+        self.assertIn("has not answered", await launched)
+        await until(lambda: self.engine.asked["remove"] >= 2)
+        self.engine.containers["mesos-a"] = Container("mesos-a", {"HostConfig": {}}, 77)
+        await until(lambda: not self.engine.containers)
+        # Unless it is wanted again.
+        self.engine.silent.clear()
+        await agent.launch(self.spec("a", "sleep"))
+        self.assertEqual([one for one in agent._watch._calls if one.startswith("remove")], [])
 
     async def test_what_somebody_elses_container_is_called_is_let_be(self):
         agent, _ = await self.started()

@@ -120,6 +120,7 @@ class DockerContainers:
         if known is None:
             known = self._containers[spec.id] = Container(spec.id, spec.sandbox)
             known.launching = known.own = True
+            self._watch.keep(known.name)
             self._begin(known, spec)
         elif not known.launching:
             return succeed(known.pid)
@@ -239,8 +240,9 @@ class DockerContainers:
             except EngineError as error:
                 if self._reactor.seconds() >= deadline or error.status:
                     raise ContainerError(
-                        f"{error}. Start it (Debian: apt-get install docker.io), or name its"
-                        " socket with --docker_socket, or leave docker out of --containerizers"
+                        f"{str(error).rstrip('.')}. Start it (Debian: apt-get install docker.io),"
+                        " or name its socket with --docker_socket, or leave docker out of"
+                        " --containerizers"
                     ) from error
             else:
                 break
@@ -351,8 +353,9 @@ class DockerContainers:
             self._notes.remove(known.id)
             self._secrets.remove(known.id)
             # Whatever has happened: it may have come to be. But what has its name is not ours.
-            if not (conflict and isinstance(error, EngineError) and error.status == 409):
-                Deferred.fromCoroutine(self._undo(known))
+            status = error.status if isinstance(error, EngineError) else 0
+            if not (conflict and status == 409):
+                Deferred.fromCoroutine(self._undo(known, answered=bool(status)))
             if isinstance(error, OSError):
                 raise ContainerError(f"cannot note it: {error.strerror}") from error
             raise
@@ -398,13 +401,16 @@ class DockerContainers:
             await self._pull(known, wanted)
             await self.engine.ask("POST", "/containers/create", query, wanted.body)
 
-    async def _undo(self, known: Container) -> None:
+    async def _undo(self, known: Container, answered: bool) -> None:
         """Leave nothing of what could not be started."""
+        if not answered:
+            self._watch.remove_again(known.name)
         try:
             await self._watch.remove(known.name)
         except EngineError as error:
             self.log.warn("removing {name}: {why}", name=known.name, why=str(error))
-            self._watch.remove_later(known.name, 0.0)
+            if known.id not in self._containers:
+                self._watch.remove_later(known.name, 0.0)
 
     async def _beside(self, spec: ContainerSpec, parent: ContainerId) -> int:
         known = self._containers.get(parent)

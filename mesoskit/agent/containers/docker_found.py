@@ -41,6 +41,9 @@ SIGN: Final = 5.0
 FLUSH: Final = 3.0
 """Seconds after which events are taken to flow, though the engine has not said a word."""
 
+AFTERWARDS: Final = (1.0, 4.0, 25.0, 120.0, 600.0)
+"""Seconds after which what may yet come to be is removed again, each after the one before."""
+
 MAX_EVENT: Final = 1 << 20
 
 _ENDS: Final = frozenset({"die", "died", "destroy", "remove", "cleanup", "stop", "oom"})
@@ -370,6 +373,32 @@ class Watch:
 
         if not self._stopped:
             Deferred.fromCoroutine(self.remove(name)).addBoth(over)
+
+    def remove_again(self, name: str) -> None:
+        """
+        Remove a container that may yet come to be, several times: the engine was asked for it,
+        and has not answered.
+        """
+        delays = iter(AFTERWARDS)
+
+        def again() -> None:
+            self._calls.pop(f"remove {name}", None)
+            self.remove_later(name, 0.0)
+            plan()
+
+        def plan() -> None:
+            delay = next(delays, None)
+            if delay is not None and not self._stopped:
+                self._calls[f"remove {name}"] = self._reactor.callLater(delay, again)
+
+        plan()
+
+    def keep(self, name: str) -> None:
+        """It is wanted after all: do not remove it again."""
+        call = self._calls.pop(f"remove {name}", None)
+        if call is not None and call.active():
+            call.cancel()
+        self._removals.pop(name, None)
 
     async def remove(self, name: str) -> None:
         """Remove a container, dead or alive, and its nameless volumes. Raises L{EngineError}."""
