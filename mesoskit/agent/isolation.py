@@ -40,6 +40,9 @@ class IsolationSettings:
     @ivar disk_interval: seconds between two looks.
     @ivar share_pid_namespace: whether a task may ask to see the agent's processes.
     @ivar share_ipc_namespace: likewise.
+    @ivar shared_memory: bytes of C{/dev/shm} of containers that have one of their own and do not
+        say how much; L{None}: as much as the kernel likes.
+    @ivar host_path_creation: below which directories volumes' paths of the machine are made.
     @ivar subsystems: flags of single isolators.
     """
 
@@ -64,6 +67,8 @@ class IsolationSettings:
     disk_interval: float = 15.0
     share_pid_namespace: bool = True
     share_ipc_namespace: bool = True
+    shared_memory: int | None = None
+    host_path_creation: tuple[str, ...] = ()
     subsystems: Subsystems = field(default_factory=Subsystems)
 
     @property

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mesoskit.app import subsystems
 from mesoskit.app.daemon import StartError, interval, one_of
-from mesoskit.flags import Flag, Values, boolean, duration, integer, text
+from mesoskit.flags import Flag, Values, boolean, duration, integer, size, text
 
 if TYPE_CHECKING:
     from mesoskit.agent.isolation import IsolationSettings
@@ -27,6 +27,14 @@ def group(value: str) -> str:
     if not all(parts) or ".." in parts or "." in parts or not value.isprintable() or " " in value:
         raise ValueError("expected the name of a cgroup such as mesos, without blanks")
     return value
+
+
+def directories(value: str) -> tuple[str, ...]:
+    """Read absolute paths with colons between."""
+    found = tuple(os.path.normpath(path) for path in value.split(":") if path)
+    if not found or not all(path.startswith("/") for path in found):
+        raise ValueError("expected absolute paths with colons between, such as /srv/a:/srv/b")
+    return found
 
 
 def pids(value: str) -> int:
@@ -202,6 +210,20 @@ FLAGS = (
         False,
         "With namespaces/ipc: let no task use the agent's IPC, whatever it asks for.",
     ),
+    Flag(
+        "default_container_shm_size",
+        size,
+        None,
+        "How much shared memory (/dev/shm) containers have that have one of their own and do not"
+        " say how much; without it, what the kernel gives, or 64MB where there is an image.",
+    ),
+    Flag(
+        "host_path_volume_force_creation",
+        directories,
+        (),
+        "Directories, with colons between, below which HOST_PATH volumes are made where they are"
+        " not there.",
+    ),
     *subsystems.FLAGS,
 )
 
@@ -258,6 +280,8 @@ def settings(values: Values) -> "IsolationSettings":
         seccomp_profile_name=values.seccomp_profile_name,
         enforce_disk_quota=values.enforce_container_disk_quota,
         disk_interval=values.container_disk_watch_interval,
+        shared_memory=values.default_container_shm_size,
+        host_path_creation=values.host_path_volume_force_creation,
         share_pid_namespace=not values.disallow_sharing_agent_pid_namespace,
         share_ipc_namespace=not values.disallow_sharing_agent_ipc_namespace,
         subsystems=subsystems.settings(values),

@@ -121,8 +121,15 @@ class WantTests(SynchronousTestCase):
         self.assertIn("shm_size", self.refused(IpcIsolator(), ipc))
 
     def test_size_of_shared_memory(self) -> None:
-        (mount,) = self.wanted(IpcIsolator(), LinuxInfo(shm_size=5)).mounts
-        self.assertEqual(mount.data, "size=5m,mode=1777")
+        five = LinuxInfo(shm_size=5)
+        for isolator, linux, data in (
+            (IpcIsolator(), five, "size=5m,mode=1777"),
+            (IpcIsolator(), LinuxInfo(), "mode=1777"),
+            (IpcIsolator(size=1 << 20), LinuxInfo(), "size=1048576,mode=1777"),
+            (IpcIsolator(size=1 << 20), five, "size=5m,mode=1777"),
+        ):
+            (mount,) = self.wanted(isolator, linux).mounts
+            self.assertEqual(mount.data, data)
 
     def test_other_sandboxes_are_hidden_from_those_that_are_among_them(self) -> None:
         self.assertEqual(self.wanted(FilesystemIsolator("/w/slaves")).hide, "/w/slaves")

@@ -17,6 +17,7 @@ from mesoskit.agent.containers.volumes import (
     checked_target,
     credentials_of,
     image_name,
+    surrounding,
 )
 from mesoskit.agent.environment import DEFAULT_PATH, EXECUTOR_SOCKET, process_of
 from mesoskit.agent.isolation import IsolationSettings
@@ -210,6 +211,40 @@ class VolumeTests(SynchronousTestCase):
         self.assertEqual(self.bound(host_path="/etc").path, "/etc")
         error = self.assertRaises(VolumeError, self.bound, host_path="/not/there")
         self.assertIn("'/not/there'", str(error))
+
+    def test_paths_of_the_machine_are_made_where_that_is_allowed(self):
+        root = os.path.realpath(self.mktemp())
+        os.makedirs(f"{root}/below")
+        os.symlink("/tmp", f"{root}/link")
+
+        def bound(path: str) -> Any:
+            volume = Volume(container_path="x", mode=Volume.RW, host_path=path)
+            info = ContainerInfo(volumes=[volume])
+            (made,) = bound_volumes(info, "/s", None, ("/srv/other", f"{root}/"))
+            return made
+
+        self.assertEqual(bound(f"{root}/below/a/b").path, f"{root}/below/a/b")
+        self.assertTrue(os.path.isdir(f"{root}/below/a/b"))
+        for path, why in (
+            ("/not/there", f"is not below /srv/other or {root}/"),
+            (f"{root}/../there-not", "is not below"),
+            (f"{root}/link/mesoskit-no", "Not a directory"),
+        ):
+            self.assertIn(why, str(self.assertRaises(VolumeError, bound, path)))
+        self.assertFalse(os.path.exists("/tmp/mesoskit-no"))
+
+    def test_what_stands_alone_is_in_no_other(self):
+        for sandbox, above in (
+            ("/w/slaves/s/frameworks/f/executors/e/runs/r", None),
+            (
+                "/w/slaves/s/frameworks/f/executors/e/runs/r/containers/c",
+                "/w/slaves/s/frameworks/f",
+            ),
+            ("/w/containers/a", None),
+            ("/w/containers/a/containers/b", "/w/containers/a"),
+        ):
+            found = surrounding(sandbox, "/w")
+            self.assertEqual(found and found.removesuffix("/executors/e/runs/r"), above)
 
     def test_two_of_one_place(self):
         volume = Volume(container_path="x", mode=Volume.RW, host_path="/etc")

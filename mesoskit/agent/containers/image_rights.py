@@ -25,6 +25,9 @@ What root of a container may do where nothing else is said: as in Docker, withou
 which it could make itself a device of the machine.
 """
 
+SHARED_MEMORY: Final = 64 << 20
+"""Bytes of C{/dev/shm} where nothing is said."""
+
 _MAX_PROFILE: Final = 1 << 20
 _COPIED: Final = ("action", "errnoRet", "args")
 
@@ -40,6 +43,7 @@ class Rights:
     @ivar seccomp: a filter of system calls as a runtime has it, or L{None}.
     @ivar network: whether it has one of its own, with nothing but a loopback.
     @ivar devices: which it finds in its C{/dev} besides those that all do, as a runtime has them.
+    @ivar shared_memory: bytes of C{/dev/shm} where its task does not say.
     """
 
     bounding: int = mask_of(CapabilityInfo(capabilities=DEFAULT))
@@ -48,6 +52,7 @@ class Rights:
     seccomp: dict[str, Any] | None = None
     network: bool = False
     devices: tuple[dict[str, Any], ...] = ()
+    shared_memory: int = SHARED_MEMORY
 
 
 class ImageRights:
@@ -79,6 +84,7 @@ class ImageRights:
             seccomp,
             "network/none" in isolation,
             self._devices if "linux/devices" in isolation else (),
+            SHARED_MEMORY if self._settings.shared_memory is None else self._settings.shared_memory,
         )
 
     def _capabilities(self, linux: LinuxInfo) -> tuple[int, int | None]:

@@ -39,6 +39,7 @@ from mesoskit.agent.containers.volumes import (
     credentials_of,
     image_name,
     images_of,
+    surrounding,
 )
 from mesoskit.agent.images import SANDBOX
 from mesoskit.agent.isolation import IsolationSettings
@@ -90,11 +91,13 @@ class ImageContainers:
         sandbox_directory: str = SANDBOX,
         isolation: IsolationSettings | None = None,
         progressed: Progressed | None = None,
+        work_dir: str = "",
     ) -> None:
         """
         @param reactor: with time.
         @param exited: is told of every end.
         @param progressed: is told now and then how far a launch is that takes long.
+        @param work_dir: the agent's.
         """
         self.store = store
         self.providers = tuple(providers)
@@ -105,7 +108,10 @@ class ImageContainers:
         self._provisions = provisions
         self._exited = exited
         self._progressed = progressed
-        self._rights = ImageRights(isolation or IsolationSettings())
+        settings = isolation or IsolationSettings()
+        self._work_dir = work_dir
+        self._creatable = settings.host_path_creation
+        self._rights = ImageRights(settings)
         self._pids: dict[ContainerId, int] = {}
         self._paths: dict[ContainerId, str] = {}
         self._known: dict[ContainerId, str] = {}  # those that are over, too
@@ -224,6 +230,15 @@ class ImageContainers:
             for waiter in waiting:
                 self._reactor.callLater(0, waiter.callback, None)
 
+    def _with_images(
+        self, spec: ContainerSpec, info: ContainerInfo, images: Sequence[StoredImage], rooted: bool
+    ) -> list[tuple[Bound, StoredImage | None]]:
+        """Return a container's volumes, and the images of those that have one."""
+        rest = iter(images[1:] if rooted else images)
+        parent = surrounding(spec.sandbox, self._work_dir)
+        bounds = bound_volumes(info, spec.sandbox, parent, self._creatable)
+        return [(bound, None if bound.image is None else next(rest)) for bound in bounds]
+
     async def _make(self, spec: ContainerSpec, info: ContainerInfo, rooted: bool) -> int:
         try:
             if not rooted and spec.parent in self._inside and info.volumes:
@@ -232,7 +247,7 @@ class ImageContainers:
                     " image of its own, or no volumes"
                 )
             images = await self._provide(spec)
-            bounds = _with_images(spec, info, images, rooted)
+            bounds = self._with_images(spec, info, images, rooted)
             if os.geteuid() != 0:
                 raise ImageError(
                     "containers from images, and volumes, need an agent that runs as root"
@@ -423,19 +438,6 @@ class ImageContainers:
             self.log.warn("removing {path}: {why}", path=path, why=reason.getErrorMessage())
 
         return self._in_thread(lambda: self._provisions.remove(path)).addErrback(failed)
-
-
-def _with_images(
-    spec: ContainerSpec, info: ContainerInfo, images: Sequence[StoredImage], rooted: bool
-) -> list[tuple[Bound, StoredImage | None]]:
-    """Return a container's volumes, and the images of those that have one."""
-    rest = iter(images[1:] if rooted else images)
-    above, _, name = spec.sandbox.rpartition("/containers/")
-    parent = above if above and "/" not in name else None
-    return [
-        (bound, None if bound.image is None else next(rest))
-        for bound in bound_volumes(info, spec.sandbox, parent)
-    ]
 
 
 def _early_end(status: int | None, limitation: Limitation | None) -> str:

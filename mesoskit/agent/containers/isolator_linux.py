@@ -71,9 +71,11 @@ class IpcIsolator(Isolator):
     C{namespaces/ipc}: System V IPC, POSIX queues and C{/dev/shm} of a container's own.
 
     @ivar share: whether a task may ask for the agent's (C{ipc_mode} C{SHARE_PARENT}).
+    @ivar size: bytes of shared memory where a task does not say; L{None}: as the kernel likes.
     """
 
     share: bool = True
+    size: int | None = None
 
     def prepare(self, container: Isolated) -> Preparation:
         """Want a namespace, and shared memory of its own."""
@@ -93,7 +95,9 @@ class IpcIsolator(Isolator):
             if linux.HasField("shm_size"):
                 raise ContainerError("shm_size cannot be set with ipc_mode SHARE_PARENT")
             return NOTHING
-        size = f"size={linux.shm_size}m," if linux.HasField("shm_size") else ""
+        size = "" if self.size is None else f"size={self.size},"
+        if linux.HasField("shm_size"):
+            size = f"size={linux.shm_size}m,"
         shared = Mount("shm", "/dev/shm", "tmpfs", _NO_PROGRAMS, f"{size}mode=1777")
         return Preparation(namespaces=frozenset({"ipc", "mnt"}), mounts=(shared,))
 

@@ -25,8 +25,6 @@ _MASKED: Final = (
 )
 _READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _OF_THE_MACHINE: Final = ("/etc/hosts", "/etc/resolv.conf")
-_SHARED_MEMORY: Final = 64
-"""Megabytes of C{/dev/shm} where nothing is said."""
 _NO_LIMIT: Final = (1 << 64) - 1
 
 
@@ -177,7 +175,7 @@ def configuration(
     if rights.network:
         namespaces.append("network")
     seccomp = {} if rights.seccomp is None else {"seccomp": rights.seccomp}
-    shm = info.linux_info.shm_size or _SHARED_MEMORY
+    shm = info.linux_info.shm_size << 20 or rights.shared_memory
     return {
         "ociVersion": "1.0.2",
         "process": process,
@@ -209,7 +207,7 @@ def _own_mounts(shm: int) -> list[dict[str, Any]]:
         mount("/proc", "proc", "proc", *safe),
         mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
         mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "mode=0620"),
-        mount("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", f"size={shm}m"),
+        mount("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", f"size={shm}"),
         mount("/dev/mqueue", "mqueue", "mqueue", *safe),
         mount("/sys", "sysfs", "sysfs", *safe, "ro"),
     ]

@@ -43,12 +43,29 @@ class Bound:
     follow: bool = False
 
 
-def bound_volumes(info: ContainerInfo, sandbox: str, parent: str | None = None) -> list[Bound]:
+def surrounding(sandbox: str, work_dir: str = "") -> str | None:
+    """
+    Return the sandbox that another one is in: its executor's, or of what it is nested in.
+
+    @param work_dir: the agent's, in which are those of containers that stand alone.
+    """
+    above, _, name = sandbox.rpartition("/containers/")
+    return above if above and "/" not in name and above != work_dir else None
+
+
+def bound_volumes(
+    info: ContainerInfo,
+    sandbox: str,
+    parent: str | None = None,
+    creatable: Sequence[str] = (),
+) -> list[Bound]:
     """
     Return what a container's volumes ask for, in their order. Raises L{VolumeError}.
 
     @param sandbox: of the container itself.
     @param parent: the sandbox of the container that it is nested in, where it is.
+    @param creatable: directories below which paths of the machine are made where they are not
+        there (C{--host_path_volume_force_creation}).
     """
     bounds = []
     targets: set[str] = set()
@@ -58,7 +75,23 @@ def bound_volumes(info: ContainerInfo, sandbox: str, parent: str | None = None) 
             raise VolumeError(f"two volumes have the container_path {volume.container_path!r}")
         targets.add(bound.target)
         bounds.append(bound)
+        if bound.path is not None and not os.path.exists(bound.path):
+            _create(bound.path, creatable)
     return bounds
+
+
+def _create(path: str, creatable: Sequence[str]) -> None:
+    """Make a directory of the machine where that is allowed. Raises L{VolumeError}."""
+    plain = os.path.normpath(path)
+    for root in creatable:
+        if plain.startswith(root.rstrip("/") + "/"):
+            # Others may write below: no link leads root elsewhere.
+            make_directory(root, plain, None)
+            return
+    why = f"Path {path!r} in HOST_PATH volume does not exist"
+    if creatable:
+        why += f" and is not below {' or '.join(creatable)}, where it would be made"
+    raise VolumeError(why)
 
 
 def _bound(volume: Volume, sandbox: str, parent: str | None) -> Bound:
@@ -114,7 +147,7 @@ def _host_path(target: str, read_only: bool, path: str, mode: int) -> Bound:
             f"volume {target!r}: BIDIRECTIONAL mount propagation is not known here, only"
             " HOST_TO_CONTAINER"
         )
-    if "\0" in path or not os.path.exists(path):
+    if "\0" in path:
         raise VolumeError(f"Path {path!r} in HOST_PATH volume does not exist")
     follow = mode == MountPropagation.HOST_TO_CONTAINER
     return Bound(target, read_only, path=path, follow=follow)
