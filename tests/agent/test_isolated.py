@@ -141,8 +141,10 @@ class LimitTests(IsolatedTestCase):
 
     async def test_a_memory_hog_is_killed_at_its_limit_and_its_neighbour_is_not(self) -> None:
         agent, ends = await self.started()
-        await agent.launch(self.spec("b", "exec sleep 1000", allotment=Allotment(mem=32 * MB)))
-        await agent.launch(self.python("a", HOG, allotment=Allotment(mem=48 * MB)))
+        await agent.launch(
+            self.spec("b", "exec sleep 1000", allotment=Allotment(cpus=1000, mem=32 * MB))
+        )
+        await agent.launch(self.python("a", HOG, allotment=Allotment(cpus=1000, mem=48 * MB)))
         self.assertEqual(await ends.wait(1), [("a", SIGKILL)])
         limitation = ends.limitations["a"]
         self.assertEqual(limitation.reason, Reason.REASON_CONTAINER_LIMITATION_MEMORY)
@@ -157,14 +159,16 @@ class LimitTests(IsolatedTestCase):
     async def test_a_hog_takes_its_whole_container_along(self) -> None:
         agent, ends = await self.started()
         hog = f"{sys.executable} -S -c '{HOG}'"
-        spec = self.spec("a", f"sleep 1000 & {hog}; exec sleep 1000", allotment=Allotment(mem=1))
+        spec = self.spec(
+            "a", f"sleep 1000 & {hog}; exec sleep 1000", allotment=Allotment(cpus=1000, mem=1)
+        )
         await agent.launch(spec)
         self.assertEqual(await ends.wait(1), [("a", SIGKILL)])
         self.assertIn("Requested: 32MB", ends.limitations["a"].message)
 
     async def test_a_hog_is_found_by_the_next_agent(self) -> None:
         first, _ = await self.started()
-        await first.launch(self.python("a", HOG, allotment=Allotment(mem=48 * MB)))
+        await first.launch(self.python("a", HOG, allotment=Allotment(cpus=1000, mem=48 * MB)))
         await first.stop()
         await until(lambda: not pids_in(str(self.group("freezer"))))
         second = self.agent(Ends())
@@ -176,11 +180,13 @@ class LimitTests(IsolatedTestCase):
 
     async def test_no_limit(self) -> None:
         agent, _ = await self.started()
-        given = Allotment(mem=32 * MB, mem_limit=-1)
+        given = Allotment(1000, 32 * MB, mem_limit=-1)
         await agent.launch(self.python("a", HOG, allotment=given))
         await until(lambda: self.output("a"))
         usage = (await agent.usage())[A]
         self.assertGreater(usage.rss_bytes, 80 * MB)
+        for name in ("mem_critical_pressure_counter", "mem_kmem_usage_bytes"):
+            self.assertGreaterEqual(usage.figures[name], 0)
         self.assertNotIn("mem_limit_bytes", usage.figures)
         await agent.destroy(A)
 
@@ -238,7 +244,9 @@ class LimitTests(IsolatedTestCase):
 
     async def test_what_is_nested_shares_its_parents_limits_and_ends_alone(self) -> None:
         agent, ends = await self.started()
-        await agent.launch(self.spec("a", "exec sleep 1000", allotment=Allotment(mem=48 * MB)))
+        await agent.launch(
+            self.spec("a", "exec sleep 1000", allotment=Allotment(cpus=1000, mem=48 * MB))
+        )
         await agent.launch(self.spec("b", "cat /proc/self/cgroup", parent=A))
         await ends.wait(1)
         joined = [line.split(":")[1:] for line in self.output("b").splitlines()]

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from mesoskit.agent.containers.memory_watch import MemoryWatch
+from mesoskit.agent.containers.memory_watch import MemoryWatch, Pressure
 from tests.base import SynchronousTestCase
 
 
@@ -23,6 +23,24 @@ class Readers(Clock):
 
     def removeReader(self, reader: Any) -> None:
         self.readers.remove(reader)
+
+
+class PressureTests(SynchronousTestCase):
+    """Counts."""
+
+    def test_what_the_kernel_counts_is_added_up_until_it_is_over(self) -> None:
+        low, medium = (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2))
+        pressure = Pressure({"low": low, "medium": medium})
+        self.assertEqual(pressure.counts(), {"low": 0, "medium": 0})
+        for times in (3, 1):
+            os.eventfd_write(low, times)
+        self.assertEqual(pressure.counts(), {"low": 4, "medium": 0})
+        os.eventfd_write(medium, 2)
+        os.eventfd_write(low, 1)
+        self.assertEqual(pressure.counts(), {"low": 5, "medium": 2})
+        pressure.stop()
+        self.assertEqual(pressure.counts(), {"low": 5, "medium": 2})
+        pressure.stop()
 
 
 class MemoryWatchTests(SynchronousTestCase):

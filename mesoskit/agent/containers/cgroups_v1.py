@@ -18,6 +18,7 @@ from mesoskit.agent.containers.cgroups import (
     NET_CLS,
     PERIOD,
     PIDS,
+    PRESSURE_LEVELS,
     SHARES,
     CgroupError,
     Made,
@@ -206,6 +207,8 @@ class CgroupsV1:
                 found.update(dict.fromkeys(names, figures[key]))
         for file, name in (
             ("memory.usage_in_bytes", "mem_total_bytes"),
+            ("memory.kmem.usage_in_bytes", "mem_kmem_usage_bytes"),
+            ("memory.kmem.tcp.usage_in_bytes", "mem_kmem_tcp_usage_bytes"),
             ("memory.memsw.usage_in_bytes", "mem_total_memsw_bytes"),
             ("memory.limit_in_bytes", "mem_limit_bytes"),
             ("memory.soft_limit_in_bytes", "mem_soft_limit_bytes"),
@@ -246,17 +249,34 @@ class CgroupsV1:
 
     def watch_memory(self, name: str) -> int:
         """Have an eventfd(2) told."""
+        return self._told(name, "memory.oom_control")
+
+    def watch_pressure(self, name: str) -> dict[str, int]:
+        """Have one told for each level of C{memory.pressure_level}."""
+        found: dict[str, int] = {}
+        try:
+            for level in PRESSURE_LEVELS:
+                found[level] = self._told(name, "memory.pressure_level", level)
+        except CgroupError:
+            for descriptor in found.values():
+                os.close(descriptor)
+            raise
+        return found
+
+    def _told(self, name: str, file: str, argument: str = "") -> int:
+        """Return an eventfd(2) that is told what happens to a file."""
         path = self._path(MEMORY, name)
         told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
-            control = os.open(f"{path}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+            control = os.open(f"{path}/{file}", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                write(f"{path}/cgroup.event_control", f"{told} {control}")
+                wanted = f"{told} {control} {argument}".strip()
+                write(f"{path}/cgroup.event_control", wanted)
             finally:
                 os.close(control)
         except OSError as error:
             os.close(told)
-            raise CgroupError(f"{path}/memory.oom_control: {error.strerror}") from error
+            raise CgroupError(f"{path}/{file}: {error.strerror}") from error
         except CgroupError:
             os.close(told)
             raise

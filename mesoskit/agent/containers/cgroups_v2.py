@@ -232,6 +232,10 @@ class CgroupsV2:
         """Return C{oom_kill} of C{memory.events}: what was killed below counts in any case."""
         return table(attempt(read, f"{self._path(name)}/memory.events")).get("oom_kill", 0)
 
+    def watch_pressure(self, name: str) -> dict[str, int]:
+        """Return nothing: version 2 has other figures for that (C{memory.pressure})."""
+        return {}
+
     def watch_memory(self, name: str) -> int:
         """Watch C{memory.events} by inotify(7)."""
         path = f"{self._path(name)}/memory.events"

@@ -29,7 +29,7 @@ from mesoskit.agent.containers.cgroups import (
     Made,
 )
 from mesoskit.agent.containers.isolators import Figure, Isolated, Isolator, Preparation
-from mesoskit.agent.containers.memory_watch import MemoryWatch, Readers
+from mesoskit.agent.containers.memory_watch import MemoryWatch, Pressure, Readers
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.launcher_cgroups import kill_all, pids_in
 from mesoskit.model.ids import ContainerId
@@ -86,6 +86,8 @@ class CgroupsIsolator(Isolator):
         self._cgroups = cgroups
         self._settings = settings
         self._watches: dict[ContainerId, MemoryWatch] = {}
+        self._late: dict[ContainerId, Isolated] = {}
+        self._pressure: dict[ContainerId, Pressure] = {}
 
     def prepare(self, container: Isolated) -> Preparation:
         """Make its groups, and set what they are to be held to."""
@@ -142,8 +144,9 @@ class CgroupsIsolator(Isolator):
             self._watch(container)
 
     def _watch(self, container: Isolated) -> None:
+        name = group_of(container)
         try:
-            descriptor = self._cgroups.watch_memory(group_of(container))
+            descriptor = self._cgroups.watch_memory(name)
         except CgroupError as error:
             self.log.warn("{container}: {why}", container=container.id, why=error)
             return
@@ -151,6 +154,10 @@ class CgroupsIsolator(Isolator):
         self._watches[container.id] = MemoryWatch(
             self._reactor, descriptor, lambda: self._look(container)
         )
+        try:
+            self._pressure[container.id] = Pressure(self._cgroups.watch_pressure(name))
+        except CgroupError as error:
+            self.log.info("{container}: {why}", container=container.id, why=error)
 
     def _look(self, container: Isolated) -> bool:
         """See whether something was killed; if so, that is told."""
@@ -168,9 +175,13 @@ class CgroupsIsolator(Isolator):
         """Hold it to what it is given now."""
         if not _own_limits(container):
             return
+        self._late.pop(container.id, None)
         try:
             self._set(group_of(container), container.allotment)
         except CgroupError as error:
+            if container.pod:
+                # Version 1 wants no quota below that of a task whose group is still to be removed.
+                self._late[container.id] = container
             raise ContainerError(str(error)) from error
 
     def usage(self, container: Isolated) -> Mapping[str, Figure]:
@@ -179,6 +190,10 @@ class CgroupsIsolator(Isolator):
             return {}
         name = group_of(container)
         figures: dict[str, Figure] = {**self._cgroups.statistics(name)}
+        pressure = self._pressure.get(container.id)
+        if pressure is not None:
+            for level, times in pressure.counts().items():
+                figures[f"mem_{level}_pressure_counter"] = times
         if IO in self.controllers:
             counted = self._cgroups.io(name)
             if counted is not None:
@@ -222,11 +237,24 @@ class CgroupsIsolator(Isolator):
         watch = self._watches.pop(container.id, None)
         if watch is not None:
             watch.stop()
+        pressure = self._pressure.pop(container.id, None)
+        if pressure is not None:
+            pressure.stop()
+        self._late.pop(container.id, None)
         name = group_of(container)
-        if self._cgroups.remove(name):
-            return True
-        self._kill(name)
-        return self._cgroups.remove(name)
+        gone = self._cgroups.remove(name)
+        if not gone:
+            self._kill(name)
+            gone = self._cgroups.remove(name)
+        if gone and container.parent is not None and container.parent.id in self._late:
+            self._update_late(container.parent)
+        return gone
+
+    def _update_late(self, container: Isolated) -> None:
+        try:
+            self.update(container)
+        except ContainerError as error:
+            self.log.warn("{container}: {why}", container=container.id, why=error)
 
     def _kill(self, name: str) -> None:
         try:
@@ -240,7 +268,10 @@ class CgroupsIsolator(Isolator):
         """Wait for nothing any more."""
         for watch in self._watches.values():
             watch.stop()
+        for pressure in self._pressure.values():
+            pressure.stop()
         self._watches.clear()
+        self._pressure.clear()
 
 
 def group_of(container: Isolated) -> str:

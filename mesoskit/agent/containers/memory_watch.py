@@ -1,4 +1,4 @@
-"""Waiting until the kernel kills in a container that is short of memory.
+"""Waiting until the kernel kills in a container that is short of memory; counting how often it was.
 
 The kernel tells of a shortage (an eventfd(2) in cgroups of version 1, inotify(7) in version 2). In
 version 1 it tells so before it kills, and what it is about to kill may have to wait for its share
@@ -6,7 +6,8 @@ of the CPU before it is gone and counted: so it is looked again, for a while.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import Any, Final, Protocol
 
 _FIRST_PAUSE: Final = 0.05
@@ -90,3 +91,34 @@ class MemoryWatch:
 
     def connectionLost(self, reason: Any) -> None:
         """Nothing: it is closed by whoever stops it."""
+
+
+class Pressure:
+    """
+    How often memory was scarce in a container, by the level.
+
+    The kernel counts. What is read is read in a thread, and may be asked for when it is over.
+    """
+
+    def __init__(self, descriptors: Mapping[str, int]) -> None:
+        """@param descriptors: of eventfd(2), by the names of levels; closed in the end."""
+        self._lock = Lock()
+        self._descriptors = dict(descriptors)
+        self._counts = dict.fromkeys(descriptors, 0)
+
+    def counts(self) -> dict[str, int]:
+        """Return how often it was so since the beginning."""
+        with self._lock:
+            for level, descriptor in self._descriptors.items():
+                try:
+                    self._counts[level] += os.eventfd_read(descriptor)
+                except BlockingIOError:
+                    continue
+            return dict(self._counts)
+
+    def stop(self) -> None:
+        """Count no more."""
+        with self._lock:
+            for descriptor in self._descriptors.values():
+                os.close(descriptor)
+            self._descriptors.clear()
