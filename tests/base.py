@@ -22,12 +22,6 @@ class SynchronousTestCase(unittest.SynchronousTestCase):
     again, is part of the failure; trial alone would not show it.
     """
 
-    def __init__(self, methodName: str = "runTest") -> None:
-        super().__init__(methodName)
-        method = getattr(self, methodName, None)
-        if method is not None:
-            setattr(self, methodName, _with_notes(method))
-
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for name in ("setUpClass", "tearDownClass"):
@@ -46,13 +40,16 @@ class SynchronousTestCase(unittest.SynchronousTestCase):
                     f"{cls.__qualname__}.{name} would never run: a test on a"
                     " SynchronousTestCase must be a plain function"
                 )
+            # In the class: trial's workers make sure that they have what they were sent.
+            if name in vars(cls) and inspect.isfunction(vars(cls)[name]):
+                setattr(cls, name, _with_notes(vars(cls)[name]))
 
 
-def _with_notes(method: Callable[[], Any]) -> Callable[[], Any]:
+def _with_notes(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
-    def run() -> Any:
+    def run(*arguments: Any, **named: Any) -> Any:
         try:
-            return method()
+            return method(*arguments, **named)
         except Exception as error:
             _tell(error)
             raise

@@ -53,7 +53,10 @@ class RefusalTests(SynchronousTestCase):
             async def helper(self) -> None:
                 pass
 
-        self.assertEqual(Case("test_something").countTestCases(), 1)
+        case = Case("test_something")
+        self.assertEqual(case.countTestCases(), 1)
+        # What trial's workers ask of a test that was named to them.
+        self.assertIs(case.test_something.__func__, Case.test_something)
 
 
 class TellingTests(SynchronousTestCase):
