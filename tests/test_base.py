@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from unittest import TestResult
 
 from tests.base import SynchronousTestCase
@@ -53,7 +54,7 @@ class RefusalTests(SynchronousTestCase):
             async def helper(self) -> None:
                 pass
 
-        case = Case("test_something")
+        case: Any = Case("test_something")
         self.assertEqual(case.countTestCases(), 1)
         # What trial's workers ask of a test that was named to them.
         self.assertIs(case.test_something.__func__, Case.test_something)
