@@ -85,7 +85,7 @@ async def measure(servers: Servers, session: float, rounds: int) -> None:
 
 
 async def main(reactor: Any) -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 4
     servers = Servers()
     servers.start()
     try:

@@ -6,7 +6,7 @@ API and take what comes, which is a heartbeat now and then. Told are the share o
 master takes meanwhile, beside what it takes with nobody watching, its memory a stream, and how
 long it took until all were served.
 
-    .venv/bin/python benchmarks/operator_streams.py [--streams 500] [--seconds 30]
+    .venv/bin/python benchmarks/operator_streams.py [--streams 500] [--seconds 20]
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> None:
     """Start a master, watch it, and print what that took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--agents", type=int, default=10)
     parser.add_argument("--tasks", type=int, default=100)
     chosen = parser.parse_args()
