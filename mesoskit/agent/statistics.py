@@ -67,6 +67,8 @@ def _statistics(state: AgentState, usage: list[Usage], given: Allotment) -> Json
     # What is not limited is limited by what there is, as in Mesos.
     there = state.options.resources
     cpus, memory = given.cpus_limit, given.mem_limit
+    if cpus is None and state.options.isolation.cgroups_enable_cfs:
+        cpus = given.cpus
     if cpus is not None:
         shown["cpus_limit"] = (there.scalar("cpus") if cpus == UNLIMITED else cpus) / 1000
     if memory == UNLIMITED:

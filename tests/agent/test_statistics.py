@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 from mesoskit.agent import answers, statistics, views
 from mesoskit.agent.container import Usage, UsageRead
+from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.messages.agent_pb2 import Call
 from mesoskit.messages.mesos_pb2 import CgroupInfo, ExecutorInfo, ResourceStatistics, TaskInfo
-from tests.agent.bench import Bench, custom_executor, task
+from tests.agent.bench import OPTIONS, Bench, custom_executor, task
 from tests.base import SynchronousTestCase
 
 MB = 1 << 20
@@ -69,6 +71,16 @@ class StatisticsTests(SynchronousTestCase):
             self.assertEqual(
                 (found["cpus_soft_limit"], found["mem_soft_limit_bytes"]), (1, 1 << 27)
             )
+
+    def test_cpus_are_a_limit_where_quotas_are_on(self) -> None:
+        settings = IsolationSettings(cgroups_enable_cfs=True)
+        for given, limit in ((task(), 1.0), (limited(cpus=2), 2.0)):
+            bench = Bench(replace(OPTIONS, isolation=settings)).register()
+            bench.run(given)
+            bench.start()
+            self.read(bench, t=Usage(0, 0, 0, 1))
+            found = self.shown(bench)
+            self.assertEqual((found["cpus_soft_limit"], found["cpus_limit"]), (1.0, limit))
 
     def test_figures_of_isolators_are_shown_under_their_names(self) -> None:
         bench = Bench().register()
