@@ -9,6 +9,7 @@ from signal import SIGKILL
 from typing import Any
 
 from mesoskit.agent.container import Allotment, ContainerSpec
+from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.isolator_linux import (
     FilesystemIsolator,
     IpcIsolator,
@@ -176,6 +177,33 @@ class LimitTests(PodTestCase):
 
 
 @not_root
+class QuotaTests(PodTestCase):
+    """Quotas, of which version 1 wants that none is larger than that around it."""
+
+    settings = IsolationSettings(isolation=("cgroups/cpu",), linux=True, cgroups_enable_cfs=True)
+
+    def quotas(self) -> list[int]:
+        """Return those of the pod and of the tasks that there are."""
+        groups = [self.group("cpu", "pod"), self.within("cpu", "a"), self.within("cpu", "b")]
+        return [int((at / "cpu.cfs_quota_us").read_text()) for at in groups if at.exists()]
+
+    async def test_the_pods_goes_up_before_a_task_comes_and_down_after_it_went(self) -> None:
+        agent, ends = await self.started()
+        await self.pod(agent, allotment=Allotment(cpus=600))
+        await agent.launch(self.member("a", "exec sleep 1000", allotment=Allotment(cpus=500)))
+        with self.assertRaisesRegex(ContainerError, "cpu.cfs_quota_us"):
+            await agent.launch(self.member("b", "sleep 1000", allotment=Allotment(cpus=700)))
+        await agent.update(POD, Allotment(cpus=1300))
+        await agent.launch(self.member("b", "sleep 1000", allotment=Allotment(cpus=700)))
+        self.assertEqual(self.quotas(), [130_000, 50_000, 70_000])
+        await agent.update(POD, Allotment(cpus=600))
+        self.assertEqual(self.quotas(), [130_000, 50_000, 70_000])
+        await agent.destroy(B)
+        await until(lambda: self.quotas() == [60_000, 50_000])
+        self.assertEqual(ends.told, [("b", SIGKILL)])
+
+
+@not_root
 class NamespaceTests(PodTestCase):
     """What tasks see of each other."""
 
@@ -270,7 +298,7 @@ class NamespaceTests(PodTestCase):
         agent, ends = await self.started()
         await self.pod(agent)
         await agent.destroy(POD)
-        with self.assertRaisesRegex(Exception, "does not run"):
+        with self.assertRaisesRegex(ContainerError, "does not run"):
             await agent.launch(self.member("a", "sleep 1000"))
         self.assertEqual(ends.told, [("pod", SIGKILL)])
 

@@ -6,7 +6,7 @@ C{--launcher=linux} it is there without any of them: a container's cgroup is by 
 """
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Any, Final
 
 from twisted.logger import Logger
 
@@ -63,6 +63,11 @@ What every container may use: making devices, consoles and terminals, C{tun}, C{
 C{full}, C{tty} and the two that are random.
 """
 
+_FIRST_PAUSE: Final = 0.05
+_LAST_PAUSE: Final = 1.0
+_TIMES: Final = 60
+"""How often it is tried again to hold a pod to something else, and the seconds in between."""
+
 
 class CgroupsIsolator(Isolator):
     """
@@ -86,7 +91,7 @@ class CgroupsIsolator(Isolator):
         self._cgroups = cgroups
         self._settings = settings
         self._watches: dict[ContainerId, MemoryWatch] = {}
-        self._late: dict[ContainerId, Isolated] = {}
+        self._late: dict[ContainerId, Any] = {}
         self._pressure: dict[ContainerId, Pressure] = {}
 
     def prepare(self, container: Isolated) -> Preparation:
@@ -175,14 +180,37 @@ class CgroupsIsolator(Isolator):
         """Hold it to what it is given now."""
         if not _own_limits(container):
             return
-        self._late.pop(container.id, None)
+        self._forget_late(container)
         try:
             self._set(group_of(container), container.allotment)
         except CgroupError as error:
-            if container.pod:
-                # Version 1 wants no quota below that of a task whose group is still to be removed.
-                self._late[container.id] = container
-            raise ContainerError(str(error)) from error
+            if not container.pod:
+                raise ContainerError(str(error)) from error
+            self._later(container, _TIMES)
+
+    def _later(self, container: Isolated, times: int) -> None:
+        """
+        Try again to hold a pod to what it is given: in version 1 it can have no quota below that
+        of a task's group, and such a group is there for some while after it was removed.
+        """
+
+        def attempt() -> None:
+            del self._late[container.id]
+            try:
+                self._set(group_of(container), container.allotment)
+            except CgroupError as error:
+                if times:
+                    self._later(container, times - 1)
+                else:
+                    self.log.warn("{container}: {why}", container=container.id, why=error)
+
+        pause = min(_LAST_PAUSE, _FIRST_PAUSE * 2 ** (_TIMES - times))
+        self._late[container.id] = self._reactor.callLater(pause, attempt)
+
+    def _forget_late(self, container: Isolated) -> None:
+        late = self._late.pop(container.id, None)
+        if late is not None:
+            late.cancel()
 
     def usage(self, container: Isolated) -> Mapping[str, Figure]:
         """Return what its groups count, and what they hold it to."""
@@ -240,21 +268,12 @@ class CgroupsIsolator(Isolator):
         pressure = self._pressure.pop(container.id, None)
         if pressure is not None:
             pressure.stop()
-        self._late.pop(container.id, None)
+        self._forget_late(container)
         name = group_of(container)
-        gone = self._cgroups.remove(name)
-        if not gone:
-            self._kill(name)
-            gone = self._cgroups.remove(name)
-        if gone and container.parent is not None and container.parent.id in self._late:
-            self._update_late(container.parent)
-        return gone
-
-    def _update_late(self, container: Isolated) -> None:
-        try:
-            self.update(container)
-        except ContainerError as error:
-            self.log.warn("{container}: {why}", container=container.id, why=error)
+        if self._cgroups.remove(name):
+            return True
+        self._kill(name)
+        return self._cgroups.remove(name)
 
     def _kill(self, name: str) -> None:
         try:
@@ -270,8 +289,11 @@ class CgroupsIsolator(Isolator):
             watch.stop()
         for pressure in self._pressure.values():
             pressure.stop()
+        for late in self._late.values():
+            late.cancel()
         self._watches.clear()
         self._pressure.clear()
+        self._late.clear()
 
 
 def group_of(container: Isolated) -> str:
