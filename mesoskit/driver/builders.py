@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from mesoskit.driver.calls import kill_policy
@@ -31,6 +32,13 @@ def resources(**amounts: Any) -> list[Resource]:
     CPUs in CPUs, C{mem} and C{disk} in megabytes, ranges as (first, last) pairs, sets of strings.
     """
     return Resources.of(**amounts).to_message()
+
+
+def _given(**amounts: float) -> Resources:
+    for name, amount in amounts.items():
+        if not 0 <= amount < inf:
+            raise ValueError(f"{name}={amount}: expected a finite amount that is not negative")
+    return Resources.of(**{name: amount for name, amount in amounts.items() if amount})
 
 
 def as_resources(amounts: Amounts) -> list[Resource]:
@@ -115,12 +123,12 @@ def task(
     @param data: for the executor.
     @param label: labels.
     @param kill_grace: seconds between SIGTERM and SIGKILL.
+    @raise ValueError: where an amount is none.
     """
     info = TaskInfo(name=name)
     info.task_id.value = new_task_id(name) if id is None else id
     if amounts is None:
-        given = {"cpus": cpus, "mem": mem, "disk": disk}
-        amounts = Resources.of(**{key: value for key, value in given.items() if value})
+        amounts = _given(cpus=cpus, mem=mem, disk=disk)
     info.resources.extend(as_resources(amounts))
     if executor is not None:
         info.executor.CopyFrom(executor)
@@ -191,8 +199,7 @@ def executor_info(
     if amounts is None:
         if disk is None:
             disk = 32.0 if command is None else 0.0
-        given = {"cpus": cpus, "mem": mem, "disk": disk}
-        amounts = Resources.of(**{key: value for key, value in given.items() if value})
+        amounts = _given(cpus=cpus, mem=mem, disk=disk)
     info.resources.extend(as_resources(amounts))
     if data is not None:
         info.data = data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, nan
 from typing import Any
 
 from hypothesis import given
@@ -136,6 +137,17 @@ class PackingTests(SynchronousTestCase):
         else:
             self.assertTrue(offered.contains(taken))
             self.assertEqual((taken.scalar("cpus"), taken.scalar("mem")), (wanted, 0))
+
+
+class AmountTests(SynchronousTestCase):
+    """What a task may want."""
+
+    def test_what_is_no_amount_is_refused_by_name(self) -> None:
+        for name, amount in (("mem", -1.0), ("cpus", nan), ("disk", inf)):
+            wanted: dict[str, Any] = {name: amount}
+            for make in (task, executor_info):
+                error = self.assertRaises(ValueError, make, "t", **wanted)
+                self.assertIn(f"{name}={amount}: expected a finite amount", str(error))
 
 
 class MasterTests(SynchronousTestCase):
