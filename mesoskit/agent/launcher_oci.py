@@ -51,6 +51,12 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _MAX_OPTIONS = 4095
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
 _CGROUPS = "/sys/fs/cgroup"
 _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FORWARDED = (
@@ -72,6 +78,7 @@ class Stage:
       - C{runtime}, C{options}: the runtime's path and its global options;
       - C{exec}: the id of the container that this one joins, or null: a container of its own, of
         which the following is said;
+      - C{around}: where it is there, a process of a container whose files it has;
       - C{layers}, C{mounts}: the directory of layers, and what is laid upon each other: objects of
         C{target}, C{layers} (the lowest first), C{writable} (the directory that holds C{upper} and
         C{work}, or null);
@@ -109,6 +116,8 @@ class Stage:
     # A container of its own
 
     def _make(self) -> None:
+        if self.plan.get("around"):
+            self._take_files(self.plan["around"])
         for mount in self.plan["mounts"]:
             self._lay(mount["target"], mount["layers"], mount["writable"])
         for number, source in enumerate(self.plan["binds"]):
@@ -119,6 +128,26 @@ class Stage:
             self._make_reaper()
             self._set_pid_namespace(f"/proc/{self.reaper}/ns/pid")
         self._runtime("run", "--bundle", self.directory, self.plan["id"])
+
+    def _take_files(self, process: int) -> None:
+        """Mount as our root what another container sees, with all that is mounted in there."""
+        target = os.path.join(self.directory, "rootfs")
+        os.makedirs(target, exist_ok=True)
+        own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        theirs = os.open(f"/proc/{process}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        what = "the files of the container around"
+        _call(what, _libc.setns(theirs, _CLONE_NEWNS))
+        flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE
+        tree = _libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, b"/", ctypes.c_uint(flags))
+        _call(what, tree)
+        _call(what, _libc.setns(own, _CLONE_NEWNS))
+        moved = _libc.syscall(
+            *(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, target.encode()),
+            ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH),
+        )
+        _call(what, moved)
+        for descriptor in (own, theirs, tree):
+            os.close(descriptor)
 
     def _lay(self, target: str, layers: list[str], writable: str | None) -> None:
         """Mount layers upon each other."""

@@ -500,6 +500,44 @@ class VolumeTests(ImagedTestCase):
         )
         self.assertEqual(output.split(), ["y", "refused", "a", "z"])
 
+    async def test_what_is_nested_in_a_container_has_its_files_and_volumes_of_its_own(self):
+        shared = os.path.join(self.directory, "shared")
+        os.mkdir(shared)
+        Path(shared, "x").write_text("seen\n")
+        agent, ends = await self.begun()
+        outer = self.inside("a", "touch /here; touch ready; sleep 1000", sandbox_path("s", "/s"))
+        await agent.launch(outer)
+        await until(lambda: os.path.exists(os.path.join(self.sandbox("a"), "ready")), 60.0)
+        sandbox = os.path.join(self.sandbox("a"), "containers", "b")
+        os.makedirs(sandbox)
+        source = Volume.Source(type=Volume.Source.SECRET)
+        source.secret.type = Secret.VALUE
+        source.secret.value.data = b"whisper\n"
+        volumes = (
+            host_path(shared, "/data"),
+            sandbox_path("up", "down", Volume.Source.SandboxPath.PARENT),
+            Volume(container_path="word", mode=Volume.RO, source=source),
+        )
+        look = "ls /here; pwd; cat /data/x word; touch /s/y /written down/z; ps | grep -c sleep"
+        inner = self.inside(
+            "b", look, info=ContainerInfo(type=ContainerInfo.MESOS, volumes=volumes)
+        )
+        await agent.launch(replace(inner, sandbox=sandbox, parent=ContainerId("a")))
+        self.assertEqual(await ends.wait(1), [("b", 0)], self.output("a/containers/b", "stderr"))
+        here, place, seen, word, count = self.output("a/containers/b").split()
+        self.assertEqual((here, place), ("/here", "/mnt/mesos/sandbox/containers/b"))
+        self.assertEqual((seen, word), ("seen", "whisper"))
+        self.assertGreater(int(count), 0)
+        self.assertTrue(os.path.exists(os.path.join(self.sandbox("a"), "s", "y")))
+        self.assertTrue(os.path.exists(os.path.join(self.sandbox("a"), "up", "z")))
+        nothing = ContainerInfo(type=ContainerInfo.MESOS)
+        again = self.inside("c", "ls /written; ls /data", info=nothing)
+        await agent.launch(replace(again, parent=ContainerId("a")))
+        await ends.wait(2)
+        self.assertEqual(self.output("c"), "/written\n")
+        await agent.destroy(ContainerId("a"))
+        await self.cleaned()
+
 
 class RuncVolumeTests(ImagedTestCase):
     """Some of that with the other runtime."""
@@ -507,6 +545,9 @@ class RuncVolumeTests(ImagedTestCase):
     maker = "runc"
 
     test_secrets = VolumeTests.test_secrets
+    test_what_is_nested_in_a_container_has_its_files_and_volumes_of_its_own = (
+        VolumeTests.test_what_is_nested_in_a_container_has_its_files_and_volumes_of_its_own
+    )
     test_nothing_within_what_is_read_only_stays_writable = (
         VolumeTests.test_nothing_within_what_is_read_only_stays_writable
     )

@@ -241,11 +241,6 @@ class ImageContainers:
 
     async def _make(self, spec: ContainerSpec, info: ContainerInfo, rooted: bool) -> int:
         try:
-            if not rooted and spec.parent in self._inside and info.volumes:
-                raise VolumeError(
-                    "what runs within a container from an image has that one's volumes: give it an"
-                    " image of its own, or no volumes"
-                )
             images = await self._provide(spec)
             bounds = self._with_images(spec, info, images, rooted)
             if os.geteuid() != 0:
@@ -254,7 +249,7 @@ class ImageContainers:
                 )
             if not rooted and spec.parent not in self._inside:
                 return await self._make_beside(spec, bounds)
-            if rooted:
+            if rooted or bounds:
                 self._provisions.runtime = find_runtime(self._provisions.runtime)
             credentials = await self._users.find(spec.user)
             self._paths[spec.id] = self._provisions.path(spec.id)
@@ -262,7 +257,7 @@ class ImageContainers:
                 lambda: (
                     self._prepare(spec, info, credentials, images[0], bounds)
                     if rooted
-                    else self._prepare_within(spec, info, credentials)
+                    else self._prepare_within(spec, info, credentials, bounds)
                 )
             )
         except (ImageError, VolumeError, UserError) as error:
@@ -307,16 +302,29 @@ class ImageContainers:
         )
 
     def _prepare_within(
-        self, spec: ContainerSpec, info: ContainerInfo, credentials: Credentials | None
+        self,
+        spec: ContainerSpec,
+        info: ContainerInfo,
+        credentials: Credentials | None,
+        bounds: Sequence[tuple[Bound, StoredImage | None]],
     ) -> str:
         assert spec.parent is not None
         _make_logs(spec.sandbox, credentials)
-        return self._provisions.make_within(
+        rights = self._rights.of(info.linux_info)
+        inside = self._inside[spec.parent]
+        if not bounds:
+            return self._provisions.make_within(
+                spec, rights, credentials, spec.parent, inside, self.sandbox_directory
+            )
+        return self._provisions.make_among(
             spec,
-            self._rights.of(info.linux_info),
+            info,
+            rights,
             credentials,
-            spec.parent,
-            self._inside[spec.parent],
+            self.store.layers,
+            bounds,
+            self._pids[spec.parent],
+            inside,
             self.sandbox_directory,
         )
 

@@ -213,6 +213,11 @@ def _own_mounts(shm: int) -> list[dict[str, Any]]:
     ]
 
 
+def binds(mounts: Iterable[OCIMount]) -> list[dict[str, Any]]:
+    """Return C{mounts} of a configuration."""
+    return [_bind(mount) for mount in mounts]
+
+
 def _all_can_be_read_only() -> bool:
     """Whether the kernel makes read-only, with a mount, what is mounted within (Linux 5.12)."""
     release = os.uname().release.split("-")[0].split(".")

@@ -13,7 +13,7 @@ All of it goes with the container.
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
@@ -93,33 +93,13 @@ class Provisions:
         argv = oci.executable(spec, oci.merged_argv(spec, image.config))
         root = os.path.join(path, "rootfs")
         mounts: list[dict[str, Any]] = [{"target": root, "layers": image.layers, "writable": path}]
-        binds = [spec.sandbox]
-        seen = oci.door_of(spec)
-        seen.append(oci.OCIMount(_in(path, "binds/0"), sandbox_directory, False))
-        secrets: list[bytes] = []
-        for number, (bound, laid) in enumerate(bounds):
-            target = os.path.join(sandbox_directory, bound.target)
-            if bound.path is not None:
-                source = bound.path
-            elif bound.sandboxed is not None:
-                owner = None if credentials is None else (credentials.user, credentials.group)
-                base = _sandbox_above(bound.sandboxed, spec.sandbox)
-                make_directory(base, bound.sandboxed, owner)
-                source = _in(path, f"binds/{len(binds)}")
-                binds.append(bound.sandboxed)
-            elif bound.secret is not None:
-                source = _in(path, f"secrets/{len(secrets)}")
-                secrets.append(bound.secret)
-            else:
-                assert laid is not None
-                source = _in(path, f"images/{number}")
-                writable = None if bound.read_only else _in(path, f"changes/{number}")
-                mounts.append({"target": source, "layers": laid.layers, "writable": writable})
-            seen.append(oci.OCIMount(source, target, bound.read_only, bound.follow))
+        laid = _volumes(path, spec, credentials, bounds, sandbox_directory, [spec.sandbox])
+        sandbox = oci.OCIMount(_in(path, "binds/0"), sandbox_directory, False)
+        seen = [*oci.door_of(spec), sandbox, *laid.seen]
         directory = image.config.get("WorkingDir") or sandbox_directory
         variables = oci.merged_environment(spec, image.config, sandbox_directory)
         process = oci.process(spec, rights, argv, variables, credentials, directory)
-        self._write_secrets(os.path.join(path, "secrets"), secrets, credentials)
+        self._write_secrets(os.path.join(path, "secrets"), laid.secrets, credentials)
         joined: dict[str, str] = {}
         if around:
             rights = replace(rights, network=False)
@@ -134,9 +114,9 @@ class Provisions:
             "options": _options(self.runtime, path),
             "exec": None,
             "layers": layers,
-            "mounts": mounts,
-            "binds": binds,
-            "secrets": bool(secrets),
+            "mounts": [*mounts, *laid.mounts],
+            "binds": laid.binds,
+            "secrets": bool(laid.secrets),
             "pid": not info.linux_info.share_pid_namespace,
         }
         _write(path, "plan.json", plan)
@@ -161,9 +141,7 @@ class Provisions:
         path = self._empty(spec.id)
         name = runtime_id(spec.id)
         argv = oci.executable(spec, list(spec.argv))
-        seen = spec.sandbox.startswith(inside.rstrip("/") + "/")
-        below = spec.sandbox[len(inside) :].strip("/") if seen else ""
-        directory = os.path.join(sandbox_directory, below) if below else sandbox_directory
+        directory = _seen_at(spec.sandbox, inside, sandbox_directory)
         variables = oci.merged_environment(spec, {}, directory)
         process = oci.process(spec, rights, argv, variables, credentials, directory)
         _write(path, "process.json", process)
@@ -175,6 +153,61 @@ class Provisions:
             "runtime": around["runtime"],
             "options": around["options"],
             "exec": around["exec"] or runtime_id(parent),
+        }
+        _write(path, "plan.json", plan)
+        return path
+
+    def make_among(
+        self,
+        spec: ContainerSpec,
+        info: ContainerInfo,
+        rights: Rights,
+        credentials: Credentials | None,
+        layers: str,
+        bounds: Sequence[tuple[Bound, StoredImage | None]],
+        around: int,
+        inside: str,
+        sandbox_directory: str = SANDBOX,
+    ) -> str:
+        """
+        Make ready what a container needs that has the files of the one that it is nested in, and
+        volumes of its own; return its directory.
+
+        @param around: a process of the container that it is nested in.
+        @param inside: the sandbox that is seen as C{sandbox_directory} there.
+        Raises as L{make} does.
+        """
+        path = self._empty(spec.id)
+        argv = oci.executable(spec, list(spec.argv))
+        directory = _seen_at(spec.sandbox, inside, sandbox_directory)
+        variables = oci.merged_environment(spec, {}, directory)
+        process = oci.process(spec, rights, argv, variables, credentials, directory)
+        laid = _volumes(path, spec, credentials, bounds, directory, [])
+        self._write_secrets(os.path.join(path, "secrets"), laid.secrets, credentials)
+        root = os.path.join(path, "rootfs")
+        configured = oci.configuration(process, root, (), info, rights)
+        devices = oci.OCIMount(os.path.join(root, "dev"), "/dev", False)
+        configured["mounts"] = oci.binds([devices, *laid.seen])
+        kinds = {"network": "net", "ipc": "ipc", "uts": "uts", "pid": "pid"}
+        joined = _others(around, kinds)
+        configured["linux"]["namespaces"] = [
+            {"type": "mount"},
+            *({"type": kind, "path": where} for kind, where in joined.items()),
+        ]
+        _write(path, "config.json", configured)
+        plan = {
+            "container": spec.id,
+            "inside": inside,
+            "id": runtime_id(spec.id),
+            "runtime": self.runtime,
+            "options": _options(self.runtime, path),
+            "exec": None,
+            "around": around,
+            "layers": layers,
+            "mounts": laid.mounts,
+            "binds": laid.binds,
+            "secrets": bool(laid.secrets),
+            "pid": False,
         }
         _write(path, "plan.json", plan)
         return path
@@ -326,16 +359,73 @@ def _shared(around: int, info: ContainerInfo) -> dict[str, str]:
         wanted["ipc"] = "ipc"
     if linux.share_pid_namespace:
         wanted["pid"] = "pid"
-    paths = {kind: f"/proc/{around}/ns/{name}" for kind, name in wanted.items()}
-    own = {kind: f"/proc/self/ns/{name}" for kind, name in wanted.items()}
+    return _others(around, wanted)
+
+
+def _others(around: int, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return paths of those namespaces of a process that are not ours, as a runtime calls them."""
+    found = {}
     try:
-        return {
-            kind: path
-            for kind, path in paths.items()
-            if os.readlink(path) != os.readlink(own[kind])
-        }
+        for kind, name in wanted.items():
+            path = f"/proc/{around}/ns/{name}"
+            if os.readlink(path) != os.readlink(f"/proc/self/ns/{name}"):
+                found[kind] = path
     except FileNotFoundError as error:
         raise VolumeError("the container that it is to be in has ended") from error
+    return found
+
+
+class _Volumes(NamedTuple):
+    """What L{mesoskit.agent.launcher_oci} and the runtime do for volumes."""
+
+    mounts: list[dict[str, Any]]
+    binds: list[str]
+    seen: list[oci.OCIMount]
+    secrets: list[bytes]
+
+
+def _volumes(
+    path: str,
+    spec: ContainerSpec,
+    credentials: Credentials | None,
+    bounds: Sequence[tuple[Bound, StoredImage | None]],
+    where: str,
+    binds: list[str],
+) -> _Volumes:
+    """
+    Return what is to be done for volumes. Raises L{VolumeError}.
+
+    @param path: the container's directory.
+    @param where: what paths within the container are relative to.
+    @param binds: directories that are bound anyway.
+    """
+    owner = None if credentials is None else (credentials.user, credentials.group)
+    laid = _Volumes([], binds, [], [])
+    for number, (bound, image) in enumerate(bounds):
+        if bound.path is not None:
+            source = bound.path
+        elif bound.sandboxed is not None:
+            base = _sandbox_above(bound.sandboxed, spec.sandbox)
+            make_directory(base, bound.sandboxed, owner)
+            source = _in(path, f"binds/{len(binds)}")
+            binds.append(bound.sandboxed)
+        elif bound.secret is not None:
+            source = _in(path, f"secrets/{len(laid.secrets)}")
+            laid.secrets.append(bound.secret)
+        else:
+            assert image is not None
+            source = _in(path, f"images/{number}")
+            writable = None if bound.read_only else _in(path, f"changes/{number}")
+            laid.mounts.append({"target": source, "layers": image.layers, "writable": writable})
+        target = os.path.join(where, bound.target)
+        laid.seen.append(oci.OCIMount(source, target, bound.read_only, bound.follow))
+    return laid
+
+
+def _seen_at(sandbox: str, inside: str, directory: str) -> str:
+    """Return where a sandbox is seen within a container whose own is C{inside}."""
+    below = sandbox.removeprefix(inside.rstrip("/") + "/")
+    return directory if below == sandbox else os.path.join(directory, below)
 
 
 def _prepared(plan: dict[str, Any]) -> Prepared:
