@@ -49,6 +49,7 @@ _MS_SLAVE = 1 << 19
 _MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _MAX_OPTIONS = 4095
 _SYS_OPEN_TREE = 428
@@ -348,7 +349,10 @@ def _mount(
 
 
 def _drop_capabilities() -> None:
-    """Give up all rights (capset(2), version 3)."""
+    """Give up all rights, and that any exec could bring one back (capset(2), version 3)."""
+    number = 0
+    while not _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0):
+        number += 1
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     data = (ctypes.c_uint32 * 6)()
     _call("capset", _libc.capset(header, data))

@@ -259,6 +259,12 @@ class ImageTests(ImagedTestCase):
         self.assertNotIn("home", output)
         self.assertNotIn("mesoskit", output)
 
+    async def test_process_1_has_no_rights_and_gets_none(self):
+        output = await self.result("grep Cap /proc/1/status; grep CapInh /proc/self/status")
+        found = output.split()
+        self.assertEqual(set(found[1::2]), {"0" * 16})
+        self.assertEqual(len(found), 12)
+
     async def test_it_runs_in_the_cgroups_of_its_launcher(self):
         own = sorted(Path("/proc/self/cgroup").read_text().split())
         output = await self.result("cat /proc/self/cgroup")

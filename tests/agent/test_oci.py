@@ -111,8 +111,13 @@ class RightsTests(SynchronousTestCase):
     def sets(self, rights: Rights, root: bool = True) -> dict[str, list[str]]:
         return oci.capabilities(rights, root)
 
+    def test_nothing_is_inheritable_that_need_not_be(self):
+        self.assertEqual(self.sets(self.rights({}))["inheritable"], [])
+        self.assertEqual(self.sets(self.rights({}), root=False)["inheritable"], [])
+
     def test_no_devices_are_made(self):
-        for names in self.sets(self.rights({})).values():
+        sets = self.sets(self.rights({}))
+        for names in (sets["bounding"], sets["effective"], sets["permitted"]):
             self.assertIn("CAP_CHOWN", names)
             self.assertNotIn("CAP_MKNOD", names)
             self.assertNotIn("CAP_SYS_ADMIN", names)

@@ -107,9 +107,11 @@ def capabilities(rights: Rights, root: bool) -> dict[str, list[str]]:
     """Return a process' sets of capabilities."""
     given = rights.effective
     effective = (rights.bounding if root else 0) if given is None else given
-    sets = {name: _names(effective) for name in ("effective", "permitted", "inheritable")}
+    sets = {name: _names(effective) for name in ("effective", "permitted")}
+    # What is inheritable a file of the image may give to anybody; but nothing is ambient without.
+    sets["inheritable"] = []
     if not root and effective:
-        sets["ambient"] = sets["effective"]
+        sets["ambient"] = sets["inheritable"] = sets["effective"]
     return {"bounding": _names(rights.bounding), **sets}
 
 
