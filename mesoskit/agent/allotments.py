@@ -67,6 +67,8 @@ def _limit(limits: Mapping[str, Value.Scalar], name: str, unit: int) -> int | No
     if name not in limits:
         return None
     value = limits[name].value * unit
+    if not value >= 0:
+        return None  # of a master that lets pass what is no number
     return UNLIMITED if isinf(value) else round(value)
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from itertools import count
+from math import nan
 from pathlib import Path
 from typing import Any
 from unittest import skipIf
@@ -164,6 +165,11 @@ class AllotmentTests(SynchronousTestCase):
         self.assertEqual(total.total.ports, ((31000, 31006),))
         total.add(one, -1)
         self.assertEqual(total.total.ports, ((31001, 31004),))
+
+    def test_what_is_no_number_is_no_limit(self) -> None:
+        info = task()
+        info.limits["mem"].value = nan
+        self.assertEqual(allotments.of_task(info).mem_limit, None)
 
     def test_limits_without_end(self) -> None:
         for limit in (float("inf"), 1e308):
