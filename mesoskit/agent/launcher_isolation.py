@@ -42,6 +42,7 @@ MS_RDONLY = 0x1
 _MNT_DETACH = 2
 _PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_DROP = 24
+_PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
@@ -259,6 +260,7 @@ def _init(child: int, status: int) -> NoReturn:
         # There may be no /dev/null in this root to put in the place of what is closed.
         os.closerange(0, status)
         os.closerange(status + 1, 65536)
+        _give_up_rights()
         while True:
             pid, ended = os.waitpid(-1, 0)
             if pid == child:
@@ -267,6 +269,20 @@ def _init(child: int, status: int) -> NoReturn:
                 break
     finally:
         os._exit(code)
+
+
+def _give_up_rights() -> None:
+    """
+    Have no capabilities and never get any again, and let nobody look into our memory.
+
+    An init only waits, and is a copy of the launcher, which knows other containers' secrets: who
+    may trace processes in there (CAP_SYS_PTRACE) should win nothing by it.
+    """
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    number = 0
+    while not _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0):
+        number += 1
+    _libc.capset(struct.pack("Ii", _CAPABILITY_VERSION, 0), struct.pack("6I", 0, 0, 0, 0, 0, 0))
 
 
 # In the copy, at the last moment.

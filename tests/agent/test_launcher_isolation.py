@@ -96,6 +96,17 @@ class NamespaceTests(RealTestCase):
         told = [("a", 7 << 8), ("b", SIGTERM), ("c", SIGTERM), ("d", SIGKILL)]
         self.assertEqual(ends.told, told)
 
+    async def test_its_init_has_no_rights_and_nothing_to_see(self):
+        found = await self.run_apart(
+            "grep -E 'Cap(Eff|Prm|Bnd)' /proc/1/status;"
+            " setpriv --bounding-set=-all cat /proc/1/environ",
+            namespaces=["pid", "mnt"],
+        )
+        words = found.split()
+        self.assertEqual(words[:6:2], ["CapPrm:", "CapEff:", "CapBnd:"])
+        self.assertEqual({int(word, 16) for word in words[1:6:2]}, {0})
+        self.assertIn("Permission denied", found)
+
     async def test_its_daemons_end_with_it(self):
         agent, ends = await self.started()
         command = "setsid sh -c 'env -i sleep 1000 & sleep 1000' & sleep 0.1; exit 3"
