@@ -65,8 +65,19 @@ class DockerTests(ClusterTestCase):
                 timeout_seconds=5.0,
             )
         )
+        # At the loopback address of a network of its own.
+        served = self.plain(
+            ledger, "served", "cd /tmp; echo hi >index.html; exec httpd -f -p 127.0.0.1:80"
+        )
+        served.health_check.CopyFrom(
+            HealthCheck(type="HTTP", http={"port": 80, "path": "/"}, delay_seconds=0)
+        )
+        served.health_check.interval_seconds = 0.1
         handles = await ledger.launch(
-            info, self.plain(ledger, "short", "echo out; exit 3"), ledger.task("posix", "true")
+            info,
+            served,
+            self.plain(ledger, "short", "echo out; exit 3"),
+            ledger.task("posix", "true"),
         )
         over = await ledger.over("short")
         self.assertEqual(over.state, TaskState.TASK_FAILED)
@@ -78,19 +89,22 @@ class DockerTests(ClusterTestCase):
         self.assertEqual(shown["HostConfig"]["Memory"], 32 << 20)
 
         def healthy() -> bool:
-            return any(
-                status.HasField("healthy") and status.healthy for status in ledger.statuses["long"]
+            return all(
+                any(status.healthy for status in ledger.statuses[name])
+                for name in ("long", "served")
             )
 
-        await until("long is healthy", healthy, seen=lambda: ledger.story("long"))
+        await until("both are healthy", healthy, seen=lambda: ledger.story("served"))
         sandbox = cluster.agent.sandbox(ledger.id, "short")
         self.assertEqual((sandbox / "stdout").read_text(), "out\n")
         await cluster.agent.kill()
         cluster.agent.start()
         await cluster.agent.ready()
         await cluster.registered()
-        handles[0].kill()
-        self.assertEqual((await ledger.over("long")).state, TaskState.TASK_KILLED)
+        for handle in handles[:2]:
+            handle.kill()
+        for name in ("long", "served"):
+            self.assertEqual((await ledger.over(name)).state, TaskState.TASK_KILLED)
         await cluster.acknowledged()
 
     async def test_an_executor_in_a_container_outlives_the_agent(self) -> None:

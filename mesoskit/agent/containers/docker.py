@@ -338,7 +338,7 @@ class DockerContainers:
             raise ContainerError(f"cannot write to {spec.sandbox}: {error.strerror}") from error
         conflict = True
         try:
-            place = Place(sizes=(files.sizes[0], files.sizes[1]))
+            place = Place(sizes=files.sizes)
             self._notes.write(known.id, place)
             self._secrets.write(known.id, wanted.secrets)
             await self._create(known, wanted)
@@ -413,12 +413,12 @@ class DockerContainers:
                 self._watch.remove_later(known.name, 0.0)
 
     async def _beside(self, spec: ContainerSpec, parent: ContainerId) -> int:
-        known = self._containers.get(parent)
+        known = self._containers.get(self._commands.around(parent) or parent)
         if known is None or not known.running:
             raise ContainerError(f"container {parent} does not run")
         # What a check writes goes where its task writes to; all else has a sandbox of its own.
         keep = self._say(known) if spec.sandbox == known.sandbox else None
-        return await self._commands.launch(spec, known.name, known.found.pid, keep)
+        return await self._commands.launch(spec, known.id, known.found.pid, keep)
 
     def _say(self, known: Container) -> Callable[[int, bytes], None]:
         def say(which: int, data: bytes) -> None:

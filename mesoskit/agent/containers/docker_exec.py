@@ -31,6 +31,7 @@ from mesoskit.agent.containers.docker_console import (
 from mesoskit.agent.containers.docker_http import Delays, Engine, EngineError
 from mesoskit.agent.containers.docker_logs import Files, Frames
 from mesoskit.agent.containers.docker_streams import Duplex, open_duplex
+from mesoskit.agent.docker import name_of
 from mesoskit.agent.launcher_console import UNWANTED
 from mesoskit.agent.launcher_proc import processes
 from mesoskit.agent.users import InThread
@@ -50,14 +51,18 @@ class _Command:
     """
     A command.
 
+    @ivar around: the container that it runs in.
     @ivar pid: as the host sees it; C{init}: its container's first process.
     @ivar stream: its input and output.
     @ivar keep: is given what it writes: 0 or 1 for C{stdout} or C{stderr}, and bytes.
     @ivar unwanted: when a session is given up to which nobody has come to listen.
     """
 
-    def __init__(self, container: ContainerId, init: int, console: Console | None) -> None:
+    def __init__(
+        self, container: ContainerId, around: ContainerId, init: int, console: Console | None
+    ) -> None:
         self.id = container
+        self.around = around
         self.init = init
         self.console = console
         self.exec_id = ""
@@ -144,31 +149,36 @@ class Commands:
     def __contains__(self, container: ContainerId) -> bool:
         return container in self._commands
 
+    def around(self, container: ContainerId) -> ContainerId | None:
+        """Return the container that a command runs in; L{None} where it does not run."""
+        command = self._commands.get(container)
+        return None if command is None or command.over else command.around
+
     async def launch(
         self,
         spec: ContainerSpec,
-        name: str,
+        around: ContainerId,
         init: int,
         keep: Callable[[int, bytes], None] | None = None,
     ) -> int:
         """
         Start a command; gives its pid. Raises L{ContainerError}.
 
-        @param name: of the container that it runs in; C{init}: that one's first process.
+        @param around: the container that it runs in; C{init}: that one's first process.
         @param keep: is given what it writes; L{None}: that goes into files in its own sandbox.
         """
         if spec.id in self._commands:
             return self._commands[spec.id].pid
         if not spec.argv:
             raise ContainerError("nothing to execute: argv is empty")
-        command = self._commands[spec.id] = _Command(spec.id, init, spec.console)
+        command = self._commands[spec.id] = _Command(spec.id, around, init, spec.console)
         try:
             if keep is not None:
                 command.keep = keep
             else:
                 command.files = _files(spec.sandbox)
                 command.keep = command.files.write
-            await self._start(command, spec, name)
+            await self._start(command, spec, name_of(around))
         except BaseException:
             self._commands.pop(spec.id, None)
             command.silent()

@@ -44,14 +44,11 @@ class Files:
     The task can put what it likes in their place, and the agent writes with its own rights; so
     they are opened without following links, before the task runs where possible, and have to be
     plain files with one name.
-
-    @ivar sizes: how many bytes each had when it was opened, and has now by what was written here.
     """
 
     def __init__(self, sandbox: str, owner: tuple[int, int]) -> None:
         """Raises C{OSError}."""
         self._descriptors: list[int] = []
-        self.sizes: list[int] = []
         directory = os.open(sandbox, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             for name in _NAMES:
@@ -70,14 +67,18 @@ class Files:
             raise OSError(0, f"{name} in the sandbox is no plain file")
         if os.geteuid() == 0 and found.st_size == 0 and found.st_uid == 0:
             os.fchown(descriptor, *owner)
-        self.sizes.append(found.st_size)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many bytes each has; somebody else may have cut off what is old."""
+        first, second = (os.fstat(descriptor).st_size for descriptor in self._descriptors)
+        return first, second
 
     def write(self, which: int, data: bytes) -> None:
         """Append to one of them. Raises C{OSError}."""
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptors[which], view) :]
-        self.sizes[which] += len(data)
 
     def close(self) -> None:
         """Let go of both."""
@@ -124,7 +125,7 @@ class Place:
 
     @ivar moments: as the engine writes them: C{2026-11-21T16:00:00.000000000Z}, podman in whole
         seconds; empty: none yet.
-    @ivar done: bytes of these moments.
+    @ivar done: bytes of these moments; where there is a terminal, and so no moments, all bytes.
     @ivar sizes: of the files then.
     """
 
@@ -259,6 +260,7 @@ class Follower:
         # What comes again after a break, of each stream: all before a moment, and bytes of that.
         self._behind: list[tuple[int, str] | None] = [None, None]
         self._repeated = [0, 0]
+        self._brought = self._place.done[0] + self._extra[0]  # where there is a terminal
         self._pending: list[list[bytes]] = [[], []]
         self._noting: IDelayedCall | None = None
         self._delays = Delays(reactor, 0.2, 10.0)
@@ -268,9 +270,9 @@ class Follower:
 
     def begin(self) -> None:
         """Begin."""
-        if self._tty and self._files is not None:
+        if self._tty:
             # There are no moments: all comes again, and what was written is left out.
-            self._extra = [self._files.sizes[0] - self._place.sizes[0], 0]
+            self._extra = [self._brought, 0]
         work = self._work = Deferred.fromCoroutine(self._follow())
         work.addBoth(self._ended)
 
@@ -318,11 +320,9 @@ class Follower:
         files = self._files
         if files is None or any(self._extra):
             return
-        place = self._place
-        if not self._tty:
-            place.sizes = [files.sizes[0], files.sizes[1]]
-        place.sizes[which] += len(data)
-        self._notes.write(self._container, place)
+        self._place.sizes = list(files.sizes)
+        self._place.sizes[which] += len(data)
+        self._notes.write(self._container, self._place)
         files.write(which, data)
 
     def _message(self, which: int, message: bytes) -> None:
@@ -356,6 +356,9 @@ class Follower:
             text = text[extra:]
         if text:
             self._pending[which].append(text)
+            if self._tty:
+                self._brought += len(text)
+                self._place.done[0] = self._brought
 
     def _write(self) -> None:
         files = self._files
@@ -371,9 +374,9 @@ class Follower:
     def _note(self) -> None:
         self._noting = None
         files = self._files
-        if files is None or self._tty or any(self._extra):
-            return  # Without moments, or with something still to leave out, the old note is right.
-        self._place.sizes = files.sizes[:2]
+        if files is None or any(self._extra):
+            return  # With something still to leave out, the old note is right.
+        self._place.sizes = list(files.sizes)
         try:
             self._notes.write(self._container, self._place)
         except OSError as error:
