@@ -166,13 +166,12 @@ def end(state: AgentState, executor: Executor, tasks: list[AgentTask]) -> None:
     for task in tasks:
         if task.ended:
             continue
-        if task.killed and executor.termination is None:
-            # It ends as it was to, only sooner.
+        if task.ending is not None or (task.killed and executor.termination is None):
+            # It ends as it was to, only sooner: it may have been left alone for too long.
             assert task.container is not None
             state.destroy(task.container)
             continue
-        if task.ending is None:
-            task.limited = executor.limited
+        task.limited = executor.limited
         processes.destroy(state, task, after, reason, why)
 
 

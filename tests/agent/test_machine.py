@@ -418,8 +418,12 @@ class AgentMachine(RuleBasedStateMachine):
             and not (task.killed or task.overdue)
             and task.state == 1
         }
-        self.give(RecoveredContainers(dict.fromkeys(self.running, 7), exited))
+        self.give(self.found(data, exited))
         self.restarted(before)
+
+    def found(self, data: Any, exited: dict[ContainerId, int | None]) -> RecoveredContainers:
+        """Return what the launcher says of what there was before."""
+        return RecoveredContainers(dict.fromkeys(self.running, 7), exited)
 
     def restarted(self, before: dict[Any, tuple[Any, int]]) -> None:
         """What is true of commands that ran, and run, when the agent has started again."""

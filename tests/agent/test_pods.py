@@ -361,6 +361,18 @@ class RestartTests(PodTestCase):
             self.assertEqual(self.ends(after), [("one", "TASK_KILLED"), ("two", "TASK_KILLED")])
             self.assertEqual(set(after.store), OWN_RECORDS)
 
+    def test_what_was_left_alone_for_too_long_does_not_outlive_it(self) -> None:
+        bench = self.before("one")
+        holder, one = self.pod(bench), bench.container_of("one")
+        both = {holder: 55, one: 56}
+        after = self.again(bench, running=both, abandoned=both)
+        after.give(ContainerExited(holder, 9))
+        self.assertIn(Destroy(one), after.hands)
+        after.exit("one", 9)
+        self.reregister(after)
+        after.acknowledge()
+        self.assertEqual(self.ends(after), [("one", "TASK_LOST")])
+
     def test_nothing_of_it_goes_on_where_nothing_shall(self) -> None:
         bench = self.running(self.bench(), "one")
         holder, one = self.pod(bench), bench.container_of("one")
