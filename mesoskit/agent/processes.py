@@ -218,8 +218,14 @@ def started(state: AgentState, event: ContainerStarted) -> None:
 
 
 def progressed(state: AgentState, event: ContainerProgress) -> None:
-    """The launch of a command task takes long: its framework is told how far that is."""
+    """
+    A launch takes long: the framework of a command task is told how far that is, and an executor is
+    not expected before it is done. (Mesos waits no longer for those whose image is pulled.)
+    """
     task = state.containers.get(event.container)
+    if isinstance(task, Executor) and task.state is ExecutorState.REGISTERING:
+        limit = state.options.executor_registration_timeout
+        executors.await_subscription(state, task, limit)
     if not isinstance(task, AgentTask) or task.started or task.ending is not None:
         return
     if task.group is None and task.state in (TaskState.TASK_STAGING, TaskState.TASK_STARTING):

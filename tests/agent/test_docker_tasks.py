@@ -10,15 +10,17 @@ from mesoskit.agent.container import (
     ContainerExited,
     ContainerFacts,
     ContainerFailed,
+    ContainerProgress,
     ContainerStarted,
     Destroy,
     Launch,
     Limitation,
     Signal,
 )
+from mesoskit.agent.containers.docker_create import creation
 from mesoskit.agent.docker import DockerSettings
 from mesoskit.agent.probe import HttpGet, Probe, RunCommand
-from mesoskit.messages.mesos_pb2 import ContainerInfo, HealthCheck, TaskInfo, TaskState
+from mesoskit.messages.mesos_pb2 import ContainerInfo, HealthCheck, TaskInfo, TaskState, Volume
 from mesoskit.model.tasks import Reason
 from tests.agent.bench import OPTIONS, Bench, custom_executor, task
 from tests.base import SynchronousTestCase
@@ -111,6 +113,18 @@ class DockerTaskTests(SynchronousTestCase):
         self.bench.acknowledge()
         self.assertEqual(self.bench.last().message, f"Failed to launch container: {why}")
 
+    def test_its_persistent_volumes_are_host_paths(self) -> None:
+        info = docker_task()
+        disk = info.resources.add(name="disk", type="SCALAR", scalar={"value": 5})
+        disk.reservations.add(type="DYNAMIC", role="web", principal="p")
+        disk.disk.persistence.id = "data"
+        disk.disk.volume.container_path = "data"
+        disk.disk.volume.mode = Volume.RW
+        spec = self.launched(info)
+        wanted = creation(spec, DockerSettings(), "/work", (0, 0))
+        path = f"{OPTIONS.work_dir}/volumes/roles/web/data"
+        self.assertEqual(wanted.body["HostConfig"]["Binds"], [f"{path}:/mnt/mesos/sandbox/data:rw"])
+
     def test_ports_that_it_was_not_given_are_not_mapped(self) -> None:
         info = docker_task()
         info.container.docker.port_mappings.add(host_port=80, container_port=80)
@@ -174,6 +188,25 @@ class DockerTaskTests(SynchronousTestCase):
 
 class DockerExecutorTests(SynchronousTestCase):
     """An executor that a framework brings."""
+
+    def test_it_is_not_expected_while_its_image_is_on_its_way(self) -> None:
+        bench = Bench().register()
+        executor = custom_executor()
+        executor.container.CopyFrom(
+            ContainerInfo(type=ContainerInfo.DOCKER, docker={"image": "busybox"})
+        )
+        info = task()
+        info.ClearField("command")
+        info.executor.CopyFrom(executor)
+        bench.run(info)
+        container = bench.launched()[0].id
+        for _ in range(5):
+            bench.wait(50.0)
+            bench.give(ContainerProgress(container, "Pulling image busybox: a little more"))
+        bench.wait(59.0)
+        self.assertEqual([one for one in bench.hands if isinstance(one, Destroy)], [])
+        bench.wait(2.0)
+        self.assertEqual(len([one for one in bench.hands if isinstance(one, Destroy)]), 1)
 
     def test_it_finds_what_executors_find_and_its_sandbox_where_that_is(self) -> None:
         bench = Bench().register()
