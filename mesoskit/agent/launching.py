@@ -42,7 +42,7 @@ from mesoskit.messages.internal_pb2 import (
     RunTaskMessage,
     UpdateFrameworkMessage,
 )
-from mesoskit.messages.mesos_pb2 import ExecutorInfo, FrameworkInfo, TaskInfo
+from mesoskit.messages.mesos_pb2 import ContainerInfo, ExecutorInfo, FrameworkInfo, TaskInfo
 from mesoskit.model.events import Store
 from mesoskit.model.ids import ContainerId, ExecutorId, FrameworkId, TaskId
 from mesoskit.model.statuses import make_status
@@ -97,6 +97,8 @@ def _run(
     launch_executor: bool | None,
     group: bool = False,
 ) -> None:
+    if state.options.default_container:
+        executor_info, infos = _in_default(state.options.default_container, executor_info, infos)
     framework_id = FrameworkId(framework_info.id.value)
     if state.phase is Phase.TERMINATING or state.leaving or not state.agent_id:
         state.note("warn", f"Ignoring tasks of framework {framework_id}: the agent is ending")
@@ -131,6 +133,28 @@ def _run(
     if executor is None:
         executor = _add_executor(state, framework, executor_id, executor_info, infos)
     _give(state, executor, infos, group)
+
+
+def _in_default(
+    given: bytes, executor: ExecutorInfo | None, infos: Sequence[TaskInfo]
+) -> tuple[ExecutorInfo | None, Sequence[TaskInfo]]:
+    """
+    Return what is to be run, with C{--default_container_info} where nobody says how: a command
+    task, or an executor. The agent plays executors of groups itself: they need no image.
+    """
+    default = ContainerInfo.FromString(given)
+    if executor is None:
+        (info,) = infos
+        if not info.HasField("container"):
+            info = TaskInfo.FromString(info.SerializeToString())
+            info.container.CopyFrom(default)
+        return None, (info,)
+    if not executor.HasField("container"):
+        executor = ExecutorInfo.FromString(executor.SerializeToString())
+        executor.container.CopyFrom(default)
+        if executor.type == ExecutorInfo.DEFAULT:
+            executor.container.mesos.ClearField("image")
+    return executor, infos
 
 
 def _refusal(

@@ -85,6 +85,7 @@ class AgentOptions:
     @ivar external_log_file: where somebody writes the agent's log, to be shown.
     @ivar firewall_rules: paths of endpoints that nobody is given.
     @ivar images: the flags about images of containers.
+    @ivar default_container: the C{ContainerInfo} of those that bring none, serialized.
     @ivar authorizer: who decides who may do what; L{None}: everything is allowed.
     @ivar authenticate_http_executors: whether executors must prove which container they are,
         whatever way they come.
@@ -141,6 +142,7 @@ class AgentOptions:
     authentication_token: Callable[[str, str, str], str] | None = field(default=None, repr=False)
 
     images: ImageSettings = field(default_factory=ImageSettings)
+    default_container: bytes = b""
 
     @property
     def pid(self) -> str:

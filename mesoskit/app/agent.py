@@ -329,6 +329,7 @@ def make_agent(
         hadoop_home=values.hadoop_home,
         containerizers=values.containerizers,
         images=images.settings(values),
+        default_container=values.default_container_info or b"",
         isolation=apart,
         docker=docker.docker_settings(values),
         frameworks_home=values.frameworks_home,

@@ -39,6 +39,21 @@ def registry(value: str) -> str:
     return value
 
 
+def container(value: str) -> bytes:
+    """Read C{--default_container_info}: the JSON of a C{ContainerInfo}; return it serialized."""
+    from mesoskit.messages import codec
+    from mesoskit.messages.mesos_pb2 import ContainerInfo
+
+    try:
+        given = codec.from_dict(ContainerInfo, json.loads(value))
+        return given.SerializeToString()
+    except Exception as error:
+        raise ValueError(
+            'expected the JSON of a ContainerInfo, such as {"type": "MESOS", "volumes": [...]}:'
+            f" {error}"
+        ) from None
+
+
 def runtime(value: str) -> str:
     """Read C{--oci_runtime}: crun or runc, or the absolute path of one."""
     name = value.rpartition("/")[2]
@@ -111,6 +126,13 @@ FLAGS: Final = (
         None,
         "When images are removed that no container uses, as the JSON of an ImageGcConfig; where"
         " not given they stay until somebody has them pruned.",
+    ),
+    Flag(
+        "default_container_info",
+        container,
+        None,
+        "What the containers of tasks and executors are that do not say so themselves: the JSON of"
+        " a ContainerInfo, with an image, volumes, networks ...",
     ),
     Flag(
         "oci_runtime",

@@ -1,12 +1,15 @@
 """What an agent runs, what it refuses, and what it remembers of both."""
 
+from dataclasses import replace
+
 from mesoskit.agent.registration import reregistration
 from mesoskit.messages import internal_pb2 as internal
-from mesoskit.messages.mesos_pb2 import TaskStatus
+from mesoskit.messages.mesos_pb2 import ContainerInfo, ExecutorInfo, Image, TaskStatus, Volume
 from tests.agent.bench import (
     AWARE,
     FRAMEWORK_ID,
     KILLING,
+    OPTIONS,
     Bench,
     custom_executor,
     framework,
@@ -177,3 +180,45 @@ class MemoryTests(SynchronousTestCase):
         self.assertEqual(first.sent, second.sent)
         self.assertEqual(first.hands, second.hands)
         self.assertEqual(first.store, second.store)
+
+
+class DefaultContainerTests(SynchronousTestCase):
+    """C{--default_container_info}."""
+
+    def setUp(self) -> None:
+        self.default = ContainerInfo(type=ContainerInfo.MESOS, hostname="of-the-agent")
+        self.default.mesos.image.type = Image.DOCKER
+        self.default.mesos.image.docker.name = "busy"
+        given = self.default.SerializeToString()
+        self.bench = Bench(replace(OPTIONS, default_container=given)).register()
+
+    def launched(self) -> ContainerInfo:
+        (spec,) = self.bench.launched()
+        return ContainerInfo.FromString(spec.info)
+
+    def test_a_command_task_that_says_nothing_has_it(self) -> None:
+        self.bench.run(task())
+        self.assertEqual(self.launched(), self.default)
+
+    def test_a_command_task_that_says_something_has_that(self) -> None:
+        own = ContainerInfo(type=ContainerInfo.MESOS, hostname="own")
+        self.bench.run(task(container=own))
+        self.assertEqual(self.launched(), own)
+
+    def test_an_executor_has_it(self) -> None:
+        self.bench.run(task(executor=custom_executor()))
+        self.assertEqual(self.launched(), self.default)
+
+    def test_executors_of_groups_need_no_image(self) -> None:
+        default = ContainerInfo(type=ContainerInfo.MESOS)
+        volume = default.volumes.add(container_path="x", mode=Volume.RW)
+        volume.host_path = "/tmp"
+        default.mesos.image.CopyFrom(self.default.mesos.image)
+        given = default.SerializeToString()
+        self.bench = Bench(replace(OPTIONS, default_container=given)).register()
+        executor = ExecutorInfo(type=ExecutorInfo.DEFAULT)
+        executor.executor_id.value = "pod"
+        self.bench.run_group(task(), executor=executor)
+        found = self.launched()
+        self.assertEqual(list(found.volumes), list(default.volumes))
+        self.assertFalse(found.mesos.HasField("image"))

@@ -22,7 +22,7 @@ from mesoskit.agent.containers.volumes import (
 from mesoskit.agent.environment import DEFAULT_PATH, EXECUTOR_SOCKET, process_of
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.users import Credentials
-from mesoskit.app.images import collection, providers, registry
+from mesoskit.app.images import collection, container, providers, registry, runtime
 from mesoskit.messages import codec
 from mesoskit.messages.mesos_pb2 import CommandInfo, ContainerInfo, Image, LinuxInfo, Volume
 from mesoskit.model.ids import ContainerId
@@ -298,6 +298,18 @@ class FlagTests(SynchronousTestCase):
             self.assertEqual(registry(good), good)
         for wrong in ("", "https://", "hdfs://x/y", "a b"):
             self.assertRaises(ValueError, registry, wrong)
+
+    def test_runtimes(self):
+        for good in ("crun", "runc", "/opt/bin/crun"):
+            self.assertEqual(runtime(good), good)
+        for wrong in ("docker", "", "bin/runc", "/opt/youki"):
+            self.assertRaises(ValueError, runtime, wrong)
+
+    def test_default_containers(self):
+        given = ContainerInfo.FromString(container('{"type": "MESOS", "hostname": "h"}'))
+        self.assertEqual(given, ContainerInfo(type=ContainerInfo.MESOS, hostname="h"))
+        for wrong in ("x", "[]", "{}", '{"type": "LXC"}'):
+            self.assertRaises(ValueError, container, wrong)
 
     def test_collection(self):
         excluded = '[{"type": "DOCKER", "docker": {"name": "a"}}]'
