@@ -180,6 +180,12 @@ def _wrong(state: AgentState, path: tuple[str, ...], wanted: Any) -> str:
     """Say why a container cannot be launched, or nothing."""
     if wanted.HasField("container") and wanted.container.type != ContainerInfo.MESOS:
         return NOT_SUPPORTED
+    for name, limit in wanted.limits.items() if isinstance(wanted, Call.LaunchContainer) else ():
+        if not limit.value >= 0:
+            return (
+                f"The limit of '{name}' is {limit.value:g}: expected a number that is not negative,"
+                " or infinity"
+            )
     if len(".".join(path)) > LONGEST:
         return f"The container is nested too deep: its name is longer than {LONGEST} characters"
     # What is nested deeper ends after that which it is nested in: all around it is looked at.

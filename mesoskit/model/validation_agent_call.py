@@ -170,12 +170,6 @@ def _validate_launch(launch: Call.LaunchContainer) -> str | None:
     error = validate_gpus(launch.resources)
     if error is not None:
         return f"Invalid GPU resources: {error}"
-    for which, limit in launch.limits.items():
-        if not limit.value >= 0:
-            return (
-                f"'{name}' is invalid: the limit of '{which}' is {limit.value:g}: expected a number"
-                " that is not negative, or infinity"
-            )
     nested = launch.container_id.HasField("parent")
     error = (None if nested else _validate_standalone(launch)) or _validate_parts(name, launch)
     if error is not None:

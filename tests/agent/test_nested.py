@@ -211,6 +211,13 @@ class Standalone(SynchronousTestCase):
         number = self.bench.ask("KILL_CONTAINER", "c", signal=1000)
         self.assertEqual(self.bench.answer(number)[0], 400)
 
+    def test_limits_that_are_none_are_refused(self) -> None:
+        for amount in (float("nan"), -1.0):
+            number = self.bench.launch("c", limits={"mem": {"value": amount}})
+            status, why = self.bench.answer(number)
+            self.assertEqual(status, 400)
+            self.assertIn(f"The limit of 'mem' is {amount:g}: expected a number", why)
+
     def test_its_sandbox_is_removed_when_it_has_ended(self) -> None:
         self.bench.launch("c")
         early = self.bench.ask("REMOVE_CONTAINER", "c")

@@ -366,14 +366,6 @@ def agent_calls() -> list[Row]:
             2,
             container=APART,
         ),
-        *(
-            _launch(
-                f"'launch_container' is invalid: the limit of 'mem' is {amount:g}: expected a"
-                " number that is not negative, or infinity",
-                limits={"mem": {"value": amount}},
-            )
-            for amount in (float("nan"), -1.0)
-        ),
         _launch(
             "'launch_container' is invalid: containers without a parent"
             " cannot set 'share_cgroups' to 'true'",
