@@ -38,6 +38,10 @@ _V2: Final = {
 def read_v1(path: str) -> Statistics:
     """Return what the files of a group of version 1 say; nothing where there is no such group."""
     found = Statistics()
+    try:
+        there = frozenset(os.listdir(path))
+    except OSError:
+        return found
     throttled = _Entries(found.throttling)
     for name in ("io_serviced", "io_service_bytes"):
         throttled.add(name, attempt(read, f"{path}/blkio.throttle.{name}"))
@@ -45,9 +49,9 @@ def read_v1(path: str) -> Statistics:
         scheduled = _Entries(kind)
         for name in (*_NUMBERS, *_TABLES):
             for scheduler in _SCHEDULERS:
-                file = f"{path}/{scheduler}.{name}{end}"
-                if os.path.exists(file):
-                    scheduled.add(name, attempt(read, file))
+                file = f"{scheduler}.{name}{end}"
+                if file in there:
+                    scheduled.add(name, attempt(read, f"{path}/{file}"))
                     break
         scheduled.finish()
     throttled.finish()
