@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import struct
+from errno import EPERM
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesoskit.agent.containers import device_program
 from mesoskit.agent.containers.device_program import DeviceError, Rule, assemble, rule
 from tests.base import SynchronousTestCase
 
@@ -52,6 +55,45 @@ def allows(one: Rule, kind: int, access: int, major: int, minor: int) -> bool:
         and one.major in (None, major)
         and one.minor in (None, minor)
     )
+
+
+class LoadTests(SynchronousTestCase):
+    """Kernels that count programs as locked memory."""
+
+    def setUp(self) -> None:
+        self.limits = [(65536, 65536)]
+        self.loads = 0
+        self.patch(resource, "getrlimit", lambda which: self.limits[-1])
+        self.patch(resource, "setrlimit", lambda which, limits: self.limits.append(limits))
+        self.patch(device_program, "_loaded", self.load)
+
+    def load(self, code: bytes) -> int:
+        self.loads += 1
+        if self.limits[-1][0] != resource.RLIM_INFINITY:
+            raise PermissionError(EPERM, "Operation not permitted")
+        return 7
+
+    def test_a_program_is_loaded_without_that_limit_which_stays(self) -> None:
+        self.assertEqual(device_program._load(b""), 7)
+        self.assertEqual(self.limits[-1], (65536, 65536))
+
+    def test_where_that_may_not_be_raised_nothing_is_loaded(self) -> None:
+        def refuse(which: int, limits: tuple[int, int]) -> None:
+            raise ValueError("not allowed to raise maximum limit")
+
+        self.patch(resource, "setrlimit", refuse)
+        self.assertRaises(PermissionError, device_program._load, b"")
+        self.assertEqual(self.loads, 1)
+
+    def test_where_there_is_no_such_limit_it_is_not_tried_again(self) -> None:
+        self.limits = [(resource.RLIM_INFINITY,) * 2]
+        self.patch(device_program, "_loaded", self.refuse)
+        self.assertRaises(PermissionError, device_program._load, b"")
+        self.assertEqual(self.loads, 1)
+
+    def refuse(self, code: bytes) -> int:
+        self.loads += 1
+        raise PermissionError(EPERM, "Operation not permitted")
 
 
 class ProgramTests(SynchronousTestCase):

@@ -8,8 +8,10 @@ refused. A program stays attached until its group is removed, whoever attached i
 
 import ctypes
 import os
+import resource
 import struct
 from collections.abc import Collection
+from errno import EPERM
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -188,7 +190,30 @@ def wrong() -> str:
 
 
 def _load(code: bytes) -> int:
-    """Return a descriptor of a program."""
+    """
+    Return a descriptor of a program.
+
+    Until Linux 5.11 programs are counted as locked memory of whoever loads them, of which there
+    may be little.
+    """
+    try:
+        return _loaded(code)
+    except PermissionError:
+        limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        unlimited = resource.RLIM_INFINITY
+        if limits[0] == unlimited:
+            raise
+        try:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (unlimited, unlimited))
+        except (OSError, ValueError):
+            raise PermissionError(EPERM, os.strerror(EPERM)) from None
+    try:
+        return _loaded(code)
+    finally:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, limits)
+
+
+def _loaded(code: bytes) -> int:
     instructions = ctypes.create_string_buffer(code, len(code))
     # The kernel asks for a licence; what needs another is not called here.
     words = ctypes.create_string_buffer(b"Dual MIT/GPL")
