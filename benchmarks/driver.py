@@ -48,7 +48,7 @@ class FastMaster:
         """The framework has gone: so does this."""
         from twisted.internet import reactor
 
-        reactor.stop()  # type: ignore[attr-defined]
+        reactor.stop()
 
     def received(self, link: Link, call: Any, number: int | None) -> None:
         """Answer."""
@@ -75,7 +75,7 @@ class FastMaster:
             offer.agent_id.value = "agent"
             for name, amount in (("cpus", 16), ("mem", 65536)):
                 resource_ = offer.resources.add(name=name)
-                resource_.type = 0
+                resource_.type = 0  # type: ignore[assignment]
                 resource_.scalar.value = amount
         link.send(event)
 
@@ -85,7 +85,7 @@ class FastMaster:
             status = event.update.status
             status.task_id.CopyFrom(task.task_id)
             status.agent_id.value = "agent"
-            status.state = state
+            status.state = state  # type: ignore[assignment]
             status.timestamp = 1.0
             self.uuids += 1
             status.uuid = self.uuids.to_bytes(16, "big")
@@ -96,10 +96,10 @@ def master(tasks_per_offer: int) -> None:
     """Be the master: say the port, and serve until the framework has gone."""
     from twisted.internet import reactor
 
-    factory = StreamFactory(FastMaster(tasks_per_offer), Hello(1), clock=reactor)
+    factory = StreamFactory(FastMaster(tasks_per_offer), Hello(1), clock=reactor)  # type: ignore[arg-type]
     listening = server_endpoint(reactor, "127.0.0.1:0").listen(factory)
-    listening.addCallback(lambda port: print(port.getHost().port, flush=True))
-    reactor.run()  # type: ignore[attr-defined]
+    listening.addCallback(lambda port: print(port.getHost().port, flush=True))  # type: ignore[call-overload]
+    reactor.run()
 
 
 async def by_handles(reactor: Any, port: int, lives: int, per_offer: int) -> None:
@@ -214,7 +214,7 @@ async def executors(reactor: Any, how_many: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = f"{directory}/socket"
         agent = FastAgent()
-        factory = StreamFactory(agent, Hello(2), clock=reactor)
+        factory = StreamFactory(agent, Hello(2), clock=reactor)  # type: ignore[arg-type]
         port = await server_endpoint(reactor, f"unix:{path}").listen(factory)
         variables = {
             **os.environ,
@@ -233,7 +233,7 @@ async def executors(reactor: Any, how_many: int) -> None:
             walls.append(time.monotonic() - began)
             while process.poll() is None:
                 await deferLater(reactor, 0.01)
-        await port.stopListening()
+        await port.stopListening()  # type: ignore[misc]
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = (children.ru_utime + children.ru_stime) / how_many
         print(

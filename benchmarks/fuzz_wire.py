@@ -117,7 +117,7 @@ class Fuzz:
                 item.status = one((0, 200, 202, 403, 2**32 - 1))
         if one((True, False, False, False)):
             frame.hello.version = one((0, 1, 2))
-            frame.hello.role = one(Role.values())
+            frame.hello.role = one(Role.values())  # type: ignore[assignment]
         if one((True, False, False, False, False)):
             frame.error = "x" * one((0, 1, 5000))
         return framing.encode(frame.SerializeToString())
@@ -184,7 +184,7 @@ def run(frames: int, seed: int) -> None:
                 if carrier.dirty:
                     carrier.dirty = False
                     session.flush()
-                assert session._decoder.buffered <= SETTINGS.record_limit + 4
+                assert session.decoder.buffered <= SETTINGS.record_limit + 4
                 assert len(session._owed or ()) <= SETTINGS.maximum_calls
                 assert session.queued == 0
             if choose.random() < 0.02:

@@ -203,7 +203,7 @@ class AgentLink(HttpLink):
 
         self._queue: deque[bytes] = deque()
         self._busy = False
-        self._agent = Agent(clock, pool=HTTPConnectionPool(clock))
+        self._agent = Agent(clock, pool=HTTPConnectionPool(clock))  # type: ignore[no-untyped-call]
         return super().connect(clock)
 
     def post(self, body: bytes) -> None:
@@ -226,7 +226,7 @@ class AgentLink(HttpLink):
                 b"POST",
                 f"http://{self._address}/api/v1/scheduler".encode(),
                 Headers(headers),
-                FileBodyProducer(BytesIO(self._queue.popleft())),
+                FileBodyProducer(BytesIO(self._queue.popleft())),  # type: ignore[no-untyped-call]
             ).addCallback(readBody).addCallback(lambda _: self._next())
 
 

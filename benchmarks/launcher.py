@@ -20,7 +20,7 @@ from typing import Any
 from twisted.internet import epollreactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from mesoskit.agent.container import ContainerSpec
+from mesoskit.agent.container import ContainerSpec, Limitation
 from mesoskit.agent.containers.launched import LaunchedContainers
 from mesoskit.agent.users import Users, in_thread_of
 from mesoskit.model.ids import ContainerId
@@ -54,7 +54,9 @@ class Bench:
         self.left = 0
         self.all_over: Deferred[None] = Deferred()
 
-    def exited(self, container: ContainerId, status: int | None) -> None:
+    def exited(
+        self, container: ContainerId, status: int | None, limitation: Limitation | None = None
+    ) -> None:
         self.left -= 1
         if not self.left:
             self.all_over.callback(None)

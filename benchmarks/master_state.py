@@ -55,7 +55,7 @@ class Bench:
                 [scalar("cpus", 64), scalar("mem", 65536), scalar("disk", 100000)]
             )
             for capability in range(1, 9):
-                message.agent_capabilities.add().type = capability
+                message.agent_capabilities.add().type = capability  # type: ignore[assignment]
             message.resource_version_uuid.value = self.uuids.bytes()
             for effect in self.run(Received(peer, message)):
                 if isinstance(effect, Send) and hasattr(effect.message, "slave_id"):
@@ -102,13 +102,13 @@ class Bench:
         update.executor_id.value = run.task.task_id.value
         update.timestamp = self.now
         update.uuid = uuid
-        update.latest_state = state
+        update.latest_state = state  # type: ignore[assignment]
         status = update.status
         status.task_id.value = run.task.task_id.value
         status.agent_id.value = run.task.agent_id.value
         status.executor_id.value = run.task.task_id.value
-        status.state = state
-        status.source = 2
+        status.state = state  # type: ignore[assignment]
+        status.source = 2  # type: ignore[assignment]
         status.timestamp = self.now
         status.uuid = uuid
         status.container_status.container_id.value = "937aff84-5a4c-4a48-a7eb-404e04143df6"

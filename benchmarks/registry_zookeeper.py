@@ -96,7 +96,7 @@ async def main(reactor: Any) -> None:
         client = ZooKeeper(reactor, url)
         await client.connect()
         began = time.perf_counter()
-        again = ZooKeeperStore(client, reactor, url.path, lambda epoch=epoch: epoch, "two")
+        again = ZooKeeperStore(client, reactor, url.path, lambda epoch=epoch: epoch, "two")  # type: ignore[misc]
         snapshot = await again.load()
         read = time.perf_counter() - began
         known = registry.Registry(snapshot)

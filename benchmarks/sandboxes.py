@@ -40,7 +40,7 @@ class Download(Protocol):
 
     def connectionMade(self) -> None:
         request = f"GET /files/download?path={self._path} HTTP/1.0\r\nHost: x\r\n\r\n"
-        self.transport.write(request.encode())
+        self.transport.write(request.encode())  # type: ignore[union-attr]
 
     def dataReceived(self, data: bytes) -> None:
         self.count += len(data)
@@ -59,7 +59,7 @@ async def measure(reactor: Any, cluster: Cluster, port: int, path: str, size: in
     memory = daemons[0].memory_info().rss
     began = perf_counter()
     endpoint = HostnameEndpoint(reactor, "127.0.0.1", port)
-    download = await connectProtocol(endpoint, Download(path))
+    download = await connectProtocol(endpoint, Download(path))  # type: ignore[no-untyped-call]
     waited, pings = 0.0, []
     while not download.over.called:
         metrics = await asking.metrics(cluster.master.port)

@@ -227,7 +227,7 @@ def grown_by(loop: Loop, where: str, hello: bytes, links: int) -> tuple[float, l
     # The sockets of the peers, which live here too, are measured as such.
     alone = tracemalloc.get_traced_memory()[0]
     spare = [socket.socket() for _ in range(100)]
-    alone = (tracemalloc.get_traced_memory()[0] - alone) / len(spare)
+    alone = (tracemalloc.get_traced_memory()[0] - alone) / len(spare)  # type: ignore[assignment]
     for each in spare:
         each.close()
     tracemalloc.stop()
