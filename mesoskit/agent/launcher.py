@@ -50,7 +50,7 @@ from mesoskit.agent.launcher_containers import Keeper, complain
 from mesoskit.agent.launcher_isolation import NONE, IsolationError
 from mesoskit.agent.launcher_journal import Journal
 from mesoskit.agent.launcher_server import Client, Server
-from mesoskit.agent.launcher_spawn import MARK, Order, Spawner, SpawnError
+from mesoskit.agent.launcher_spawn import LAUNCHER, MARK, Order, Spawner, SpawnError
 
 VERSION = 5
 
@@ -82,12 +82,15 @@ class Launcher:
         self.directory = directory
         self.linger = linger
         self._home = home = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        found = os.fstat(home)
+        self._own = f"{found.st_dev:x}-{found.st_ino:x}"
         self._server = Server(home, self._carry_out)
         self._keeper = Keeper(
             Journal(os.path.join(directory, "journal"), proc.boot_id()),
             Spawner(home),
             self._server.selector,
             lambda name, status: self._server.announce(0, "exited", name, status),
+            self._own,
         )
         self._look = min(LOOK, max(linger, 0.05))
         self._idle_since = self._looked = self._agent_seen = time.monotonic()
@@ -243,11 +246,12 @@ class Launcher:
         if not name.isprintable() or set(" /") & set(name) or not 0 < len(name) <= 512:
             wanted = "1 to 512 printable characters without blank or / are wanted"
             raise RequestError(f"container id {name!r}: {wanted}")
+        marks = {MARK: name, LAUNCHER: self._own}
         order = Order(
             name,
             file,
             argv,
-            {MARK: name} | {key: value for key, value in environment.items() if key != MARK},
+            marks | {key: value for key, value in environment.items() if key not in marks},
             sandbox,
             None if credentials is None else (credentials[0], credentials[1], credentials[2]),
             [(which, soft, hard) for which, soft, hard in limits],

@@ -23,7 +23,7 @@ from mesoskit.agent import launcher_marks as marks
 from mesoskit.agent import launcher_proc as proc
 from mesoskit.agent.launcher_container import Container, Ending
 from mesoskit.agent.launcher_journal import Entry, Journal, with_patience
-from mesoskit.agent.launcher_spawn import MARK, Order, Spawner, SpawnError
+from mesoskit.agent.launcher_spawn import LAUNCHER, MARK, Order, Spawner, SpawnError
 
 PATIENCE = 60.0
 """Seconds after which a container is over although something of it cannot be killed."""
@@ -48,16 +48,19 @@ class Keeper:
         spawner: Spawner,
         selector: selectors.BaseSelector,
         told: Callable[[str, int | None], None],
+        own: str = "",
     ) -> None:
         """
         @param selector: where descriptors wait; the data of a key is called.
         @param told: called with id and wait status of each container that is over.
+        @param own: what the processes of its containers have as C{LAUNCHER}.
         """
         self.containers: dict[str, Container] = {}
         self._journal = journal
         self._spawner = spawner
         self._selector = selector
         self._told = told
+        self._own = own
         self._pid = os.getpid()
         self._nested: dict[str, set[Container]] = {}  # by what they are nested in
         self._sessions: dict[int, Container] = {}
@@ -355,7 +358,7 @@ class Keeper:
             return None
         owner = self._sessions.get(found.session)
         if owner is None:
-            name = proc.first_variable(pid, MARK)
+            name = self._name_of(pid)
             # The mark of a launcher within a container says nothing here.
             if name is not None:
                 owner = self.containers.get(name)
@@ -385,13 +388,19 @@ class Keeper:
             for pid in members - {0, 1, self._pid}:
                 _kill(os.kill, pid)
 
+    def _name_of(self, pid: int) -> str | None:
+        """Return the container that a process is marked for; empty: another launcher's."""
+        marks = proc.first_variables(pid)
+        # The launchers of version 3 and before have not left their own mark.
+        return marks.get(MARK) if marks.get(LAUNCHER, self._own) == self._own else ""
+
     # Containers of a launcher that was killed: not our children, so nothing wakes us for them
 
     def _recognise(self, container: Container, table: dict[int, proc.Process]) -> None:
         """Find the process of a container whose launcher was killed while it started it."""
         for found in table.values():
             if found.pid == found.session and found.alive:
-                if proc.first_variable(found.pid, MARK) == container.name:
+                if self._name_of(found.pid) == container.name:
                     container.pid = found.pid
                     container.earliest = container.latest = found.start
                     self._write([_started(container)])
@@ -429,11 +438,17 @@ class Keeper:
             return
         for container in ending.values():
             container.strays = set()
-        sessions = {c.pid: c for c in ending.values() if c.pid}
-        for found in proc.processes().values():
+        table = proc.processes()
+        sessions = {
+            c.pid: c
+            for c in ending.values()
+            # The number may be that of a stranger's session by now.
+            if c.pid and (c.pid not in table or _is_its(c, table[c.pid]))
+        }
+        for found in table.values():
             owner = sessions.get(found.session)
             if owner is None and found.parent not in (0, 2):  # kernel threads have no environment
-                owner = ending.get(proc.first_variable(found.pid, MARK) or "")
+                owner = ending.get(self._name_of(found.pid) or "")
             if owner is not None and owner.strays is not None and found.alive:
                 if found.pid != owner.pid or not owner.running:
                     owner.strays.add(found.pid)
@@ -521,8 +536,11 @@ def _due(container: Container, now: float) -> bool:
 def _is_there(container: Container) -> bool:
     """Whether its first process lives, and not another that was given the same pid."""
     found = proc.process(container.pid)
-    if found is None or not found.alive:
-        return False
+    return found is not None and found.alive and _is_its(container, found)
+
+
+def _is_its(container: Container, found: proc.Process) -> bool:
+    """Whether the process with its pid is the one that it began with."""
     return container.earliest <= found.start <= container.latest
 
 

@@ -116,11 +116,14 @@ def tree(roots: Iterable[int], table: Mapping[int, Process]) -> set[int]:
     return members
 
 
-def first_variable(pid: int, name: str) -> str | None:
-    """Return the value of the first variable of its environment, if that has this name."""
-    text = _read(f"/proc/{pid}/environ", 1024).split(b"\0", 1)[0]
-    prefix = name.encode() + b"="
-    return text[len(prefix) :].decode(errors="replace") if text.startswith(prefix) else None
+def first_variables(pid: int) -> dict[str, str]:
+    """Return the first two variables of its environment, where they are short enough."""
+    found = {}
+    for text in _read(f"/proc/{pid}/environ", 1024).split(b"\0", 2)[:2]:
+        name, equals, value = text.partition(b"=")
+        if equals:
+            found[name.decode(errors="replace")] = value.decode(errors="replace")
+    return found
 
 
 def timer_slack(pid: int) -> int | None:

@@ -32,6 +32,9 @@ from mesoskit.agent.launcher_isolation import NONE, Isolation
 MARK = "MESOSKIT_CONTAINER"
 """The variable, first in a container's environment, that names the container."""
 
+LAUNCHER = "MESOSKIT_LAUNCHER"
+"""The one behind it, which names the launcher: another's containers may have the same names."""
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _libc = ctypes.CDLL(None)

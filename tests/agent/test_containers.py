@@ -33,6 +33,12 @@ NOBODY = pwd.getpwnam("nobody").pw_uid
 not_root = skipIf(os.geteuid() != 0, "only root can become another user")
 
 
+def _arguments(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 class MemoryContainersTests(NestingContract, TestCase):
     """The double."""
 
@@ -67,7 +73,8 @@ class ProcessTests(RealTestCase):
         os.environ["LEAK"] = "1"
         self.addCleanup(os.environ.pop, "LEAK")
         command = (
-            "env | sort; pwd; ls /proc/self/fd; readlink /proc/self/fd/0; "
+            "env | grep -v MESOSKIT_LAUNCHER= | sort; pwd; "
+            "ls /proc/self/fd; readlink /proc/self/fd/0; "
             "echo no >&2; grep SigBlk /proc/self/status"
         )
         await agent.launch(self.spec("a", command))
@@ -387,6 +394,34 @@ class BreakTests(RealTestCase):
         await agent.destroy(A)
         self.assertEqual(ends.told, [("b", None), ("a", None)])
         self.assertEqual([p for p in self.below() if p != self.launcher()], [])
+
+    async def test_containers_of_another_launcher_with_the_same_names_are_left_alone(self):
+        # So they may have where users name them: those that stand alone, of two agents.
+        def others(word: str) -> list[int]:
+            return [p for p in self.below() if word.encode() in _arguments(p)]
+
+        daemon = "setsid sleep {0} & exec sleep {0}"
+        first, ends = await self.started()
+        await first.launch(self.spec("a", daemon.format(1001)))
+        one = self.launcher()
+        self.runtime = os.path.join(self.directory, "another")
+        second, other_ends = await self.started()
+        pid = await second.launch(self.spec("a", daemon.format(1002)))
+        await until(lambda: len(others("1001")) == len(others("1002")) == 2)
+        for launcher_pid in (one, self.launcher()):
+            os.kill(launcher_pid, signal.SIGKILL)
+        await first.usage()
+        await second.usage()
+        await first.destroy(A)
+        self.assertEqual(ends.told, [("a", None)])
+        self.assertEqual((len(others("1001")), len(others("1002"))), (0, 2))
+        self.assertTrue(alive(pid))
+        await second.destroy(A)
+        self.assertEqual(other_ends.told, [("a", None)])
+        self.assertEqual(others("1002"), [])
+        for agent in (first, second):
+            agent.forget(A)
+            await agent.usage()
 
     async def test_what_ended_while_nobody_watched_is_told_by_the_journal(self):
         agent, ends = await self.started()

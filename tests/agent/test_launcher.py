@@ -370,7 +370,7 @@ class ProcTests(SynchronousTestCase):
 
     def test_nobody(self):
         self.assertIsNone(launcher_proc.process(1 << 22))
-        self.assertIsNone(launcher_proc.first_variable(1 << 22, "A"))
+        self.assertEqual(launcher_proc.first_variables(1 << 22), {})
         self.assertIsNone(launcher_proc.timer_slack(1 << 22))
 
     def test_a_name_with_parentheses_and_blanks(self):
