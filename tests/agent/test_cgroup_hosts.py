@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
-from mesoskit.agent.containers import cgroups
+from mesoskit.agent.containers import cgroups, device_program
 from mesoskit.agent.containers.cgroups import CgroupError
 from tests.agent.cgroup_tree import CONTROLLERS, CORE, READ_ONLY, Tree
 from tests.base import SynchronousTestCase
@@ -30,6 +30,13 @@ def unified(test: Any) -> str:
     subprocess.run(["mount", "-t", "cgroup2", "none", path], check=True)
     test.addCleanup(subprocess.run, ["umount", path], check=True)
     return path
+
+
+def need_programs(test: Any) -> None:
+    """Skip a test where version 2 cannot hold devices."""
+    why = device_program.wrong()
+    if why:
+        test.skipTest(f"the kernel takes no programs for devices: {why}")
 
 
 class HostContract:

@@ -15,7 +15,7 @@ from mesoskit.agent.launcher_cgroups import pids_in
 from mesoskit.model.ids import ContainerId
 from tests.agent.containers_contract import ContainersContract, Ends
 from tests.agent.real import alive, until
-from tests.agent.test_cgroup_hosts import unified
+from tests.agent.test_cgroup_hosts import need_programs, unified
 from tests.agent.test_isolated import IsolatedTestCase
 from tests.agent.test_isolated_pods import PodTestCase
 
@@ -44,6 +44,7 @@ class Version2TestCase(IsolatedTestCase):
     settings = IsolationSettings(isolation=("cgroups/devices",), linux=True)
 
     def setUp(self) -> None:
+        need_programs(self)
         self.hierarchy = unified(self)
         super().setUp()
 

@@ -12,7 +12,7 @@ from unittest import skipIf
 from mesoskit.agent.containers import cgroups
 from mesoskit.driver import Reason, TaskInfo, TaskState
 from mesoskit.messages.mesos_pb2 import Value
-from tests.agent.test_cgroup_hosts import unified
+from tests.agent.test_cgroup_hosts import need_programs, unified
 from tests.cluster.harness import ClusterTestCase
 from tests.cluster.ledger import Ledger
 from tests.cluster.waiting import until
@@ -47,6 +47,7 @@ class SubsystemTests(ClusterTestCase):
     async def test_ports_and_devices_are_held_and_absurd_limits_refused_with_what_could_be(
         self,
     ) -> None:
+        need_programs(self)
         hierarchy = unified(self)
         root = f"mesoskit-test-{os.getpid()}-subsystems"
         path = Path(hierarchy, root)
