@@ -12,7 +12,7 @@ from unittest import skipIf
 
 from mesoskit.driver import ExecutorInfo, Offer, Reason, TaskInfo, TaskState, executor_info
 from mesoskit.messages import agent_pb2
-from mesoskit.messages.mesos_pb2 import ContainerInfo, HealthCheck, Image, Volume
+from mesoskit.messages.mesos_pb2 import CheckInfo, ContainerInfo, HealthCheck, Image, Volume
 from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive
 from tests.cluster import asking
 from tests.cluster.at_every_step import StepTestCase
@@ -111,15 +111,22 @@ class ImageTests(ClusterTestCase):
         root = f"mesoskit-test-{os.getpid()}"
         self.addCleanup(self.remove_root, root)
         cluster, ledger = await self.started(
-            isolation="cgroups/cpu,cgroups/mem,namespaces/pid,filesystem/linux", cgroups_root=root
+            isolation="cgroups/cpu,cgroups/mem,namespaces/pid,filesystem/linux,network/none",
+            cgroups_root=root,
         )
         checked = from_image(
-            ledger.task("checked", "true", cpus=0.1, mem=32), "touch /well; sleep 1000"
+            ledger.task("checked", "true", cpus=0.1, mem=32),
+            "touch /well; exec busybox httpd -f -p 127.0.0.1:80 -h /",
         )
         checked.health_check.type = HealthCheck.COMMAND
         checked.health_check.command.value = "test -e /well"
         checked.health_check.delay_seconds = 0
         checked.health_check.interval_seconds = 0.2
+        checked.check.type = CheckInfo.HTTP
+        checked.check.http.port = 80  # in the container, where there is a network of its own
+        checked.check.http.path = "/well"
+        checked.check.delay_seconds = 0
+        checked.check.interval_seconds = 0.2
         gate = "while ! test -e gate; do sleep 0.1; done; "
         hog = from_image(
             ledger.task("hog", "true", cpus=0.1, mem=32),
@@ -128,6 +135,7 @@ class ImageTests(ClusterTestCase):
         handles = await ledger.launch(checked, hog)
         await ledger.until("hog", TaskState.TASK_RUNNING)
         await until("it is well", lambda: ledger.last("checked").healthy)
+        await until("a page", lambda: ledger.last("checked").check_status.http.status_code == 200)
         await cluster.acknowledged()
         await cluster.agent.kill()
         cluster.agent.start()
