@@ -711,6 +711,25 @@ class AttachedTests(DockerTestCase):
         self.assertEqual(listener.out, {STDOUT: expected, STDERR: b"end\n"})
         self.assertEqual(await ends.wait(1), [("session", 0)])
 
+    async def test_what_a_session_has_said_before_its_end_is_heard_after_it(self):
+        _, consoles, ends = await self.attached("echo said; exit 2")
+        await deferLater(REACTOR, 0.5)
+        listener = Listener()
+        await consoles.listen(B, listener)
+        await until(lambda: listener.ended)
+        self.assertEqual(listener.out, {STDOUT: b"said\n", STDERR: b""})
+        self.assertEqual(await ends.wait(1), [("session", 2 << 8)])
+
+    async def test_a_session_that_cannot_begin_is_refused_whoever_destroys_it(self):
+        agent, _ = await self.started()
+        await agent.launch(self.spec("a", "sleep 1000", info=docker_info()))
+        spec = self.beside("session", "true", console=self.SESSION)
+        launching = agent.launch(replace(spec, sandbox=os.path.join(self.directory, "nowhere")))
+        destroyed = agent.destroy(B)
+        with self.assertRaises(ContainerError):
+            await launching
+        await destroyed
+
     async def test_a_session_that_is_destroyed_ends_whoever_is_attached(self):
         agent, consoles, ends = await self.attached("yes")
         listener = Listener()

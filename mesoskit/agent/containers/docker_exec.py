@@ -181,7 +181,14 @@ class Commands:
             await self._start(command, spec, name_of(around))
         except BaseException:
             self._commands.pop(spec.id, None)
+            command.over = True
             command.silent()
+            _call_off(command.patience)
+            if command.looks is not None:
+                command.looks.cancel()
+            waiting, command.waiting = command.waiting, []
+            for waiter in waiting:
+                waiter.callback(None)
             raise
         return command.pid
 
