@@ -80,6 +80,10 @@ class Mount(NamedTuple):
     guarded: bool = False
 
 
+COVER = "hidden"
+"""The source of what is mounted over what is not to be seen: after volumes, which may lie there."""
+
+
 class Isolation(NamedTuple):
     """
     How a container is kept apart.

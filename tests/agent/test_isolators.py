@@ -134,6 +134,14 @@ class WantTests(SynchronousTestCase):
     def test_other_sandboxes_are_hidden_from_those_that_are_among_them(self) -> None:
         self.assertEqual(self.wanted(FilesystemIsolator("/w/slaves")).hide, "/w/slaves")
         self.assertEqual(self.wanted(FilesystemIsolator("/elsewhere")).hide, "")
+        for isolator in (
+            FilesystemIsolator("/w/slaves", ("/w/alone", "/w/volumes")),
+            FilesystemIsolator("/w/alone", ("/w/slaves", "/w/volumes")),
+        ):
+            wanted = self.wanted(isolator)
+            self.assertEqual(wanted.hide, "/w/slaves")
+            covered = {mount.target for mount in wanted.mounts}
+            self.assertEqual(covered, {"/w/alone", "/w/volumes"})
 
     def test_capabilities_come_from_the_task_else_from_the_flags(self) -> None:
         flags = CapabilitiesIsolator(0b1, 0b1111)

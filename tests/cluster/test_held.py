@@ -11,6 +11,7 @@ from unittest import skipIf
 from mesoskit.agent.containers.cgroups import FREEZER, find
 from mesoskit.agent.launcher_cgroups import pids_in
 from mesoskit.driver import TaskState
+from mesoskit.messages.mesos_pb2 import ContainerInfo, Volume
 from tests.cluster import asking, processes
 from tests.cluster.harness import Cluster, ClusterTestCase
 from tests.cluster.waiting import until, until_async
@@ -27,6 +28,9 @@ BOMB = (
 SPY = """
 echo `ls /proc | grep -c '^[0-9]'` processes > seen
 ls {executors} >> seen
+ls {work}/containers >> seen
+ls {work}/volumes >> seen
+cat volume/own >> seen
 kill -9 {pid} 2> /dev/null && echo killed >> seen
 touch {executors}/stain 2> /dev/null && echo wrote >> seen
 cat {secret} 2> /dev/null >> seen
@@ -52,18 +56,27 @@ class HeldTests(ClusterTestCase):
         pid = (await ledger.running("neighbour")).container_status.executor_pid
         box = cluster.agent.sandbox(ledger.id, "neighbour").resolve()
         await until("a secret", (box / "secret").exists)
-        spying = SPY.format(executors=box.parents[2], pid=pid, secret=box / "secret")
+        work = cluster.agent.work_dir
+        spying = SPY.format(executors=box.parents[2], pid=pid, secret=box / "secret", work=work)
+        (work / "volumes" / "roles").mkdir()
+        (work / "volumes" / "roles" / "own").write_text("volume")
+        (work / "containers" / "other").mkdir()
+        spy = ledger.task("spy", spying, cpus=0.1, mem=32)
+        spy.container.type = ContainerInfo.MESOS
+        spy.container.volumes.add(
+            container_path="volume", mode=Volume.RO, host_path=str(work / "volumes" / "roles")
+        )
         hog, bomb, _ = await ledger.launch(
             ledger.task("hog", "while :; do :; done", cpus=0.5, mem=32),
             ledger.task("bomb", BOMB, cpus=0.1, mem=128),
-            ledger.task("spy", spying, cpus=0.1, mem=32),
+            spy,
         )
 
         self.assertEqual((await ledger.over("spy")).state, TaskState.TASK_FINISHED)
         box = cluster.agent.sandbox(ledger.id, "spy")
         count, *seen = (box / "seen").read_text().split()
         self.assertLess(int(count), 8)
-        self.assertEqual(seen, ["processes", "spy"])
+        self.assertEqual(seen, ["processes", "spy", "volume"])
 
         container = (await ledger.running("bomb")).container_status.container_id.value
         groups = find("/sys/fs/cgroup", cluster.cgroups_root)

@@ -11,10 +11,14 @@ from typing import Final
 
 from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.isolators import NOTHING, Isolated, Isolator, Preparation
-from mesoskit.agent.launcher_isolation import Mount
+from mesoskit.agent.launcher_isolation import COVER, Mount
 from mesoskit.messages.mesos_pb2 import CapabilityInfo, LinuxInfo
 
 _FIRST_CAPABILITY: Final = 1000
+_COVERED: Final = 0xF
+"""MS_RDONLY, MS_NOSUID, MS_NODEV and MS_NOEXEC of mount(2)."""
+
+_SMALL: Final = "size=4k,mode=755"
 _NO_PROGRAMS: Final = 0x6
 """MS_NOSUID and MS_NODEV of mount(2)."""
 
@@ -120,9 +124,11 @@ class FilesystemIsolator(Isolator):
     C{filesystem/linux}: mounts of a container's own, in which no sandbox but its own is seen.
 
     @ivar hide: the directory below which sandboxes are; empty: they are not hidden.
+    @ivar more: others, of sandboxes and of persistent volumes, which have to exist.
     """
 
     hide: str = ""
+    more: tuple[str, ...] = ()
 
     def prepare(self, container: Isolated) -> Preparation:
         """Want a namespace of mounts."""
@@ -130,8 +136,13 @@ class FilesystemIsolator(Isolator):
             return NOTHING
         if container.parent is not None and not container.member:
             return Preparation(inside=container.parent.id)
-        within = bool(self.hide) and container.sandbox.startswith(self.hide.rstrip("/") + "/")
-        return Preparation(namespaces=frozenset({"mnt"}), hide=self.hide if within else "")
+        own = frozenset({"mnt"})
+        for directory in filter(None, (self.hide, *self.more)):
+            if container.sandbox.startswith(directory.rstrip("/") + "/"):
+                others = [each for each in (self.hide, *self.more) if each != directory]
+                covers = [Mount(COVER, each, "tmpfs", _COVERED, _SMALL) for each in others]
+                return Preparation(namespaces=own, hide=directory, mounts=tuple(covers))
+        return Preparation(namespaces=own)
 
 
 @dataclass(slots=True)

@@ -55,8 +55,20 @@ def _seccomp(settings: IsolationSettings) -> Any:
     )
 
 
+def _filesystem(sandboxes: str) -> Any:
+    """Hide the sandboxes of tasks, of what stands alone, and persistent volumes."""
+    work_dir = os.path.dirname(sandboxes)
+    more = (f"{work_dir}/containers", f"{work_dir}/volumes")
+    for directory in more:
+        try:
+            os.makedirs(directory, mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise IsolationUnknown(f"{directory}: {error.strerror}") from None
+    return FilesystemIsolator(sandboxes, more)
+
+
 _MAKERS: Final[Mapping[str, Callable[[IsolationSettings, str], Any]]] = {
-    "filesystem/linux": lambda settings, hide: FilesystemIsolator(hide),
+    "filesystem/linux": lambda settings, hide: _filesystem(hide),
     "linux/capabilities": lambda settings, hide: CapabilitiesIsolator(
         settings.effective_capabilities, settings.bounding_capabilities
     ),

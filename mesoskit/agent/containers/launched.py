@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from mesoskit.agent import launcher, launcher_console
 from mesoskit.agent.container import Allotment, Console, ContainerSpec, RecoveredContainers, Usage
 from mesoskit.agent.containers import ContainerError, Exited
+from mesoskit.agent.launcher_isolation import COVER
 from mesoskit.agent.launcher_proc import process
 from mesoskit.agent.usage import never_less, read_usage
 from mesoskit.agent.users import InThread, UserError, Users
@@ -606,5 +607,8 @@ def _with_mounts(spec: ContainerSpec, isolation: Mapping[str, Any] | None) -> Ma
     """Return how a container is kept apart that has mounts of its own."""
     given = dict(isolation or {})
     given["namespaces"] = sorted({*given.get("namespaces", ()), "mnt"})
-    given["mounts"] = [*given.get("mounts", ()), *spec.mounts]
+    own = given.get("mounts", ())
+    covers = [mount for mount in own if mount[0] == COVER]
+    rest = [mount for mount in own if mount[0] != COVER]
+    given["mounts"] = [*rest, *spec.mounts, *covers]
     return given
