@@ -48,7 +48,7 @@ def build(kind: str, tree: Path, out: Path) -> Path:
         cwd=tree,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     if done.returncode:

@@ -55,7 +55,7 @@ def busybox() -> bytes:
 
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("docker", timeout=30)
+        super().__init__("docker", timeout=90)
         self._path = path
 
     def connect(self) -> None:

@@ -80,7 +80,7 @@ class MainTests(Case):
             " sys.exit(f'imported {heavy}' if heavy else 0)"
         )
         done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=90, check=False
         )
         self.assertEqual(done.returncode, 0, done.stderr)
 
@@ -91,6 +91,6 @@ class MainTests(Case):
             " sys.exit('twisted was imported' if 'twisted' in sys.modules else 0)"
         )
         done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=90, check=False
         )
         self.assertEqual(done.returncode, 0, done.stderr)

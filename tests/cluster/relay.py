@@ -202,7 +202,7 @@ class _Passage:
         if not (up or down) and self._dialled is None:
             # Whoever dials into a cut waits until it is over.
             endpoint = TCP4ClientEndpoint(
-                self.relay.reactor, "127.0.0.1", self._target, timeout=10.0
+                self.relay.reactor, "127.0.0.1", self._target, timeout=60.0
             )
             self._dialled = connectProtocol(endpoint, self._far)
             self._dialled.addErrback(lambda _: self.abort())

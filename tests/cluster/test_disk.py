@@ -14,14 +14,14 @@ def mounted(cluster: Cluster, size: str) -> Path | None:
     where = cluster.directory / "disk"
     where.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "none", str(where)]
-    if subprocess.run(mount, capture_output=True, timeout=10, check=False).returncode:
+    if subprocess.run(mount, capture_output=True, timeout=90, check=False).returncode:
         return None
     return where
 
 
 def unmount(where: Path) -> None:
     """Take it away."""
-    subprocess.run(["umount", "-l", str(where)], capture_output=True, timeout=10, check=False)
+    subprocess.run(["umount", "-l", str(where)], capture_output=True, timeout=90, check=False)
 
 
 class DiskTests(ClusterTestCase):
@@ -83,10 +83,10 @@ class DiskTests(ClusterTestCase):
         slaves = where / "w" / "slaves"
         slaves.mkdir(exist_ok=True)
         remount = ["mount", "--bind", str(slaves), str(slaves)]
-        subprocess.run(remount, check=True, timeout=10)
+        subprocess.run(remount, check=True, timeout=90)
         self.addCleanup(unmount, slaves)
         read_only = ["mount", "-o", "remount,bind,ro", str(slaves)]
-        subprocess.run(read_only, check=True, timeout=10)
+        subprocess.run(read_only, check=True, timeout=90)
         await ledger.launch(command_task("x", "true", id="readonly"))
         status = await ledger.over("readonly")
         self.assertEqual(status.state, TaskState.TASK_FAILED)

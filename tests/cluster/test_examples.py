@@ -176,7 +176,7 @@ class DemoTests(ScriptCase):
             env={**os.environ, "PYTHONPATH": str(CHECKOUT), "TMPDIR": str(self.directory)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         self.assertEqual(done.returncode, 1, done.stdout)
@@ -276,6 +276,6 @@ def post(port: int, command: str) -> str:
     """POST a command to C{run_over_http.py}."""
     from urllib.request import urlopen
 
-    with urlopen(f"http://127.0.0.1:{port}/", command.encode(), timeout=20) as answer:
+    with urlopen(f"http://127.0.0.1:{port}/", command.encode(), timeout=90) as answer:
         said: str = answer.read().decode()
     return said

@@ -50,7 +50,7 @@ class FetchAndLogTests(ClusterTestCase):
     async def metrics(self, cluster: Cluster) -> dict[str, float]:
         def ask() -> dict[str, float]:
             url = f"http://127.0.0.1:{cluster.agent.port}/metrics/snapshot"
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=90) as answer:
                 found: dict[str, float] = json.load(answer)
             return found
 

@@ -29,7 +29,7 @@ def post(call: dict[str, Any], token: str | None) -> http.client.HTTPResponse:
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    connection = http.client.HTTPConnection(AGENT, timeout=30)
+    connection = http.client.HTTPConnection(AGENT, timeout=90)
     connection.request("POST", "/slave(1)/api/v1/executor", json.dumps({**WHOSE, **call}), headers)
     return connection.getresponse()
 
