@@ -285,7 +285,27 @@ class Version2Tests(CgroupsContract, SynchronousTestCase):
         self.addCleanup(os.close, descriptor)
         Path(self.tree.root, "mesos/a/memory.events").write_text("oom 1\noom_kill 2\n")
         self.assertEqual(select.select([descriptor], [], [], 0)[0], [descriptor])
+        self.assertEqual(self.groups.killed_for_memory("a", True), 2)
+        own = Path(self.tree.root, "mesos/a/memory.events.local")
+        own.write_text("oom 0\noom_kill 1\n")
+        self.assertEqual(self.groups.killed_for_memory("a"), 1)
+        own.unlink()  # before Linux 5.2
         self.assertEqual(self.groups.killed_for_memory("a"), 2)
+
+    def test_what_is_nested_is_held_by_itself_and_what_it_is_in_makes_room(self) -> None:
+        made = self.groups.make("a", ALL)
+        for pid in (77, 78):
+            self.tree.write(f"{made.kill}/cgroup.procs", pid)
+        inner = self.groups.make("a/mesos/b", ALL)
+        self.groups.share("a/mesos/b", 100)
+        self.groups.memory("a/mesos/b", MB, MB, False)
+        self.assertEqual(self.tree.read("mesos/a", "cgroup.procs"), "")
+        self.assertEqual(self.tree.read("mesos/a/leaf", "cgroup.procs").split(), ["77", "78"])
+        self.tree.write(f"{inner.kill}/cgroup.procs", 79)
+        self.assertEqual(sorted(pids_in(made.kill)), [77, 78, 79])
+        Path(self.tree.root, "mesos/a/leaf/memory.events.local").write_text("oom_kill 1\n")
+        self.assertEqual(self.groups.killed_for_memory("a"), 1)
+        self.assertEqual(self.groups.killed_for_memory("a/mesos/b"), 0)
 
     def test_who_had_no_more_is_known_among_those_who_are_in_each_other(self) -> None:
         self.groups.make("a", ALL, True)

@@ -12,6 +12,7 @@ from mesoskit.agent.container import Allotment, ContainerSpec
 from mesoskit.agent.containers.cgroups import find
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.launcher_cgroups import pids_in
+from mesoskit.messages.mesos_pb2 import ContainerInfo, LinuxInfo
 from mesoskit.model.ids import ContainerId
 from tests.agent.containers_contract import ContainersContract, Ends
 from tests.agent.real import alive, until
@@ -88,6 +89,26 @@ class Version2Tests(Version2TestCase):
         self.assertIn(f"0::/{self.root}/a/mesos/b\n", self.output("b"))
         self.assertEqual(list(await agent.usage()), ["a"])
         await agent.destroy(A)
+
+    async def test_what_is_nested_may_be_held_by_itself(self) -> None:
+        if "hugetlb" not in find(self.hierarchy, self.root).controllers:
+            self.skipTest("no controller of cgroups of version 2 on this machine")
+        self.settings = IsolationSettings(isolation=("cgroups/hugetlb",), linux=True)
+        agent, ends = await self.started()
+        await agent.launch(self.spec("a", "sleep 1000 & exec sleep 1000"))
+        await until(lambda: len(pids_in(self.path("a"))) == 2)
+        info = ContainerInfo(type=ContainerInfo.MESOS, linux_info=LinuxInfo(share_cgroups=False))
+        apart = info.SerializeToString()
+        held = "/hugetlb.2MB.max"
+        await agent.launch(self.spec("b", "exec sleep 1000", parent=A, info=apart))
+        self.assertTrue(os.path.exists(self.path("a/mesos/b") + held))
+        self.assertEqual(len(pids_in(self.path("a/leaf"))), 2)
+        self.assertEqual(len(pids_in(self.path("a/mesos/b"))), 1)
+        await agent.launch(self.spec("c", "exit 3", parent=A, info=apart))
+        self.assertEqual(await ends.wait(1), [("c", 3 << 8)])
+        await agent.destroy(A)
+        self.assertEqual(sorted(name for name, _ in await ends.wait(3)), ["a", "b", "c"])
+        self.assertFalse(os.path.exists(self.path("a")))
 
     async def test_devices_are_held_by_the_kernel_whoever_is_there(self) -> None:
         gate = os.path.join(self.directory, "gate")

@@ -2,7 +2,7 @@
 
 A group whose controllers are handed on to those below may hold no processes itself: so they are
 handed on to the containers' groups and not further, and what is nested in a container is held
-to that one's limits.
+to that one's limits, unless it is to have its own.
 """
 
 import ctypes
@@ -51,6 +51,11 @@ _ALWAYS = (PERF_EVENT,)
 """What every group has, without being told to."""
 
 _MAX = "max"
+
+_LEAF = "leaf"
+"""Where the processes of a group are that has groups with limits below; beside there may be none."""
+
+_ROUNDS = 100
 _IN_MODIFY = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -93,13 +98,15 @@ class CgroupsV2:
             if controller not in self.controllers:
                 raise CgroupError(_missing(controller))
         path = self._path(name)
+        handed = [_NAMES[one] for one in controllers if one in _NAMES]
         if "/" not in name:
-            below = (name, "mesos") if pod else ()
-            self._hand_on([_NAMES[one] for one in controllers if one in _NAMES], below)
+            self._hand_on(handed, (name, "mesos") if pod else ())
+        elif handed:
+            self._hand_on_below(handed, name.split("/")[:-1])
         make_directory(path)
         if not pod:
             return Made((path,), path)
-        leaf = f"{path}/leaf"
+        leaf = f"{path}/{_LEAF}"
         make_directory(leaf)
         return Made((leaf,), path)
 
@@ -111,6 +118,18 @@ class CgroupsV2:
                 make_directory(at)
             missing = set(controllers) - set(read(f"{at}/cgroup.subtree_control").split())
             if missing:
+                wanted = " ".join(f"+{controller}" for controller in sorted(missing))
+                write(f"{at}/cgroup.subtree_control", wanted)
+
+    def _hand_on_below(self, controllers: list[str], parts: Sequence[str]) -> None:
+        """Let what is nested in containers be held by itself: what these hold makes room."""
+        at = self._path()
+        for part in parts:
+            at = f"{at}/{part}"
+            make_directory(at)
+            missing = set(controllers) - set(read(f"{at}/cgroup.subtree_control").split())
+            if missing:
+                _vacate(at)
                 wanted = " ".join(f"+{controller}" for controller in sorted(missing))
                 write(f"{at}/cgroup.subtree_control", wanted)
 
@@ -229,8 +248,15 @@ class CgroupsV2:
         return read(f"{self._path(name)}/memory.stat")
 
     def killed_for_memory(self, name: str, pod: bool = False) -> int:
-        """Return C{oom_kill} of C{memory.events}: what was killed below counts in any case."""
-        return table(attempt(read, f"{self._path(name)}/memory.events")).get("oom_kill", 0)
+        """
+        Return C{oom_kill} of C{memory.events}, which counts what was killed below, too. Without
+        that (Linux 5.2) it is what was killed in the group itself.
+        """
+        path = self._path(name)
+        own = [attempt(read, f"{at}/memory.events.local") for at in (path, f"{path}/{_LEAF}")]
+        if pod or not own[0]:
+            own = [attempt(read, f"{path}/memory.events")]
+        return sum(table(text).get("oom_kill", 0) for text in own)
 
     def watch_pressure(self, name: str) -> dict[str, int]:
         """Return nothing: version 2 has other figures for that (C{memory.pressure})."""
@@ -246,6 +272,26 @@ class CgroupsV2:
                 os.close(told)
             raise CgroupError(f"{path}: {why}")
         return told
+
+
+def _vacate(path: str) -> None:
+    """
+    Move all processes of a group into one of their own below it. Raises L{CgroupError}.
+
+    What is forked meanwhile is born where its parent is, and is found in the next round.
+    """
+    leaf = f"{path}/{_LEAF}"
+    for _ in range(_ROUNDS):
+        pids = read(f"{path}/cgroup.procs").split()
+        if not pids:
+            return
+        make_directory(leaf)
+        for pid in pids:
+            try:
+                write(f"{leaf}/cgroup.procs", pid)
+            except CgroupError:
+                continue  # it has ended
+    raise CgroupError(f"{path}: its processes fork faster than they can be moved")
 
 
 def _missing(controller: str) -> str:
