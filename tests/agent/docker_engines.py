@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import http.client
 import io
 import json
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import tarfile
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -145,6 +147,24 @@ class Daemon:
     def pid(self) -> int:
         """Return the pid of the engine."""
         return int((self.directory / "pid").read_text())
+
+    def listen(self) -> socket.socket:
+        """Return a socket that listens at a loopback address of the engine's network."""
+        network = os.open(f"/proc/{self.pid()}/ns/net", os.O_RDONLY)
+        made: list[socket.socket] = []
+
+        def listen() -> None:
+            # The thread is in that network from here to its end.
+            if ctypes.CDLL(None).setns(network, 0) == 0:
+                made.append(socket.create_server(("127.0.0.1", 0)))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        thread.join()
+        os.close(network)
+        (listening,) = made
+        listening.setblocking(False)
+        return listening
 
     def stop(self) -> None:
         """End it; what it runs ends with it."""

@@ -6,6 +6,7 @@ https://github.com/opencontainers/distribution-spec; as much of it as pulling ne
 from __future__ import annotations
 
 import json
+import socket
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,14 @@ class Registry(Resource):
 
     isLeaf = True
 
-    def __init__(self, layout: str, user: str = "", password: str = "") -> None:
+    def __init__(
+        self,
+        layout: str,
+        user: str = "",
+        password: str = "",
+        listening: socket.socket | None = None,
+    ) -> None:
+        """@param listening: in place of a socket of its own; it is closed with the registry."""
         super().__init__()
         self.asked: list[str] = []
         self.slow = False
@@ -56,7 +64,12 @@ class Registry(Resource):
         self._manifest = index["manifests"][0]["digest"].partition(":")[2]
         token = b64encode(f"{user}:{password}".encode()).decode()
         self._wanted = f"Basic {token}" if user else None
-        self._port = REACTOR.listenTCP(0, _PlainSite(self), interface="127.0.0.1")
+        site = _PlainSite(self)
+        if listening is None:
+            self._port = REACTOR.listenTCP(0, site, interface="127.0.0.1")
+        else:
+            self._port = REACTOR.adoptStreamPort(listening.fileno(), listening.family, site)
+            listening.close()
         self.address = f"127.0.0.1:{self._port.getHost().port}"
 
     def close(self) -> Any:

@@ -36,7 +36,7 @@ from mesoskit.agent.users import Users, in_thread_of
 from mesoskit.messages.mesos_pb2 import ContainerInfo
 from mesoskit.model.ids import ContainerId
 from mesoskit.model.tasks import Reason
-from tests.agent.containers_contract import ContainersContract, Ends
+from tests.agent.containers_contract import Ends, NestingContract
 from tests.agent.docker_engines import IMAGE, Daemon, daemon
 from tests.agent.real import REACTOR, until
 
@@ -142,7 +142,7 @@ class DockerTestCase(TestCase):
         shutil.rmtree(self.directory)
 
 
-class DockerContractTests(DockerTestCase, ContainersContract):
+class DockerContractTests(DockerTestCase, NestingContract):
     """The suite of all containers."""
 
     least_pid = 0
