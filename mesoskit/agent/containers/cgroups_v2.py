@@ -53,7 +53,7 @@ _ALWAYS = (PERF_EVENT,)
 _MAX = "max"
 
 _LEAF = "leaf"
-"""Where the processes of a group are that has groups with limits below; beside there may be none."""
+"""Where the processes of a group are that has groups with limits below: beside may be none."""
 
 _ROUNDS = 100
 _IN_MODIFY = 2
