@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
+from mesoskit.agent import statistics
 from mesoskit.agent.consoles import DISABLED, ConsoleError
 from mesoskit.agent.container import (
     UNLIMITED,
@@ -272,7 +273,11 @@ class RunningTests(DockerTestCase):
 
         for _ in range(2):
             await until_async(used, is_told, 60)
-            self.assertEqual((await used()).figures["mem_limit_bytes"], 64 << 20)
+            usage = await used()
+            self.assertEqual(usage.figures["mem_limit_bytes"], 64 << 20)
+            # As GET_CONTAINERS shows it.
+            shown = statistics.message_of(statistics.used([usage]))
+            self.assertGreater(shown.net_rx_packets, 0)
             # As where the engine's processes are in a namespace of their own.
             self.patch(Found, "cgroup", lambda found: "")
 

@@ -134,7 +134,7 @@ def carried(pid: int) -> dict[str, float]:
             lines = file.read().splitlines()[2:]
     except OSError:
         return {}
-    found = dict.fromkeys(_CARRIED, 0.0)
+    found: dict[str, float] = dict.fromkeys(_CARRIED, 0)
     for line in lines:
         interface, _, text = line.partition(":")
         words = text.split()
