@@ -18,6 +18,9 @@ from mesoskit.agent.users import Credentials, InThread
 SANDBOX_MODE = 0o700
 """Of a sandbox: its user's alone. In Mesos the user's group may look into it as well (0750)."""
 
+POD_MODE = 0o711
+"""Of the sandbox of a pod: tasks of other users have theirs in there, and get to them."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -47,7 +50,8 @@ class Sandboxes:
         Takes some tenths of a millisecond. Raises L{SandboxError}.
         """
         with _saying(f"cannot make sandbox {spec.sandbox!r}"):
-            self._make_directory(spec.sandbox, credentials)
+            mode = POD_MODE if spec.pod else SANDBOX_MODE
+            self._make_directory(spec.sandbox, credentials, mode)
         for path, target in spec.links:
             with _saying(f"cannot make link {path!r}"):
                 self._make_link(path, target, spec.id)
@@ -116,17 +120,17 @@ class Sandboxes:
             with self._walk(parent, make=True) as descriptor:
                 yield descriptor
 
-    def _make_directory(self, path: str, credentials: Credentials | None) -> None:
+    def _make_directory(self, path: str, credentials: Credentials | None, mode: int) -> None:
         name = self._names(path)[-1]
         try:
             with self._parent(path) as parent:
-                self._make_in(parent, name, credentials)
+                self._make_in(parent, name, credentials, mode)
         except FileNotFoundError:
             # A directory on the way was removed as empty in this moment (L{_prune}).
             with self._parent(path) as parent:
-                self._make_in(parent, name, credentials)
+                self._make_in(parent, name, credentials, mode)
 
-    def _make_in(self, parent: int, name: str, credentials: Credentials | None) -> None:
+    def _make_in(self, parent: int, name: str, credentials: Credentials | None, mode: int) -> None:
         user = os.geteuid() if credentials is None else credentials.user
         try:
             os.mkdir(name, 0o700, dir_fd=parent)
@@ -140,7 +144,7 @@ class Sandboxes:
             # Where a task owns the directory above it could have put another one in the place.
             if os.fstat(descriptor).st_uid != os.geteuid():
                 raise SandboxError(f"{name!r} was replaced as it was made")
-            os.fchmod(descriptor, SANDBOX_MODE)
+            os.fchmod(descriptor, mode)
             if credentials is not None:
                 os.fchown(descriptor, credentials.user, credentials.group)
         except BaseException:

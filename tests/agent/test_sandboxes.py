@@ -66,6 +66,10 @@ class MakeTests(SandboxTestCase):
         self.assertEqual(os.readlink(os.path.join(above, "latest")), self.path)
         self.assertEqual(sorted(os.listdir(above)), ["a", "latest"])
 
+    def test_tasks_of_others_get_to_theirs_in_that_of_a_pod(self):
+        self.sandboxes.make(ContainerSpec(A, ("true",), self.path, pod=True), None)
+        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o711)
+
     def test_the_newest_is_linked(self):
         other = executor_run_path(self.work, "agent", "framework", "executor", "b")
         for path in (self.path, other):

@@ -17,7 +17,7 @@ from tests.cluster import asking, processes
 from tests.cluster.harness import Cluster, ClusterTestCase
 from tests.cluster.ledger import Ledger
 from tests.cluster.test_images import MISSING, from_image
-from tests.cluster.test_task_command import run
+from tests.cluster.test_task_command import Terminal, run
 from tests.cluster.waiting import pause, until, until_async
 
 not_root = skipIf(os.geteuid() != 0, "only root can isolate")
@@ -114,6 +114,11 @@ class PodTests(ClusterTestCase):
         self.assertEqual((await ledger.over("asking")).state, TaskState.TASK_FINISHED)
         done = await run(cluster, "exec", "idle", "sh", "-c", python(ASK))
         self.assertEqual((done.returncode, done.stdout), (0, b"b'hello'\n"), done.stderr)
+        terminal = Terminal(cluster, "exec", "-it", "idle", "sh")
+        self.addCleanup(terminal.close)
+        terminal.type("tty; ls -d /proc/[0-9]* | wc -l; exit 7\n")
+        await terminal.shows("/dev/pts/")
+        self.assertEqual(await terminal.ended(), 7)
         await self.described(cluster, ids)
         for handle in await ledger.launch(ledger.task("alone", "sleep 1000", mem=32)):
             await ledger.running("alone")
