@@ -17,7 +17,13 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from mesoskit.agent import logs, logs_rotation
-from mesoskit.agent.container import ContainerFailed, ContainerSpec, Launch, RecoveredContainers
+from mesoskit.agent.container import (
+    Console,
+    ContainerFailed,
+    ContainerSpec,
+    Launch,
+    RecoveredContainers,
+)
 from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.memory import (
     MemoryContainers,
@@ -26,6 +32,7 @@ from mesoskit.agent.containers.memory import (
     MemorySandboxes,
 )
 from mesoskit.agent.hands import Hands
+from mesoskit.agent.launcher_console import name_of
 from mesoskit.agent.log_sizes import LogSizeError, Sizes, sizes_of
 from mesoskit.agent.logs import HURRY, INTERVAL, Rotation
 from mesoskit.agent.logs_rotation import rotate
@@ -370,16 +377,25 @@ class RealLogTests(RealTestCase):
     """A container that writes, and its log."""
 
     async def test_a_container_writes_on_while_its_log_is_rotated(self):
+        await self.writes_on(None)
+
+    async def test_so_does_the_console_of_one_that_can_be_attached_to(self):
+        await self.writes_on(Console(terminal=True))
+
+    async def writes_on(self, console: Console | None) -> None:
         agent, ends = await self.started()
         rotation = Rotation(
             REACTOR, f"{self.directory}/notes", Sizes(64 * KB, 64 * KB, 400, 400), self.in_thread
         )
         self.addCleanup(rotation.stop)
         loop = "i=10000; while test $i -lt 60000; do echo $i; i=$((i + 1)); done"
-        spec = self.spec("a", loop)
+        spec = self.spec("a", loop, console=console)
         rotation.prepare(spec)()
         await agent.launch(spec)
         await ends.wait(1)
+        # A console's process may have something to write yet.
+        socket = Path(self.runtime, name_of(spec.id))
+        await until(lambda: not socket.exists())
         rotation.over(ContainerId("a"))
         await until(lambda: not rotation._looking)
         names = sorted(
