@@ -1,8 +1,9 @@
 """
-How long a container from an image takes to begin: ``python benchmarks/images.py [count]``.
+How long a container from an image takes to begin:
+``python benchmarks/images.py [count] [runtime]``.
 
 The image is there. One container at a time: from what the agent asks until its process runs, and
-until what it writes is there. As root, with skopeo, umoci, runc and busybox-static.
+until what it writes is there. As root, with skopeo, umoci, crun or runc, and busybox-static.
 """
 
 import os
@@ -32,7 +33,7 @@ from tests.agent.image_archives import busybox_layer, docker_archive
 reactor: Any = installed
 
 
-def containers(directory: str, ended: dict[str, "Deferred[None]"]) -> ImageContainers:
+def containers(directory: str, ended: dict[str, "Deferred[None]"], runtime: str) -> ImageContainers:
     """Return containers over a folder with one image."""
     in_thread = in_thread_of(reactor)
     users = Users(reactor, in_thread)
@@ -41,7 +42,7 @@ def containers(directory: str, ended: dict[str, "Deferred[None]"]) -> ImageConta
         users,
         in_thread,
         ImageStore(reactor, in_thread, f"{directory}/store", f"{directory}/images"),
-        Provisions(f"{directory}/provisioner", f"{directory}/secrets"),
+        Provisions(f"{directory}/provisioner", f"{directory}/secrets", runtime),
         lambda container, status, limitation=None: ended[container].callback(None),
     )
     made.inner = LaunchedContainers(
@@ -66,12 +67,12 @@ def spec_of(directory: str, name: str, image: bool) -> ContainerSpec:
     )
 
 
-async def measure(directory: str, count: int) -> None:
+async def measure(directory: str, count: int, runtime: str) -> None:
     """Start containers one after the other, and say how long that took."""
     os.mkdir(f"{directory}/images")
     docker_archive(f"{directory}/images/busy.tar", [busybox_layer()])
     ended: dict[str, Deferred[None]] = {}
-    made = containers(directory, ended)
+    made = containers(directory, ended, runtime)
     await made.start()
     await made.recover()
     began = time.perf_counter()
@@ -98,7 +99,7 @@ async def measure(directory: str, count: int) -> None:
     await made.stop()
 
 
-def main(_: Any, count: str = "40") -> "Deferred[None]":
+def main(_: Any, count: str = "40", runtime: str = "") -> "Deferred[None]":
     """Measure in a directory of our own."""
     directory = tempfile.mkdtemp(prefix="mesoskit-bench-")
 
@@ -106,7 +107,7 @@ def main(_: Any, count: str = "40") -> "Deferred[None]":
         shutil.rmtree(directory)
         return result
 
-    return Deferred.fromCoroutine(measure(directory, int(count))).addBoth(clean)
+    return Deferred.fromCoroutine(measure(directory, int(count), runtime)).addBoth(clean)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,11 @@ The directory holds C{plan.json} (L{Plan}) and what the runtime wants. What beca
 written there: C{started} when the container's process is about to begin, C{failed} with the
 reason where it could not.
 
-The standard library alone.
+The standard library alone, and of that what is needed at once: each module costs every container
+some milliseconds and a part of its memory.
 """
+
+from __future__ import annotations
 
 import ctypes
 import json
@@ -31,7 +34,10 @@ import os
 import resource
 import signal
 import sys
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -50,10 +50,13 @@ from mesoskit.model.ids import ContainerId
 READY: Final = 120.0
 """Seconds that a runtime may take to make a container."""
 
+SOON: Final = 0.3
+"""Seconds within which one is expected to be made: it is looked for often."""
+
 BETWEEN_WORDS: Final = 10.0
 """Seconds between two words about how far a pull is."""
 
-_FIRST_LOOK: Final = 0.005
+_FIRST_LOOK: Final = 0.004
 _LAST_LOOK: Final = 0.1
 _OPEN_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -345,7 +348,8 @@ class ImageContainers:
     async def _until_ready(self, container: ContainerId, path: str) -> int:
         """Return the pid of the container's process when it runs. Raises L{ContainerError}."""
         pause = _FIRST_LOOK
-        deadline = self._reactor.seconds() + READY
+        now = self._reactor.seconds()
+        soon, deadline = now + SOON, now + READY
         while True:
             over = self._early.get(container)
             pid, why = self._provisions.state(path)
@@ -354,12 +358,14 @@ class ImageContainers:
             if over is not None:
                 self.inner.forget(container)
                 raise ContainerError(why or _early_end(*over))
-            if self._reactor.seconds() > deadline:
+            now = self._reactor.seconds()
+            if now > deadline:
                 await self.inner.destroy(container)
                 self.inner.forget(container)
                 raise ContainerError(f"it was not made within {READY:g} seconds")
             await deferLater(self._reactor, pause)
-            pause = min(_LAST_LOOK, pause * 1.2)
+            if now > soon:
+                pause = min(_LAST_LOOK, pause * 1.2)
 
     def signal(self, container: ContainerId, signum: int) -> None:
         """Send a signal; the stage hands it on."""
