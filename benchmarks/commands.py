@@ -33,6 +33,7 @@ from mesoskit.driver import (
     run_executor,
     task,
 )
+from mesoskit.messages.mesos_pb2 import ContainerInfo, Image
 
 _PATIENCE = 120
 _ROOM = "--resources=cpus:1000;mem:320000;disk:320000"
@@ -138,9 +139,16 @@ def measured(
         return outcome[0]
 
 
-async def commands(count: int, both: Cluster) -> Figures:
-    """Launch so many commands with one accept, and wait for the last of them."""
-    tasks = [command_task("true", "true", cpus=0.1, mem=32) for _ in range(count)]
+async def commands(count: int, both: Cluster, cpus: float = 0.1, image: str = "") -> Figures:
+    """
+    Launch so many commands with one accept, and wait for the last of them.
+
+    @param cpus: that each is given.
+    @param image: from which they are; it is there, and known to the agent, before they are.
+    """
+    if image:
+        await one_at_a_time(0, both, cpus, image)
+    tasks = [_command(cpus, image) for _ in range(count)]
     return {**await _timed(both, tasks), "floor": floor(count)}
 
 
@@ -170,14 +178,23 @@ async def _timed(both: Cluster, tasks: list[Any]) -> Figures:
     }
 
 
-async def one_at_a_time(count: int, both: Cluster) -> Figures:
+def _command(cpus: float, image: str) -> Any:
+    made = command_task("true", "true", cpus=cpus, mem=32)
+    if image:
+        made.container.type = ContainerInfo.MESOS
+        made.container.mesos.image.type = Image.DOCKER
+        made.container.mesos.image.docker.name = image
+    return made
+
+
+async def one_at_a_time(count: int, both: Cluster, cpus: float = 0.1, image: str = "") -> Figures:
     """Launch one command after the other, each on an offer that was there before."""
     running, finished = [], []
     for _ in range(count + 1):
         offer = await both.offer()
         await deferLater(both.reactor, 0.05, lambda: None)
         begin = perf_counter()
-        (handle,) = await both.framework.accept(offer, [command_task("true", "true")])
+        (handle,) = await both.framework.accept(offer, [_command(cpus, image)])
         await handle.running()
         running.append(perf_counter() - begin)
         await handle.terminal()
@@ -185,7 +202,7 @@ async def one_at_a_time(count: int, both: Cluster) -> Figures:
     figures = {}
     for name, times in (("running", running), ("finished", finished)):
         # The first one also filled the caches.
-        ordered = sorted(times[1:])
+        ordered = sorted(times[1:]) or times
         figures[f"{name} p50"] = ordered[len(ordered) // 2]
         figures[f"{name} p99"] = ordered[len(ordered) * 99 // 100]
     return figures
