@@ -183,22 +183,29 @@ class CgroupsV1:
     def statistics(self, name: str) -> dict[str, float]:
         """Return what there is to read."""
         found: dict[str, float] = {}
-        if ACCOUNT in self.mounts:
-            path = self._path(ACCOUNT, name)
+        path = self._there(ACCOUNT, name)
+        if path:
             user = attempt(read, f"{path}/cpuacct.usage_user").strip()
             system = attempt(read, f"{path}/cpuacct.usage_sys").strip()
             if user and system:
                 found["cpus_user_time_secs"] = int(user) / 1e9
                 found["cpus_system_time_secs"] = int(system) / 1e9
-        if CPU in self.mounts:
-            throttled = table(attempt(read, f"{self._path(CPU, name)}/cpu.stat"))
+        path = self._there(CPU, name)
+        if path:
+            throttled = table(attempt(read, f"{path}/cpu.stat"))
             if throttled.get("nr_periods"):
                 found["cpus_nr_periods"] = throttled["nr_periods"]
                 found["cpus_nr_throttled"] = throttled.get("nr_throttled", 0)
                 found["cpus_throttled_time_secs"] = throttled.get("throttled_time", 0) / 1e9
-        if MEMORY in self.mounts:
-            self._memory_statistics(self._path(MEMORY, name), found)
+        path = self._there(MEMORY, name)
+        if path:
+            self._memory_statistics(path, found)
         return found
+
+    def _there(self, controller: str, name: str) -> str:
+        """Return the directory of a group; empty where that controller has none of it."""
+        path = self._path(controller, name) if controller in self.mounts else ""
+        return path if path and os.path.isdir(path) else ""
 
     def _memory_statistics(self, path: str, found: dict[str, float]) -> None:
         figures = table(attempt(read, f"{path}/memory.stat"))
