@@ -12,6 +12,7 @@ import os
 import signal
 
 FREEZER = "freezer.state"
+FREEZE = "cgroup.freeze"
 KILL = "cgroup.kill"
 PROCESSES = "cgroup.procs"
 
@@ -33,21 +34,24 @@ def pids_in(path: str) -> list[int]:
     return [pid for pid in found if pid > 1]
 
 
-def kill_all(path: str) -> None:
+def kill_all(path: str, spare: int = 0) -> None:
     """
     SIGKILL everything in a cgroup and below it.
 
     Something may be left, of what was just being forked: it is to be done again until
     L{pids_in} gives nothing.
+
+    @param spare: the pid of who stays alive: a launcher may be in there for the moment in which it
+        starts something.
     """
-    if os.path.exists(f"{path}/{KILL}"):
+    if not spare and os.path.exists(f"{path}/{KILL}"):
         _write(f"{path}/{KILL}", b"1")
         return
     frozen = _write(f"{path}/{FREEZER}", b"FROZEN")
+    stopped = not frozen and _write(f"{path}/{FREEZE}", b"1")
     try:
-        own = os.getpid()
         for pid in pids_in(path):
-            if pid != own:
+            if pid not in (os.getpid(), spare):
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except (ProcessLookupError, PermissionError):
@@ -55,6 +59,8 @@ def kill_all(path: str) -> None:
     finally:
         if frozen:
             _write(f"{path}/{FREEZER}", b"THAWED")
+        if stopped:
+            _write(f"{path}/{FREEZE}", b"0")
 
 
 def join(path: str) -> None:
@@ -66,8 +72,84 @@ def join(path: str) -> None:
         os.close(descriptor)
 
 
+class Visits:
+    """
+    Lets this process be in another cgroup for a moment: what it starts then is born there.
+
+    That spares a copy of the process, which would join the cgroup by itself. It is done only
+    where a group does nothing but tell who is in there: a freezer of version 1, or a group of
+    version 2 without controllers. Nobody else may have a thread in this process.
+    """
+
+    def __init__(self) -> None:
+        self._homes: dict[tuple[str, str], str] = {}
+
+    def home(self, path: str) -> str:
+        """
+        Return the cgroup that this process is in, in the hierarchy of another one; empty where
+        that cannot be told for sure, or where the other one holds to limits.
+        """
+        if os.path.exists(f"{path}/{FREEZER}"):
+            kind, controllers = "cgroup", "freezer"
+        elif _read(f"{path}/cgroup.controllers") == "\n":
+            kind, controllers = "cgroup2", ""
+        else:
+            return ""
+        for line in _read("/proc/self/cgroup").splitlines():
+            _, which, own = line.split(":", 2)
+            if which == controllers:
+                key = kind, own
+                if key not in self._homes:
+                    self._homes = {key: _directory(kind, controllers, own)}
+                return self._homes[key]
+        return ""
+
+
+def come_back(home: str) -> None:
+    """
+    Move this process back where it was, or, where that is no more, to what is nearest above.
+
+    Raises L{OSError} where it cannot.
+    """
+    while True:
+        try:
+            join(home)
+        except OSError:
+            above = os.path.dirname(home)
+            if not os.path.exists(f"{above}/{PROCESSES}"):
+                raise
+            home = above
+        else:
+            return
+
+
+def _directory(kind: str, controllers: str, own: str) -> str:
+    """Return where a cgroup of this process is mounted, having seen that it is in there."""
+    for line in _read("/proc/self/mountinfo").splitlines():
+        mount, _, system = line.partition(" - ")
+        words = system.split()
+        if words[0] != kind or (controllers and controllers not in words[-1].split(",")):
+            continue
+        root, point = mount.split()[3:5]
+        root = root.rstrip("/")
+        if own == root or own.startswith(root + "/"):
+            directory = f"{point}{own.removeprefix(root)}".rstrip("/")
+            if str(os.getpid()) in _read(f"{directory}/{PROCESSES}").split():
+                return directory
+    return ""
+
+
 def _is_below(entry: "os.DirEntry[str]") -> bool:
     return entry.is_dir(follow_symlinks=False)
+
+
+def _read(path: str) -> str:
+    """Return what a file says; empty where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _write(path: str, data: bytes) -> bool:

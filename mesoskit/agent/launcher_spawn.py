@@ -1,11 +1,12 @@
 """How the launcher starts a process: as whom, where, under which limits, writing to what.
 
 Two ways lead to the same process. Where it runs as the launcher's own user and without limits,
-C{posix_spawn} starts it without copying the launcher's memory. Otherwise the launcher forks, and
-the copy sets limits and drops to the user. (An C{exec} of setpriv(1) and prlimit(1) takes longer
-than the fork and could not say what went wrong. Changing the launcher's own user for the moment
-of a C{posix_spawn} would be quickest, and would let a container of that user kill the launcher in
-that moment.)
+C{posix_spawn} starts it without copying the launcher's memory; if it is to be in a cgroup by which
+it is found and no more, the launcher is in that for as long as this takes. Otherwise the launcher
+forks, and the copy sets limits and drops to the user. (An C{exec} of setpriv(1) and prlimit(1)
+takes longer than the fork and could not say what went wrong. Changing the launcher's own user for
+the moment of a C{posix_spawn} would be quickest, and would let a container of that user kill the
+launcher in that moment.)
 
 What lies in a sandbox is touched with the rights of the container's user and no more: for that
 the launcher changes its user I{for files} for a moment (setfsuid(2)), which, unlike a change of
@@ -24,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
+from mesoskit.agent import launcher_cgroups as cgroups
 from mesoskit.agent import launcher_console as consoles
 from mesoskit.agent import launcher_isolation as isolation
 from mesoskit.agent.launcher_console import Console, ConsoleError, Streams
@@ -162,6 +164,7 @@ class Spawner:
         self.home = home
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._pid_namespace: isolation.PidNamespace | None = None
+        self._visits = cgroups.Visits()
         # What Python or whoever started us ignores would stay ignored after an exec; what has a
         # handler does not, and a copy of us need not change it first.
         for number in signal.valid_signals():
@@ -192,11 +195,13 @@ class Spawner:
             if order.console is not None:
                 streams = self._open_console(order, order.console, opened)
                 console = streams.pid
-            simple = not limits and order.credentials is None and order.isolation == NONE
-            if not simple or order.console is not None:
-                started = self._fork(order, path, streams, limits, inside)
-            else:
+            simple = not limits and order.credentials is None and order.console is None
+            if simple and order.isolation == NONE:
                 started = Started(self._spawn(order, path, streams))
+            elif simple and (home := self._home(order)):
+                started = Started(self._spawn_within(order, path, streams, home))
+            else:
+                started = self._fork(order, path, streams, limits, inside)
             console = 0
             return started
         except OSError as error:
@@ -252,6 +257,25 @@ class Spawner:
             if error.errno == errno.ENOEXEC:  # a script without "#!", as execvp(3) takes it
                 return start("/bin/sh", ["/bin/sh", path, *order.argv[1:]])
             raise SpawnError(f"cannot execute {path!r}: {error.strerror}") from error
+
+    def _home(self, order: Order) -> str:
+        """Return where to come back to from a container's cgroup, which is all that it wants."""
+        kill = order.isolation.kill
+        if order.parent or not kill or order.isolation != Isolation(cgroups=[kill], kill=kill):
+            return ""
+        return self._visits.home(kill)
+
+    def _spawn_within(self, order: Order, path: str, streams: Streams, home: str) -> int:
+        """Start it while we are in its cgroup, for as long as that takes."""
+        kill = order.isolation.kill
+        try:
+            cgroups.join(kill)
+        except OSError as error:
+            raise SpawnError(f"isolation: cgroup {kill!r}: {error.strerror}") from error
+        try:
+            return self._spawn(order, path, streams)
+        finally:
+            cgroups.come_back(home)
 
     def _fork(
         self,

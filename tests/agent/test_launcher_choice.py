@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
+from twisted.internet.defer import Deferred
+
 from mesoskit.agent.container import RecoveredContainers
 from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.launched import LaunchedContainers
 from mesoskit.agent.containers.making import mesos_containers
 from mesoskit.agent.isolation import IsolationSettings
-from mesoskit.agent.launcher_cgroups import pids_in
+from mesoskit.agent.launcher_cgroups import Visits, pids_in
 from mesoskit.agent.options import AgentOptions
 from mesoskit.model.ids import ContainerId
 from tests.agent.containers_contract import Ends
@@ -129,6 +131,20 @@ class ChoiceTests(ChoiceTestCase):
         await agent.stop()
         self.assertEqual([path.name for path in self.groups()], ["c"])
         self.assertEqual(self.notes(), ["c"])
+
+    async def test_a_launcher_that_is_about_to_start_something_is_not_killed_with_it(self) -> None:
+        first, _ = await self.as_flags_say(LINUX)
+        self.patch(first.inner, "launch", lambda *_: Deferred())  # is not heard of again
+        first.launch(self.spec("a", "exec sleep 1000"))
+        (group,) = self.groups()
+        home = Visits().home(str(group))
+        launcher = self.launcher()
+        Path(group, "cgroup.procs").write_text(str(launcher))
+        await self.as_flags_say(LINUX)
+        self.assertEqual(pids_in(str(group)), [launcher])
+        Path(home, "cgroup.procs").write_text(str(launcher))
+        await until(lambda: not self.groups(), 60)
+        self.assertEqual(self.launcher(), launcher)
 
     async def test_a_launcher_of_before_an_upgrade_goes_on_where_nobody_has_asked_for_more(
         self,

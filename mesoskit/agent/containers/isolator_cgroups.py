@@ -5,7 +5,7 @@ whose numbers these are: shares of 1024 a cpu, quotas counted in 100 ms, no less
 C{--launcher=linux} it is there without any of them: a container's cgroup is by what it is killed.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -74,6 +74,8 @@ class CgroupsIsolator(Isolator):
     Holds containers by cgroups.
 
     @ivar controllers: which.
+    @ivar launcher: gives the pid of who starts containers, and must not be killed with them; 0
+        for nobody.
     """
 
     log = Logger()
@@ -87,6 +89,7 @@ class CgroupsIsolator(Isolator):
     ) -> None:
         super().__init__()
         self.controllers = tuple(sorted(controllers))
+        self.launcher: Callable[[], int] = lambda: 0
         self._reactor = reactor
         self._cgroups = cgroups
         self._settings = settings
@@ -281,7 +284,7 @@ class CgroupsIsolator(Isolator):
         except CgroupError:
             return
         if pids_in(kill):
-            kill_all(kill)
+            kill_all(kill, self.launcher())
 
     def stop(self) -> None:
         """Wait for nothing any more."""

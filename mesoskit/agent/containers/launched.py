@@ -147,6 +147,7 @@ class LaunchedContainers:
 
     @ivar directory: the launcher's, of mode 0700, in the agent's runtime directory.
     @ivar linger: seconds after which a launcher without containers and agent ends.
+    @ivar launcher_pid: of the launcher that was found last, 0 before that.
     """
 
     log = Logger()
@@ -191,6 +192,7 @@ class LaunchedContainers:
         self._abandoned: set[ContainerId] = set()
         self._seen = False
         self._version = launcher.VERSION
+        self.launcher_pid = 0
 
     # What the Protocol promises
 
@@ -515,6 +517,7 @@ class LaunchedContainers:
                     f" this agent {launcher.VERSION}: it has to end before"
                 )
             self._version = result["version"]
+            self.launcher_pid = result["pid"]
         except BaseException:
             lines.drop()
             raise

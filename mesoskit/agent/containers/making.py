@@ -57,6 +57,7 @@ def mesos_containers(
     if not isolators:
         return LaunchedContainers(reactor, directory, users, in_thread, exited, linger=linger)
     from mesoskit.agent.containers.isolated import IsolatedContainers
+    from mesoskit.agent.containers.isolator_cgroups import CgroupsIsolator
 
     isolated = IsolatedContainers(
         reactor,
@@ -68,7 +69,7 @@ def mesos_containers(
         described,
         first=lambda: _favor_dynmods(settings),
     )
-    isolated.inner = LaunchedContainers(
+    isolated.inner = launched = LaunchedContainers(
         reactor,
         directory,
         users,
@@ -77,6 +78,9 @@ def mesos_containers(
         linger=linger,
         forgo_cgroups=settings.by_default,
     )
+    for isolator in isolators:
+        if isinstance(isolator, CgroupsIsolator):
+            isolator.launcher = lambda: launched.launcher_pid
     return isolated
 
 
