@@ -382,7 +382,7 @@ class CapTests(SynchronousTestCase):
         self.assertIn("the most, and all streams together may have 350000", why)
         self.assertEqual([0, 1, 0], [len(far.reasons) for far, _ in clients])
         self.assertEqual({"slow": 1}, carrier.counters.errors)
-        for far, pair in (clients[0], clients[2]):
+        for _, pair in (clients[0], clients[2]):
             pair.stall(False)
             pair.spin()
         self.assertEqual([15, 20], [len(clients[number][0].words) for number in (0, 2)])
