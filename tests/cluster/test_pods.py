@@ -179,6 +179,29 @@ class PodTests(ClusterTestCase):
 
     async def test_a_volume_of_the_executor_is_found_by_its_tasks(self) -> None:
         cluster, ledger = await self.started()
+        await self.sharing(cluster, ledger)
+        ledger.framework.kill("reads")
+        for name in ("writes", "reads"):
+            self.assertEqual((await ledger.over(name)).state, TaskState.TASK_KILLED)
+        await until("no cgroups", lambda: not self.groups(), seen=self.groups)
+        self.assertEqual((cluster.directory / "shared" / "file").read_text(), "word\n")
+
+    async def test_so_it_is_where_nothing_else_is_kept_apart(self) -> None:
+        cluster = self.cluster()
+        await cluster.start(agent={"launcher": "posix"})
+        ledger = cluster.framework(fields={"checkpoint": True})
+        await self.sharing(cluster, ledger)
+        _, body = await asking.get(cluster.agent.port, "/containers")
+        (shown,) = json.loads(body)
+        os.kill(shown["status"]["executor_pid"], signal.SIGKILL)
+        for name in ("writes", "reads"):
+            status = await ledger.over(name)
+            self.assertEqual(status.state, TaskState.TASK_FAILED)
+            self.assertEqual(status.message, "Executor terminated")
+        ledger.balance()
+
+    async def sharing(self, cluster: Cluster, ledger: Ledger) -> None:
+        """Launch a group of which one task writes into a volume and another one reads that."""
         shared = cluster.directory / "shared"
         shared.mkdir()
         executor = pod()
@@ -205,11 +228,6 @@ class PodTests(ClusterTestCase):
         (run_path,) = cluster.agent.work_dir.glob(runs)
         output = run_path / "containers" / ids.value / "stdout"
         await until("the other one has read it", lambda: output.read_text() == "word\n")
-        ledger.framework.kill("reads")
-        for name in ("writes", "reads"):
-            self.assertEqual((await ledger.over(name)).state, TaskState.TASK_KILLED)
-        await until("no cgroups", lambda: not self.groups(), seen=self.groups)
-        self.assertEqual((shared / "file").read_text(), "word\n")
 
     @skipIf(MISSING, f"not installed: {', '.join(MISSING)}")
     async def test_tasks_from_images_are_in_it_as_others_are(self) -> None:
