@@ -109,6 +109,16 @@ class RealTestCase(TestCase):
         """Return the launcher's pid."""
         return int(json.loads(Path(self.runtime, "launcher.json").read_text())["pid"])
 
+    async def written_down(self, *names: str) -> None:
+        """Wait until the launcher has noted ends: that the processes are gone comes before."""
+        journal = Path(self.runtime, "journal")
+
+        def noted() -> bool:
+            text = journal.read_text()
+            return all(f"exited {name} " in text for name in names)
+
+        await until(noted)
+
     def below(self) -> list[int]:
         """Return the pids of all that has this test's directory in its arguments or around it."""
         found = []

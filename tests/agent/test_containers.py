@@ -620,11 +620,6 @@ class BreakTests(RealTestCase):
 class AbandonedTests(RealTestCase):
     """Containers whose agent goes away, and comes back or not; here a second is a tenth."""
 
-    async def written_down(self, name: str) -> None:
-        """Wait until the launcher has noted an end: that the process is gone comes before."""
-        journal = Path(self.runtime, "journal")
-        await until(lambda: f"exited {name} " in journal.read_text())
-
     async def test_what_may_not_outlive_its_agent_is_asked_to_end(self):
         agent, _ = await self.started()
         gentle = "trap 'echo asked; exit 7' TERM; touch ready; sleep 1000 & wait"
