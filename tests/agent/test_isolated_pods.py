@@ -134,6 +134,17 @@ class LimitTests(PodTestCase):
         self.assertIn(["memory", f"/{self.root}/pod"], joined)
         self.assertIn(["freezer", f"/{self.root}/pod/mesos/a"], joined)
 
+    async def test_where_they_do_all_of_them_end_when_one_takes_too_much(self) -> None:
+        agent, ends = await self.started()
+        await self.pod(agent, allotment=Allotment(mem=48 * MB))
+        info = linux(share_cgroups=True)
+        await agent.launch(self.member("b", "exec sleep 1000", info=info))
+        hog = f"exec {sys.executable} -S -c '{HOG}'"
+        await agent.launch(self.member("a", hog, info=info))
+        self.assertEqual(sorted(await ends.wait(3)), [("a", 9), ("b", 9), ("pod", 9)])
+        for name in ("a", "b", "pod"):
+            self.assertIn("Requested: 48MB", ends.limitations[name].message, name)
+
     async def test_what_a_pod_uses_is_what_all_in_it_use(self) -> None:
         agent, _ = await self.started()
         await self.pod(agent)
@@ -148,11 +159,12 @@ class LimitTests(PodTestCase):
         await until(burnt)
         await until(lambda: len(pids_in(str(self.group("freezer", "pod")))) == 4)
         usage = await agent.usage()
-        self.assertGreater(usage[POD].user_seconds + usage[POD].system_seconds, 0.05)
+        seconds = {name: used.user_seconds + used.system_seconds for name, used in usage.items()}
+        self.assertGreater(seconds[POD], 0.05)
+        self.assertGreater(seconds[POD], seconds[B])
         self.assertGreaterEqual(usage[POD].processes, 4)
         self.assertTrue(usage[POD].whole)
         self.assertFalse(usage[A].whole)
-        self.assertLess(usage[B].user_seconds + usage[B].system_seconds, 0.05)
 
     async def test_all_that_is_in_it_ends_with_it(self) -> None:
         agent, ends = await self.started()
@@ -293,6 +305,17 @@ class NamespaceTests(PodTestCase):
         await agent.launch(self.spec("b", self.looking("true"), parent=A))
         self.assertEqual(await ends.wait(1), [("b", 0)])
         self.assertEqual(self.namespaces("a"), self.namespaces("b"))
+
+    async def test_what_is_no_task_is_in_the_pod_itself(self) -> None:
+        agent, ends = await self.started()
+        await self.pod(agent)
+        info = linux(share_pid_namespace=True)
+        await self.looked(agent, self.member("a", self.looking(), info=info))
+        await agent.launch(self.spec("b", self.looking("cat /proc/self/cgroup"), parent=POD))
+        self.assertEqual(await ends.wait(1), [("b", 0)])
+        a, b = self.namespaces("a"), self.namespaces("b")
+        self.assertEqual({**a, "mnt": ""}, {**b, "mnt": ""})
+        self.assertIn(f"memory:/{self.root}/pod\n", self.output("b"))
 
     async def test_a_pod_that_does_not_run_takes_nobody(self) -> None:
         agent, ends = await self.started()

@@ -233,23 +233,31 @@ class CgroupsIsolator(Isolator):
 
     def limitation(self, container: Isolated) -> Limitation | None:
         """Say so where the kernel has killed for its limit, or for that of its pod."""
-        if MEMORY not in self.controllers or not _own_limits(container):
+        if MEMORY not in self.controllers:
             return None
+        if not _own_limits(container):
+            return self._pods_limitation(container)
         name = group_of(container)
         try:
             if not self._cgroups.killed_for_memory(name, container.pod):
                 return None
             if container.pod and not self._cgroups.was_full(name):
                 return None  # a task has had enough of its own
-            above = container.parent if container.member else None
-            if above is not None and not self._cgroups.was_full(name):
-                whole = self.limitation(above)
-                if whole is not None:
-                    self.limited(above.id, whole)
-                    return whole
-            return self._exceeded(name)
+            whole = None
+            if container.member and not self._cgroups.was_full(name):
+                whole = self._pods_limitation(container)
+            return whole or self._exceeded(name)
         except CgroupError:
             return None
+
+    def _pods_limitation(self, container: Isolated) -> Limitation | None:
+        """Say so where the pod that a task is in has taken too much: all of it ends then."""
+        if not container.member or container.parent is None:
+            return None
+        found = self.limitation(container.parent)
+        if found is not None:
+            self.limited(container.parent.id, found)
+        return found
 
     def _exceeded(self, name: str) -> Limitation:
         limit = self._cgroups.memory_limit(name)
