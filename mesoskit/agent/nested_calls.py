@@ -29,7 +29,7 @@ from mesoskit.agent.environment import (
 )
 from mesoskit.agent.frameworks import AgentTask, Executor
 from mesoskit.agent.nested_records import Nested
-from mesoskit.agent.networks import unknown_network
+from mesoskit.agent.networks import address_within, unknown_network
 from mesoskit.messages.agent_pb2 import Call
 from mesoskit.messages.mesos_pb2 import CommandInfo, ContainerInfo, FrameworkInfo, TaskInfo
 from mesoskit.model.authorization import ANYTHING, Action, Thing
@@ -270,7 +270,8 @@ def _variables(state: AgentState, one: Nested) -> dict[str, str]:
     if _in_engine(state, one.path):
         secret = (EXECUTOR_TOKEN, HTTP_TOKEN)
         return docker.beside_variables(state.options.docker, one.path, secret)
-    variables = {"PATH": DEFAULT_PATH, "MESOS_CONTAINER_IP": state.options.ip}
+    ip = address_within(state.options.isolation, state.options.ip)
+    variables = {"PATH": DEFAULT_PATH, "MESOS_CONTAINER_IP": ip}
     if one.debug:
         variables.update(_around(state, one.path[:-1]))
         variables.pop(EXECUTOR_TOKEN, None)

@@ -1,7 +1,25 @@
-"""Networks that containers ask for by name, of which this agent has none."""
+"""Networks that containers are in: the machine's, or none; of those with names there is none."""
+
+from typing import Final
 
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.messages.mesos_pb2 import ContainerInfo
+
+_LOOPBACK: Final = "127.0.0.1"
+
+
+def alone(isolation: IsolationSettings) -> bool:
+    """Tell whether containers have no network but a loopback of their own (C{network/none})."""
+    return "network/none" in isolation.isolation
+
+
+def address_within(isolation: IsolationSettings, ip: str) -> str:
+    """
+    Return the address that a container has (C{MESOS_CONTAINER_IP}).
+
+    @param ip: the agent's.
+    """
+    return _LOOPBACK if alone(isolation) else ip
 
 
 def unknown_network(container: ContainerInfo, isolation: IsolationSettings) -> str:

@@ -47,7 +47,7 @@ from mesoskit.agent.environment import (
     with_command,
 )
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Kind
-from mesoskit.agent.networks import unknown_network
+from mesoskit.agent.networks import address_within, unknown_network
 from mesoskit.agent.paths import latest_link, nested_path
 from mesoskit.agent.persistent import with_volumes
 from mesoskit.messages.mesos_pb2 import TaskInfo
@@ -105,7 +105,8 @@ def surroundings(state: AgentState, task: AgentTask, info: TaskInfo) -> tuple[st
     if executor.kind is Kind.DEFAULT:
         assert task.container is not None
         directory = nested_path(executor.directory, task.container)
-        return directory, group_task_variables(state.options.ip, role_of(info), directory)
+        ip = address_within(state.options.isolation, state.options.ip)
+        return directory, group_task_variables(ip, role_of(info), directory)
     if task.docker:
         settings = state.options.docker
         return executor.directory, docker.task_variables(

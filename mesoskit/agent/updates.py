@@ -20,6 +20,7 @@ from mesoskit.agent import (
 )
 from mesoskit.agent.container import Amounts, ContainerFacts
 from mesoskit.agent.frameworks import AgentTask, Kind
+from mesoskit.agent.networks import alone
 from mesoskit.messages.internal_pb2 import StatusUpdateAcknowledgementMessage, StatusUpdateMessage
 from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.model.events import Send, Store
@@ -104,7 +105,8 @@ def describe_container(state: AgentState, task: AgentTask, status: TaskStatus) -
     if pid is not None:
         described.executor_pid = pid
     net_cls.describe(state, described, task.container, executor.container)
-    if not described.network_infos:
+    # Who has no network has no address under which it can be found.
+    if not described.network_infos and (task.docker or not alone(state.options.isolation)):
         described.network_infos.add().ip_addresses.add().ip_address = state.options.ip
 
 

@@ -6,11 +6,30 @@ from dataclasses import replace
 from typing import Any
 
 from mesoskit.agent.isolation import IsolationSettings
+from mesoskit.agent.networks import address_within
 from mesoskit.messages.mesos_pb2 import ContainerInfo, NetworkInfo
 from tests.agent.bench import OPTIONS, Bench, custom_executor, task
 from tests.base import SynchronousTestCase
 
 NAMED = ContainerInfo(type=ContainerInfo.MESOS, network_infos=[NetworkInfo(name="blue")])
+
+
+class AddressTests(SynchronousTestCase):
+    """Under which address a container is found."""
+
+    def test_who_has_no_network_has_no_address(self) -> None:
+        for names, addresses, within in (
+            (("posix/cpu",), [OPTIONS.ip], OPTIONS.ip),
+            (("posix/cpu", "network/none"), [], "127.0.0.1"),
+        ):
+            settings = IsolationSettings(isolation=names)
+            bench = Bench(replace(OPTIONS, isolation=settings)).register()
+            bench.run(task())
+            bench.start()
+            infos = bench.last().container_status.network_infos
+            told = [each.ip_address for info in infos for each in info.ip_addresses]
+            self.assertEqual(told, addresses)
+            self.assertEqual(address_within(settings, OPTIONS.ip), within)
 
 
 class NetworkTests(SynchronousTestCase):
