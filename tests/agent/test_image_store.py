@@ -189,11 +189,11 @@ class StoreTests(TestCase):
         self.assertEqual(first, second)
         self.assertEqual(runs, ["skopeo", "umoci"])
 
-    def registry(self, *account: str) -> Registry:
+    def registry(self, user: str = "", password: str = "") -> Registry:
         """Return a registry, and have the store pull from it."""
         layout = os.path.join(self.directory, "registry")
         oci_layout(layout, [layer([("x", os.urandom(100_000))])])
-        registry = Registry(layout, *account)
+        registry = Registry(layout, user, password)
         self.addCleanup(registry.close)
         self.store.registry = f"http://{registry.address}"
         return registry
@@ -224,6 +224,32 @@ class StoreTests(TestCase):
         await until(lambda: not os.listdir(os.path.join(self.store.directory, "pulls")))
         registry.slow = False
         self.assertEqual((await self.store.get("app:1")).name, "app:1")
+
+    async def test_a_registry_that_hangs(self):
+        registry = self.registry()
+        registry.slow = True
+        self.store.stall = 0.5
+        why = await self.refused("app:1")
+        self.assertIn("nothing has come from the registry for 0.5 seconds", why)
+        self.assertEqual(os.listdir(os.path.join(self.store.directory, "pulls")), [])
+
+    async def test_digests_say_which(self):
+        path = os.path.join(self.folder, "app")
+        oci_layout(path, [layer([("x", b"1")])], tag="1")
+        digest = json.loads(Path(path, "index.json").read_text())["manifests"][0]["digest"]
+        self.archive("old.tar", layer([("x", b"1")]))
+        for name in (f"app@{digest}", f"app:1@{digest}"):
+            self.assertEqual((await self.store.get(name)).digest, digest)
+        other = "sha256:" + "0" * 64
+        for name in (f"app:1@{other}", f"app@{other}"):
+            self.assertIn("the OCI layout", await self.refused(name))
+        self.assertIn("is an archive, which has no digest", await self.refused(f"old@{other}"))
+
+    async def test_modes_are_kept(self):
+        self.archive("a.tar", layer([("su", b"x"), ("tmp", None)], {"su": 0o4755, "tmp": 0o1777}))
+        (root,) = self.layers_of(await self.store.get("a"))
+        self.assertEqual(stat.S_IMODE((root / "su").stat().st_mode), 0o4755)
+        self.assertEqual(stat.S_IMODE((root / "tmp").stat().st_mode), 0o1777)
 
     async def test_an_image_may_be_pulled_anew(self):
         self.archive("a.tar", layer([("x", b"1")]))

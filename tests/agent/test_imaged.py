@@ -198,6 +198,17 @@ class ImageTests(ImagedTestCase):
         self.assertEqual(variables["MESOS_SANDBOX"], "/mnt/mesos/sandbox")
         self.assertEqual(output.splitlines()[-1], "/tmp")
 
+    async def test_its_name_and_where_names_are_looked_up_are_the_machines(self):
+        paths = [path for path in ("/etc/hosts", "/etc/hostname") if os.path.isfile(path)]
+        output = await self.result(f"busybox hostname; cat {' '.join(paths)}")
+        files = "".join(Path(path).read_text() for path in paths)
+        self.assertEqual(output, f"{os.uname().nodename}\n{files}")
+
+    async def test_a_name_of_its_own(self):
+        info = info_of(hostname="of-its-own")
+        output = await self.result("busybox hostname; test -s /etc/hostname || echo no", info=info)
+        self.assertEqual(output.split(), ["of-its-own", "no"])
+
     async def test_a_user(self):
         os.chmod(self.sandbox("a"), 0o755)
         shutil.chown(self.sandbox("a"), "nobody")

@@ -42,6 +42,7 @@ def image_containers(
         settings.store or os.path.join(options.work_dir, "store", "docker"),
         settings.registry,
         authentication=settings.credentials or None,
+        stall=options.fetcher_stall_timeout,
     )
     containers = ImageContainers(
         reactor,

@@ -115,13 +115,19 @@ def folder_source(folder: str, reference: Reference, scratch: str) -> str:
     for name in dict.fromkeys((full, tagged, plain)):
         path = os.path.join(folder, name)
         if os.path.isfile(path + ".tar"):
+            if reference.digest is not None:
+                raise ImageError(
+                    f"{path}.tar is an archive, which has no digest: leave out @{reference.digest},"
+                    " or make it an OCI layout"
+                )
             kind, index = _archive(path + ".tar", reference)
             return f"{kind}:{_without_colon(path + '.tar', scratch)}{index}"
         if os.path.isfile(os.path.join(path, "index.json")):
-            tag = reference.tag or "latest"
-            return f"oci:{_without_colon(path, scratch)}:{_named(path, (tag, tagged, full))}"
+            wanted = reference.tag or "latest", tagged, full
+            return f"oci:{_without_colon(path, scratch)}:{_named(path, wanted, reference)}"
     if os.path.isfile(os.path.join(folder, "index.json")):
-        return f"oci:{_without_colon(folder, scratch)}:{_named(folder, (tagged, full, plain))}"
+        wanted = tagged, full, plain
+        return f"oci:{_without_colon(folder, scratch)}:{_named(folder, wanted, reference)}"
     raise ImageError(
         f"there is no image {full!r} in {folder}: {tagged}.tar or {plain}.tar (from docker save"
         " or skopeo copy), or an OCI layout of that name is wanted there"
@@ -137,21 +143,32 @@ def _without_colon(path: str, scratch: str) -> str:
     return link
 
 
-def _named(path: str, wanted: tuple[str, ...]) -> str:
+def _named(path: str, wanted: tuple[str, ...], reference: Reference) -> str:
     """Return the reference by which an OCI layout knows an image. Raises L{ImageError}."""
     try:
         with open(os.path.join(path, "index.json"), "rb") as file:
             index = json.loads(file.read(_MAX_JSON))
-        names = [
-            each.get("annotations", {}).get("org.opencontainers.image.ref.name", "")
+        digests = {
+            each.get("annotations", {}).get("org.opencontainers.image.ref.name", ""): each["digest"]
             for each in index["manifests"]
-        ]
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ImageError(f"the OCI layout {path} cannot be read: {error}") from error
-    for name in wanted:
-        if name in names:
-            return name
-    if len(names) == 1 and not names[0]:
+        raise ImageError(f"the OCI layout {path} cannot be read: {error!r}") from error
+    names = list(digests)
+    found = next((name for name in wanted if name in digests), None)
+    if reference.digest is not None:
+        # A digest alone says which: it needs no name, and must be no other one's.
+        named = [name for name, digest in digests.items() if digest == reference.digest]
+        if found is None and reference.tag is None and named:
+            found = named[0]
+        if found is not None and digests[found] != reference.digest:
+            raise ImageError(
+                f"the OCI layout {path} holds {digests[found]} as {found!r}, not the"
+                f" {reference.digest} that is asked for"
+            )
+    if found is not None:
+        return found
+    if names == [""] and reference.digest in (None, digests[""]):
         return ""
     raise ImageError(
         f"the OCI layout {path} holds no image {wanted[0]!r}, but {', '.join(map(repr, names))}"

@@ -108,16 +108,19 @@ class ImageStore:
         *,
         authentication: str | None = None,
         timeout: float = 3600.0,
+        stall: float = 60.0,
         concurrency: int = 4,
     ) -> None:
         """
         @param reactor: with time and processes.
+        @param stall: seconds after which a pull from a registry is given up that brings nothing.
         @param authentication: C{--docker_config}, as JSON.
         @param concurrency: how many images are pulled at a time.
         """
         self.directory = os.path.realpath(directory)
         self.registry = registry
         self.timeout = timeout
+        self.stall = stall
         self._reactor = reactor
         self._in_thread = in_thread
         self._authentication = authentication
@@ -314,27 +317,37 @@ class ImageStore:
                 options.append(f"--src-authfile={path}")
         policy = [] if os.path.exists(POLICY) else ["--insecure-policy"]
         arguments = [skopeo, *policy, "copy", *options, source, f"oci:{layout}:image"]
-        watching = LoopingCall(self._tell_progress, name, layout)
+        work = run_tool(self._reactor, arguments, self.timeout, scratch)
+        stalled: list[str] = []
+        seen = (0, self._reactor.seconds())
+
+        def look() -> None:
+            nonlocal seen
+            size, now = _size_of(layout), self._reactor.seconds()
+            if size != seen[0]:
+                seen = size, now
+            elif source.startswith("docker://") and now - seen[1] > self.stall:
+                stalled.append(f"nothing has come from the registry for {self.stall:g} seconds")
+                work.cancel()
+                return
+            self._tell_progress(name, size)
+
+        watching = LoopingCall(look)
         watching.clock = self._reactor
         watching.start(2.0, now=False).addErrback(lambda _: None)
         try:
-            await run_tool(self._reactor, arguments, self.timeout, scratch)
+            await work
+        except CancelledError:
+            if stalled:
+                raise ImageError(stalled[0]) from None
+            raise
         finally:
             watching.stop()
 
-    def _tell_progress(self, name: str, layout: str) -> None:
+    def _tell_progress(self, name: str, size: int) -> None:
         pull = self._pulls.get(name)
-        if pull is None or not pull.progress:
+        if pull is None:
             return
-        size = 0
-        try:
-            for entry in os.scandir(os.path.join(layout, "blobs", "sha256")):
-                size += entry.stat(follow_symlinks=False).st_size
-            for entry in os.scandir(layout):
-                if entry.is_file(follow_symlinks=False):
-                    size += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            pass
         text = f"Pulling image {name}: {size / (1 << 20):.1f} MB so far"
         for tell in pull.progress:
             tell(text)
@@ -472,6 +485,19 @@ class ImageStore:
                     os.rename(entry.path, away)
                     shutil.rmtree(away, ignore_errors=True)
         return removed
+
+
+def _size_of(layout: str) -> int:
+    """Return the bytes that an OCI layout has so far; skopeo writes beside its blobs first."""
+    size = 0
+    for path in (os.path.join(layout, "blobs", "sha256"), layout):
+        try:
+            for entry in os.scandir(path):
+                if entry.is_file(follow_symlinks=False):
+                    size += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return size
 
 
 def _read_layout(layout: str) -> tuple[str, dict[str, Any], dict[str, Any]]:

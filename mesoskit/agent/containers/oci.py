@@ -183,7 +183,7 @@ def configuration(
         "process": process,
         "root": {"path": root, "readonly": False},
         "hostname": info.hostname or os.uname().nodename,
-        "mounts": [*_own_mounts(shm), *_of_the_machine(), *map(_bind, mounts)],
+        "mounts": [*_own_mounts(shm), *_of_the_machine(bool(info.hostname)), *map(_bind, mounts)],
         "linux": {
             "namespaces": [
                 *({"type": name} for name in namespaces if name not in joined),
@@ -226,9 +226,14 @@ def _all_can_be_read_only() -> bool:
     return tuple(int(part) for part in release[:2] if part.isdecimal()) >= (5, 12)
 
 
-def _of_the_machine() -> list[dict[str, Any]]:
-    """Return what belongs to the machine's network, which the container shares."""
-    return [_bind(OCIMount(path, path, True)) for path in _OF_THE_MACHINE if os.path.isfile(path)]
+def _of_the_machine(named: bool) -> list[dict[str, Any]]:
+    """
+    Return what belongs to the machine's network, which the container shares.
+
+    @param named: whether the container has a name of its own, and not the machine's.
+    """
+    paths = _OF_THE_MACHINE if named else (*_OF_THE_MACHINE, "/etc/hostname")
+    return [_bind(OCIMount(path, path, True)) for path in paths if os.path.isfile(path)]
 
 
 def _bind(mount: OCIMount) -> dict[str, Any]:

@@ -430,7 +430,14 @@ def _seen_at(sandbox: str, inside: str, directory: str) -> str:
 
 def _prepared(plan: dict[str, Any]) -> Prepared:
     layers = {layer for mount in plan.get("mounts", ()) for layer in mount["layers"]}
-    return Prepared(ContainerId(plan["container"]), tuple(layers), plan["inside"])
+    return Prepared(ContainerId(plan["container"]), tuple(layers), _inside(plan))
+
+
+def _inside(plan: dict[str, Any]) -> str:
+    """Return what a plan says of the sandbox within, or what one of an older agent meant."""
+    if "inside" in plan:
+        return str(plan["inside"])
+    return str(plan["sandbox"]) if plan["exec"] is None else ""
 
 
 def _sandbox_above(path: str, sandbox: str) -> str:
