@@ -2,12 +2,15 @@
 
 import os
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# A busy machine must not fail a test: examples have no deadline. A change is judged by the same
-# examples every time; new ones are looked for by `make explore`.
-settings.register_profile("mesoskit", deadline=None, derandomize=True)
-settings.register_profile("explore", deadline=None, print_blob=True)
+# A busy machine must not fail a test: examples have no deadline, and may take long to be made. A
+# change is judged by the same examples every time; new ones are looked for by `make explore`.
+_SLOWLY = [HealthCheck.too_slow]
+settings.register_profile(
+    "mesoskit", deadline=None, derandomize=True, suppress_health_check=_SLOWLY
+)
+settings.register_profile("explore", deadline=None, print_blob=True, suppress_health_check=_SLOWLY)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mesoskit"))
 
 
