@@ -13,6 +13,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
 from mesoskit.agent.container import ContainerSpec, RecoveredContainers
 from mesoskit.agent.containers import ContainerError
@@ -362,6 +363,32 @@ class ImageTests(ImagedTestCase):
             info=info_of("mute").SerializeToString(),
         )
         self.assertIn("CommandInfo.value", await self.refusal(spec))
+
+    async def test_what_is_being_started_when_the_agent_stops_runs_on(self):
+        first, _ = await self.begun()
+        unheard: Deferred[int] = Deferred()
+        asked: list[Any] = []
+        launch = first.inner.launch
+
+        def unanswered(spec):
+            asked.append(launch(spec))
+            return unheard
+
+        self.patch(first.inner, "launch", unanswered)
+        launching = first.launch(self.inside("a", "echo begun; sleep 1000"))
+        await until(lambda: asked)
+        await asked[0]
+        stopping = first.stop()
+        unheard.errback(ContainerError("the agent is stopping"))
+        with self.assertRaises(ContainerError):
+            await launching
+        await stopping
+        second = self.imaged(Ends())
+        await second.start()
+        found = await second.recover()
+        self.assertEqual(list(found.running), ["a"])
+        await until(lambda: "begun" in self.output("a"))
+        await second.destroy(ContainerId("a"))
 
     async def test_a_killed_agent_leaves_nothing_that_its_successor_does_not_find(self):
         first, _ = await self.begun()

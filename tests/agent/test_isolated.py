@@ -319,6 +319,33 @@ class StepTests(IsolatedTestCase):
         await until(lambda: not os.listdir(Path(self.directory, "isolated")))
         self.assertEqual(self.failing.cleaned, 3)
 
+    async def test_what_is_being_started_when_the_agent_stops_runs_on(self) -> None:
+        agent, _ = await self.started()
+        unheard: Any = Deferred()
+        asked: list[Any] = []
+        launch = agent.inner.launch  # type: ignore[attr-defined]
+
+        def unanswered(*given: Any) -> Any:
+            asked.append(launch(*given))
+            return unheard
+
+        self.patch(agent.inner, "launch", unanswered)  # type: ignore[attr-defined]
+        launching = agent.launch(self.spec("a", "sleep 1000"))
+        await until(lambda: asked)
+        pid = await asked[0]
+        stopping = agent.stop()
+        unheard.errback(ContainerError("the agent is stopping"))
+        with self.assertRaises(ContainerError):
+            await launching
+        await stopping
+        next_one = self.agent(Ends())
+        await next_one.start()
+        found = await next_one.recover()
+        self.assertEqual(found.running, {A: pid})
+        self.assertTrue(alive(pid))
+        self.assertIn(pid, pids_in(str(self.group("memory"))))
+        await next_one.destroy(A)
+
     async def test_an_agent_that_is_gone_between_two_steps_leaves_nothing_for_long(self) -> None:
         agent, _ = await self.started()
         never: Any = Deferred()

@@ -121,6 +121,7 @@ class ImageContainers:
         # Of those that see an image's files: the sandbox that they see.
         self._inside: dict[ContainerId, str] = {}
         self._making: dict[ContainerId, list[Deferred[None]]] = {}
+        self._stopping = False
         self._pulling: dict[ContainerId, Deferred[Any]] = {}
         self._quiet: dict[ContainerId, float] = {}
         self._early: dict[ContainerId, tuple[int | None, Limitation | None]] = {}
@@ -222,8 +223,10 @@ class ImageContainers:
                 self._inside[spec.id] = self._inside[spec.parent]
             return pid
         except BaseException:
-            self._known.pop(spec.id, None)
-            await self._forget_path(spec.id)
+            if not self._stopping:
+                self._known.pop(spec.id, None)
+                await self._forget_path(spec.id)
+            # Else it may have been started all the same: the next agent finds out.
             raise
         finally:
             early = self._early.pop(spec.id, None)
@@ -425,6 +428,7 @@ class ImageContainers:
 
     def stop(self) -> "Deferred[None]":
         """Leave them to themselves."""
+        self._stopping = True
         for work in list(self._pulling.values()):
             work.cancel()
         return self.inner.stop()

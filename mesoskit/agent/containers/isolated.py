@@ -169,7 +169,10 @@ class IsolatedContainers:
             if container.classid is not None:
                 self._described(spec.id, ContainerFacts(classid=container.classid))
         except BaseException:
-            if container.pid:
+            if self._stopped is not None:
+                # It may have been started all the same; what is noted of it tells the next agent.
+                pass
+            elif container.pid:
                 self._refused.add(spec.id)
                 await self.inner.destroy(spec.id)
                 self._refused.discard(spec.id)
