@@ -93,7 +93,7 @@ class Book(Scheduler):
 
     def resource_offers(self, framework: Framework, offers: list[Offer]) -> None:
         for offer in offers:
-            if not self.wanted or framework in self._before:
+            if framework in self._before or not self._fits(offer):
                 framework.decline(offer, refuse_seconds=1.0).addErrback(lambda _: None)
                 continue
             group, names, seconds, code = self.wanted.pop(0)
@@ -115,6 +115,14 @@ class Book(Scheduler):
                 lambda _, names=names: self.write(books.TAKEN, tasks=names),
                 lambda why, names=names: self.write(books.REFUSED, tasks=names, why=str(why.value)),
             )
+
+    def _fits(self, offer: Offer) -> bool:
+        """Tell whether there is room for what is to be launched next, and an executor of it."""
+        if not self.wanted:
+            return False
+        _, names, _, _ = self.wanted[0]
+        parts = len(names) + 1
+        return offer.cpus > 0.1 * parts - 0.01 and offer.mem >= 32 * parts
 
     def status_update(self, framework: Framework, status: TaskStatus) -> None:
         if framework not in self._before:
