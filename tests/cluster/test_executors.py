@@ -75,14 +75,12 @@ class ExecutorTests(SharedCluster):
         self.assertFalse(processes.alive(pid))
 
 
-class WrongExecutorTests(SharedCluster):
-    """An executor that does not what it should, on an agent without much patience."""
-
-    agents = 1
-    agent_flags = {"executor_registration_timeout": "1secs"}
+class SilentExecutorTests(ClusterTestCase):
+    """An executor that never comes, on an agent without much patience."""
 
     async def test_one_that_never_registers_is_given_up(self) -> None:
-        cluster = await self.shared()
+        cluster = self.cluster()
+        await cluster.start(agent={"executor_registration_timeout": "1secs"})
         ledger = cluster.framework()
         pid_file = cluster.directory / "silent"
         silent = executor_info("silent", f"echo $$ > {pid_file}; exec sleep 1000")
@@ -96,6 +94,12 @@ class WrongExecutorTests(SharedCluster):
         pid = int(pid_file.read_text())
         await until("its end", lambda: not processes.alive(pid))
         await cluster.acknowledged()
+
+
+class WrongExecutorTests(SharedCluster):
+    """An executor that does not what it should."""
+
+    agents = 1
 
     async def test_one_that_ends_before_it_has_registered_takes_its_task_along(self) -> None:
         cluster = await self.shared()
