@@ -12,6 +12,7 @@ from unittest import skipIf, skipUnless
 from mesoskit.agent.containers.cgroups import IO, find
 from mesoskit.agent.containers.cgroups_io import read_v1, read_v2
 from mesoskit.messages import codec
+from tests.agent.test_cgroup_hosts import eventually
 from tests.base import SynchronousTestCase
 
 NUMBERS = count()
@@ -103,7 +104,7 @@ class KernelTests(SynchronousTestCase):
 
     def test_what_is_written_is_counted(self) -> None:
         groups = find("/sys/fs/cgroup", f"mesoskit-test-{os.getpid()}-{next(NUMBERS)}")
-        self.addCleanup(groups.remove, "")
+        self.addCleanup(eventually, lambda: groups.remove(""))
         made = groups.make("a", [IO])
         (path,) = (path for path in made.join if "blkio" in path)
         file = os.path.abspath(self.mktemp())

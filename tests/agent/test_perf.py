@@ -19,7 +19,7 @@ from mesoskit.agent.containers.isolators import Isolated
 from mesoskit.agent.containers.perf_events import EVENTS, Counter, PerfError
 from mesoskit.messages.mesos_pb2 import PerfStatistics
 from mesoskit.model.ids import ContainerId
-from tests.agent.test_cgroup_hosts import unified
+from tests.agent.test_cgroup_hosts import eventually, unified
 from tests.base import SynchronousTestCase
 
 NUMBERS = count()
@@ -50,7 +50,7 @@ class CountTests(SynchronousTestCase):
     def setUp(self) -> None:
         root = f"mesoskit-test-{os.getpid()}-{next(NUMBERS)}"
         self.groups = find(unified(self), root)
-        self.addCleanup(self.groups.remove, "")
+        self.addCleanup(eventually, lambda: self.groups.remove(""))
         try:
             perf_events.check(["task_clock"], unified(self))
         except PerfError as error:
