@@ -15,7 +15,7 @@ from tests.cluster.ledger import Ledger, marking
 from tests.cluster.test_executors import doing, echo, executor_pid
 from tests.cluster.waiting import pause, until
 
-SHORT_PINGS = {"agent_ping_timeout": "300ms", "max_agent_ping_timeouts": 2}
+SHORT_PINGS = {"agent_ping_timeout": "1secs", "max_agent_ping_timeouts": 3}
 
 CLEANUP = {"recover": "cleanup"}
 
