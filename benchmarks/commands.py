@@ -6,6 +6,7 @@ mesoskit.driver, that runs already; and what a running command costs the agent a
 launcher beside the process itself.
 
     python benchmarks/commands.py [--tasks 1000] [--single 50] [--running 500] [--runs 3]
+                                  [--flags=--launcher=posix]
 """
 
 import argparse
@@ -262,10 +263,11 @@ def main() -> None:
     parser.add_argument("--running", type=int, default=500)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--where", default=_MEMORY, help="where the agent's work_dir is made")
+    parser.add_argument("--flags", default="", help="of the agent, with blanks between")
     chosen = parser.parse_args()
 
     def median(measure: Callable[[Cluster], Awaitable[Figures]], user: str = "") -> Figures:
-        round_ = partial(measured, chosen.where, user, measure)
+        round_ = partial(measured, chosen.where, user, measure, chosen.flags.split())
         rounds = [in_child(round_) for _ in range(chosen.runs)]
         return {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
 

@@ -56,6 +56,7 @@ _RESOLVE_IN_ROOT = 0x10
 _RESOLVE_NO_SYMLINKS = 0x04
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 
 class IsolationError(Exception):
@@ -331,7 +332,7 @@ def _filter(program: bytes) -> None:
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
     wanted = Program(len(program) // 8, program)
-    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(wanted)))
+    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(wanted))
 
 
 # System calls
@@ -351,8 +352,7 @@ def _check(result: int) -> None:
 
 
 def _prctl(option: int, *arguments: int) -> None:
-    words = [ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:4]]
-    _check(_libc.prctl(option, *words))
+    _check(_libc.prctl(option, *(*arguments, 0, 0, 0, 0)[:4]))
 
 
 def _setns(descriptor: int, kind: int) -> None:
