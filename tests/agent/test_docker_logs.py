@@ -50,7 +50,7 @@ class Log:
     terminal: bool
     until: int = 0
     ended: bool = False
-    readers: list[Any] = field(default_factory=list)
+    readers: list[tuple[int, Any]] = field(default_factory=list)
 
     async def stream(self, method: str, path: str, query: dict[str, str]) -> Any:
         since = query.get("since", "0")
@@ -64,8 +64,8 @@ class Log:
         """Store some more messages, and send them to whoever reads, cut anywhere."""
         new = self.messages[self.until : self.until + count]
         self.until += len(new)
-        data = b"".join(self.shown(one) for one in new)
-        for reader in self.readers:
+        for begin, reader in self.readers:
+            data = b"".join(self.shown(one) for one in new if self.terminal or one.moment >= begin)
             for at in range(0, len(data), pieces):
                 reader.dataReceived(data[at : at + pieces])
 
@@ -75,14 +75,14 @@ class Log:
     def cut(self) -> None:
         """Break off."""
         readers, self.readers = self.readers, []
-        for reader in readers:
+        for _, reader in readers:
             reader.connectionLost(Failure(ConnectionLost()))
 
     def end(self) -> None:
         """It is over."""
         self.ended = True
         readers, self.readers = self.readers, []
-        for reader in readers:
+        for _, reader in readers:
             reader.connectionLost(Failure(ResponseDone()))
 
 
@@ -101,7 +101,7 @@ class Response:
         if log.ended:
             body.connectionLost(Failure(ResponseDone()))
         else:
-            log.readers.append(body)
+            log.readers.append((self.begin, body))
 
 
 @st.composite
