@@ -259,11 +259,11 @@ class ImageTests(ImagedTestCase):
         command = f"(sh -c 'sleep {token} &' &) ; sleep 0.2; exit 0"
         await agent.launch(self.inside("a", command))
         await ends.wait(1)
-        self.assertEqual(_running(token), [])
+        self.assertEqual(sleeping(token), [])
         await agent.launch(self.inside("b", f"(sh -c 'sleep {token} &' &) ; sleep 1000"))
-        await until(lambda: _running(token))
+        await until(lambda: sleeping(token))
         await agent.destroy(ContainerId("b"))
-        self.assertEqual(_running(token), [])
+        self.assertEqual(sleeping(token), [])
         await self.cleaned()
 
     async def test_the_machine_is_not_to_be_reached_through_process_1(self):
@@ -668,7 +668,8 @@ class BesideTests(ImagedTestCase):
             self.assertIn(expected, why)
 
 
-def _running(token: str) -> list[str]:
+def sleeping(token: str) -> list[str]:
+    """Return the pids of all sleeps of so long."""
     found = []
     for pid in os.listdir("/proc"):
         if pid.isdecimal():

@@ -6,6 +6,7 @@ import os
 import select
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL
 from typing import Final
@@ -13,13 +14,14 @@ from typing import Final
 from mesoskit.agent import launcher_oci
 from mesoskit.agent.container import ContainerSpec
 from mesoskit.agent.containers import ContainerError
+from mesoskit.agent.containers.provisioning import runtime_id
 from mesoskit.agent.environment import DEFAULT_PATH
-from mesoskit.messages.mesos_pb2 import Image, Secret, Volume
+from mesoskit.messages.mesos_pb2 import ContainerInfo, Image, Secret, Volume
 from mesoskit.model.ids import ContainerId
 from tests.agent import dying_agent
 from tests.agent.containers_contract import Ends
 from tests.agent.real import until
-from tests.agent.test_imaged import ImagedTestCase, info_of, sandbox_path
+from tests.agent.test_imaged import ImagedTestCase, info_of, sandbox_path, sleeping
 
 MOST: Final = 200
 """Steps that no launch has."""
@@ -101,31 +103,73 @@ class StepsTestCase(ImagedTestCase):
 class StageTests(StepsTestCase):
     """What makes a container is killed."""
 
-    async def check_each_step(self) -> None:
+    async def check_each_step(self, spec: ContainerSpec, least: int) -> None:
+        """Kill what makes a container before each of its steps, one after the other."""
         agent, ends = await self.begun()
-        self.sandbox("a")
         real = launcher_oci.__file__
+        token = f"2000{os.getpid() % 1000}.25"
+        spec = replace(spec, argv=("sh", "-c", f"sleep {token}"))
+        if spec.parent is not None:
+            await agent.launch(full(self.directory, spec.parent))
+        around = processes_below(self)
         died, waits = Path(self.directory, "died"), Path(self.directory, "waits")
         for step in range(1, MOST):
             self.stage(_DYING_STAGE.format(stage=real, step=step, told=self.directory))
             try:
-                await agent.launch(full(self.directory, "a"))
+                await agent.launch(spec)
             except ContainerError:
                 self.assertEqual(ends.told, [])
             else:
                 await until(lambda: died.exists() or waits.exists(), 60.0)
-                await agent.destroy(ContainerId("a"))
-                self.assertEqual(await ends.wait(1), [("a", SIGKILL)])
+                await until(lambda: died.exists() or sleeping(token), 60.0)
+                await agent.destroy(spec.id)
+                self.assertEqual(await ends.wait(1), [(spec.id, SIGKILL)])
                 ends.told.clear()
-                agent.forget(ContainerId("a"))
-            await self.cleaned()
+                agent.forget(spec.id)
+            path = os.path.join(self.provisioner, runtime_id(spec.id))
+            await until(lambda path=path: not os.path.exists(path), 60.0)  # type: ignore[misc]
+            await until(lambda: processes_below(self) == around and not sleeping(token), 60.0)
+            waits.unlink(missing_ok=True)
             if not died.exists():
                 break
             died.unlink()
-        self.assertTrue(15 < step < MOST - 1, step)
+        self.assertTrue(least < step < MOST - 1, step)
+        if spec.parent is not None:
+            await agent.destroy(spec.parent)
+        await self.cleaned()
 
     async def test_at_each_step(self):
-        await self.check_each_step()
+        self.sandbox("a")
+        await self.check_each_step(full(self.directory, "a"), 15)
+
+    async def test_at_each_step_of_what_is_within_another(self):
+        for name in "ab":
+            self.sandbox(name)
+        plain = replace(full(self.directory, "b"), info=b"", parent=ContainerId("a"))
+        await self.check_each_step(plain, 5)
+
+    async def test_at_each_step_of_what_is_within_another_and_has_volumes(self):
+        for name in "ab":
+            self.sandbox(name)
+        whole = full(self.directory, "b")
+        info = ContainerInfo.FromString(whole.info)
+        info.mesos.ClearField("image")
+        within = replace(whole, info=info.SerializeToString(), parent=ContainerId("a"))
+        await self.check_each_step(within, 10)
+
+
+def processes_below(test: ImagedTestCase) -> list[int]:
+    """Return what makes containers of a test, or runs in one."""
+    commands = ("launcher_oci.py", "stage.py", "sleep")
+    found = []
+    for pid in test.below():
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            continue
+        if any(command in line for command in commands):
+            found.append(pid)
+    return sorted(found)
 
 
 class AgentTests(StepsTestCase):
