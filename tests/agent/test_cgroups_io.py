@@ -10,7 +10,7 @@ from typing import Any
 from unittest import skipIf, skipUnless
 
 from mesoskit.agent.containers.cgroups import IO, find
-from mesoskit.agent.containers.cgroups_io import read_v1, read_v2
+from mesoskit.agent.containers.cgroups_io import Version1, read_v2
 from mesoskit.messages import codec
 from tests.agent.test_cgroup_hosts import eventually
 from tests.base import SynchronousTestCase
@@ -52,7 +52,7 @@ class FileTests(SynchronousTestCase):
     def test_version_1(self) -> None:
         self.write("blkio.throttle.io_service_bytes", THROTTLED)
         self.write("blkio.throttle.io_serviced", "8:0 Read 1\n8:0 Total 1\nTotal 1\n")
-        shown = codec.to_dict(read_v1(self.path))
+        shown = codec.to_dict(Version1().read(self.path))
         self.assertEqual(set(shown), {"throttling"})
         disk, other, total = shown["throttling"]
         self.assertEqual(disk["device"], {"major_number": 8, "minor_number": 0})
@@ -70,13 +70,30 @@ class FileTests(SynchronousTestCase):
         self.write("blkio.sectors_recursive", "8:0 24\n")
         self.write("blkio.io_queued", "8:0 Read 2\n8:0 Total 2\nTotal 2\n")
         self.write("blkio.bfq.io_serviced", "8:0 Write 3\nTotal 3\n")
-        shown = codec.to_dict(read_v1(self.path))
+        shown = codec.to_dict(Version1().read(self.path))
         disk, total = shown["cfq"]
         self.assertEqual(disk["time"], 120)
         self.assertEqual(values(disk, "io_queued"), {"READ": 2, "TOTAL": 2})
         self.assertEqual(values(disk, "io_serviced"), {"WRITE": 3})
         self.assertEqual(values(total, "io_serviced"), {"TOTAL": 3})
         self.assertEqual(shown["cfq_recursive"][0]["sectors"], 24)
+
+    def test_what_nothing_was_done_in_is_the_same_always(self) -> None:
+        nothing = "Total 0\n"
+        for name in ("throttle.io_serviced", "throttle.io_service_bytes", "bfq.io_serviced"):
+            self.write(f"blkio.{name}", nothing)
+        self.write("blkio.bfq.io_serviced_recursive", nothing)
+        reading = Version1()
+        shown = codec.to_dict(reading.read(self.path))
+        self.assertEqual(shown["cfq"], [{"io_serviced": [{"op": "TOTAL", "value": 0}]}])
+        self.assertEqual(shown["cfq_recursive"], shown["cfq"])
+        self.assertEqual(len(shown["throttling"][0]), 2)
+        self.assertIs(reading.read(self.path), reading.read(self.path))
+        self.write("blkio.bfq.io_serviced", "8:0 Read 1\nTotal 1\n")
+        self.write("blkio.bfq.io_serviced_recursive", "8:0 Read 1\nTotal 1\n")
+        shown = codec.to_dict(reading.read(self.path))
+        self.assertEqual(values(shown["cfq_recursive"][1], "io_serviced"), {"TOTAL": 1})
+        self.assertEqual(values(shown["throttling"][0], "io_serviced"), {"TOTAL": 0})
 
     def test_version_2(self) -> None:
         self.write("io.stat", IO_STAT)
@@ -92,7 +109,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(values(total, "io_serviced"), {"TOTAL": 7})
 
     def test_nothing_where_nothing_is(self) -> None:
-        for reading in (read_v1, read_v2):
+        for reading in (Version1().read, read_v2):
             self.assertEqual(reading("/nowhere").ByteSize(), 0)
             self.assertEqual(reading(self.path).ByteSize(), 0)
 

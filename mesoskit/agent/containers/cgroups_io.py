@@ -6,7 +6,7 @@ same. Version 2 has C{io.stat}, with a line a device: C{8:0 rbytes=4096 wbytes=0
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from mesoskit.agent.containers.cgroups import attempt, read
@@ -29,33 +29,79 @@ _TABLES: Final = (
     *("io_serviced", "io_service_bytes", "io_service_time"),
     *("io_wait_time", "io_merged", "io_queued"),
 )
+_NOTHING: Final = "Total 0\n"
 _V2: Final = {
     "io_serviced": (("rios", "Read"), ("wios", "Write"), ("dios", "Discard")),
     "io_service_bytes": (("rbytes", "Read"), ("wbytes", "Write"), ("dbytes", "Discard")),
 }
 
 
-def read_v1(path: str) -> Statistics:
-    """Return what the files of a group of version 1 say; nothing where there is no such group."""
-    found = Statistics()
-    try:
-        there = frozenset(os.listdir(path))
-    except OSError:
-        return found
-    throttled = _Entries(found.throttling)
-    for name in ("io_serviced", "io_service_bytes"):
-        throttled.add(name, attempt(read, f"{path}/blkio.throttle.{name}"))
-    for end, kind in (("", found.cfq), ("_recursive", found.cfq_recursive)):
-        scheduled = _Entries(kind)
+class Version1:
+    """
+    Reads what groups of version 1 count, each of which has the same files.
+
+    Most count nothing most of the time: that is found out from three files, and is the same message
+    always, which nobody may change.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[str, str] = {}
+        self._signs: list[str] = []
+        self._nothing = Statistics()
+
+    def read(self, path: str) -> Statistics:
+        """Return what the files of a group say; nothing where there is no such group."""
+        if not self._files and not self._look(path):
+            return Statistics()
+        first = {name: attempt(read, f"{path}/{self._files[name]}") for name in self._signs}
+        if first and all(text == _NOTHING for text in first.values()):
+            return self._nothing
+        return self._build(
+            lambda name, file: first[name] if name in first else attempt(read, f"{path}/{file}")
+        )
+
+    def _look(self, path: str) -> bool:
+        """Find out which files there are; say whether there are any."""
+        try:
+            there = frozenset(os.listdir(path))
+        except OSError:
+            return False
+        for name in _TABLES[:2]:
+            if f"blkio.throttle.{name}" in there:
+                self._files[f"throttle.{name}"] = f"blkio.throttle.{name}"
         for name in (*_NUMBERS, *_TABLES):
-            for scheduler in _SCHEDULERS:
-                file = f"{scheduler}.{name}{end}"
-                if file in there:
-                    scheduled.add(name, attempt(read, f"{path}/{file}"))
-                    break
-        scheduled.finish()
-    throttled.finish()
-    return found
+            for end in ("", "_recursive"):
+                for scheduler in _SCHEDULERS:
+                    if f"{scheduler}.{name}{end}" in there:
+                        self._files[name + end] = f"{scheduler}.{name}{end}"
+                        break
+        # Where nothing was done at all, in the group or below, all others say so, too.
+        wanted = ["throttle.io_serviced", "throttle.io_service_bytes"]
+        if len(self._files) > len(wanted):
+            wanted.append("io_serviced_recursive")
+        if all(name in self._files for name in wanted):
+            self._signs = wanted
+        self._nothing = self._build(
+            lambda name, file: "" if name.startswith(_NUMBERS) else _NOTHING
+        )
+        return bool(self._files)
+
+    def _build(self, text_of: Callable[[str, str], str]) -> Statistics:
+        found = Statistics()
+        throttled, own = _Entries(found.throttling), _Entries(found.cfq)
+        recursive = _Entries(found.cfq_recursive)
+        for name, file in self._files.items():
+            plain = name.removesuffix("_recursive")
+            text = text_of(name, file)
+            if name.startswith("throttle."):
+                throttled.add(name.removeprefix("throttle."), text)
+            elif plain == name:
+                own.add(name, text)
+            else:
+                recursive.add(plain, text)
+        for entries in (throttled, own, recursive):
+            entries.finish()
+        return found
 
 
 def read_v2(path: str) -> Statistics:

@@ -29,7 +29,7 @@ from mesoskit.agent.containers.cgroups import (
     table,
     write,
 )
-from mesoskit.agent.containers.cgroups_io import read_v1
+from mesoskit.agent.containers.cgroups_io import Version1
 from mesoskit.messages.mesos_pb2 import CgroupInfo
 
 _NO_LIMIT = 1 << 60
@@ -60,6 +60,7 @@ class CgroupsV1:
         self.mounts = dict(mounts)
         self.controllers = frozenset(mounts.keys() & set(CONTROLLERS))
         self._root = root
+        self._io = Version1()
 
     def _path(self, controller: str, name: str = "") -> str:
         base = f"{self.mounts[controller]}/{self._root}"
@@ -178,7 +179,7 @@ class CgroupsV1:
 
     def io(self, name: str) -> CgroupInfo.Blkio.Statistics | None:
         """Return what the files of C{blkio} say."""
-        return read_v1(self._path(IO, name)) if IO in self.mounts else None
+        return self._io.read(self._path(IO, name)) if IO in self.mounts else None
 
     def statistics(self, name: str) -> dict[str, float]:
         """Return what there is to read."""
