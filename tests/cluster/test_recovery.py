@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import sqlite3
@@ -20,9 +19,9 @@ from mesoskit.driver import (
 )
 from mesoskit.model.tasks import TERMINAL
 from tests.cluster import asking, processes
-from tests.cluster.harness import Cluster, ClusterTestCase
+from tests.cluster.disks import SmallDiskCase
+from tests.cluster.harness import Cluster
 from tests.cluster.ledger import Ledger
-from tests.cluster.test_disk import mounted, unmount
 from tests.cluster.test_executors import doing, echo, executor_pid
 from tests.cluster.test_faults import SHORT_PINGS, running_again
 from tests.cluster.waiting import pause, until
@@ -33,7 +32,7 @@ SEED = 7
 BLOWS = 8
 
 
-class RestartTestCase(ClusterTestCase):
+class RestartTestCase(SmallDiskCase):
     """What the tests of restarts share."""
 
     async def again(self, cluster: Cluster, **flags: object) -> None:
@@ -228,21 +227,8 @@ class DamageTests(RestartTestCase):
         ledger.balance()
 
     async def test_a_full_disk_at_recovery_ends_nothing(self) -> None:
-        if os.geteuid() != 0:
-            self.skipTest("only root may mount")
-        cluster = Cluster()
-        self.addCleanup(cluster.close)
-        where = mounted(cluster, "4m")
-        if where is None:
-            self.skipTest("mounting is not allowed here")
-        self.addCleanup(unmount, where)
-        self._use(cluster)
-        cluster.make_master().start()
-        agent = cluster.make_agent("a0", {"work_dir": where / "w"})
-        agent.work_dir = where / "w"
-        agent.start()
-        await cluster.master.ready()
-        await cluster.registered()
+        cluster, where = await self.small()
+        agent = cluster.agent
         ledger = cluster.framework()
         gate = cluster.directory / "gate"
         await ledger.run("long", "sleep 1000")
