@@ -305,7 +305,8 @@ class Stage:
             self.pending.append(number)
             return
         try:
-            os.killpg(self.child, number)
+            # Of what crun starts within a container the group is led by another, which is gone.
+            os.killpg(os.getpgid(self.child), number)
         except OSError:
             pass
 

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from signal import SIGKILL, SIGTERM, SIGUSR1
 from typing import Any
 
 from twisted.internet import reactor
@@ -426,6 +426,8 @@ class ImageTests(ImagedTestCase):
         *cgroups, here, place = self.output("a").split()
         self.assertEqual(sorted(cgroups), sorted(Path("/proc/self/cgroup").read_text().split()))
         self.assertEqual((here, place), ("/here", "/mnt/mesos/sandbox"))
+        agent.signal(ContainerId("c"), SIGUSR1)
+        self.assertEqual((await ends.wait(2))[1], ("c", SIGUSR1))
         await agent.destroy(ContainerId("a"))
         await self.cleaned()
 

@@ -14,6 +14,7 @@ from mesoskit.driver import ExecutorInfo, Offer, Reason, TaskInfo, TaskState, ex
 from mesoskit.messages import agent_pb2
 from mesoskit.messages.mesos_pb2 import CheckInfo, ContainerInfo, HealthCheck, Image, Volume
 from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive
+from tests.agent.test_imaged import sleeping
 from tests.cluster import asking
 from tests.cluster.at_every_step import StepTestCase
 from tests.cluster.harness import CHECKOUT, AgentDaemon, Cluster, ClusterTestCase
@@ -171,6 +172,10 @@ class ImageTests(ClusterTestCase):
         terminal = Terminal(cluster, "exec", "-it", "single", "sh")
         self.addCleanup(terminal.close)
         await terminal.shows("#")
+        token = f"3000{os.getpid() % 1000}.25"
+        terminal.type(f"sleep {token}\n")
+        await until("it sleeps", lambda: sleeping(token))
+        terminal.type("\x03")
         terminal.type("ls /well; exit 4\n")
         await terminal.shows("/well")
         self.assertEqual(await terminal.ended(), 4)
