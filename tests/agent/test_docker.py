@@ -344,6 +344,26 @@ class RunningTests(DockerTestCase):
         )
         self.assertEqual(answer, b"pong\n")
 
+    async def test_it_may_be_in_a_network_that_somebody_has_made(self):
+        agent, _ = await self.started()
+        name = f"mesoskit-{os.getpid()}"
+        await agent.engine.ask("POST", "/networks/create", body={"Name": name})
+        self.addCleanup(agent.engine.ask, "DELETE", f"/networks/{name}")
+        info = docker_info(network="USER")
+        info.network_infos.add(name=name)
+        facts: list[ContainerFacts] = []
+        agent._described = lambda _, what: facts.append(what)
+        await agent.launch(self.spec("a", "ip -4 -o addr show eth0; sleep 1000", info=info))
+        (address,) = facts[0].addresses
+        await until(lambda: f" {address}/" in self.output("a"))
+        await agent.destroy(A)
+
+    async def test_rights_are_those_that_were_asked_for(self):
+        parameters = [{"key": "cap-drop", "value": "ALL"}, {"key": "cap-add", "value": "NET_RAW"}]
+        info = docker_info(parameters=parameters)
+        out, _ = await self.run_one("grep CapEff /proc/self/status", info=info)
+        self.assertEqual(int(out.split()[1], 16), 1 << 13)
+
 
 class RefusedTests(DockerTestCase):
     """What cannot be started, and what is left of it: nothing."""

@@ -255,7 +255,7 @@ class DockerContainers:
         )
         for container in noted - set(self._containers):
             self._notes.remove(container)
-        self._secrets.keep({*self._containers})
+        self._secrets.keep({str(self._watch.id_of(item)) for item in items})
         self._watch.start()
         self._starting = None
 
