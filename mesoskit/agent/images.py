@@ -38,6 +38,8 @@ class ImageSettings:
     @ivar sandbox_directory: where containers find their sandbox.
     @ivar collection: L{None}: images stay until somebody has them pruned.
     @ivar runtime: C{crun}, C{runc} or the path of one (C{--oci_runtime}); empty: what there is.
+    @ivar ignore_runtime: whether command, environment and directory of images do not count
+        (C{--docker_ignore_runtime}).
     """
 
     providers: tuple[str, ...] = ()
@@ -47,3 +49,4 @@ class ImageSettings:
     sandbox_directory: str = SANDBOX
     collection: ImageCollection | None = None
     runtime: str = ""
+    ignore_runtime: bool = False

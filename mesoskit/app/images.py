@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from mesoskit.flags import Flag, Values, text
+from mesoskit.flags import Flag, Values, boolean, text
 
 if TYPE_CHECKING:
     from mesoskit.agent.images import ImageCollection, ImageSettings
@@ -121,6 +121,12 @@ FLAGS: Final = (
         is_path=True,
     ),
     Flag(
+        "docker_ignore_runtime",
+        boolean,
+        False,
+        "Take nothing of images but their files: neither command nor environment nor directory.",
+    ),
+    Flag(
         "image_gc_config",
         collection,
         None,
@@ -163,4 +169,5 @@ def settings(values: Values) -> "ImageSettings":
         sandbox_directory=values.sandbox_directory,
         collection=values.image_gc_config,
         runtime=values.oci_runtime or "",
+        ignore_runtime=values.docker_ignore_runtime,
     )

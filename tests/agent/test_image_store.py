@@ -27,7 +27,7 @@ from mesoskit.agent.containers.image_names import (
     registry_source,
 )
 from mesoskit.agent.containers.image_store import ImageStore, StoredImage
-from mesoskit.agent.containers.image_tools import find_tool, run_tool
+from mesoskit.agent.containers.image_tools import find_tool, missing_tools, run_tool
 from mesoskit.agent.users import in_thread_of
 from mesoskit.model.ids import ContainerId
 from tests.agent.image_archives import docker_archive, layer, link, oci_layout
@@ -406,3 +406,6 @@ class StoreTests(TestCase):
         self.assertIn("apt-get install skopeo", await self.refused("a"))
         error = self.assertRaises(ImageError, find_tool, "runc", "crun")
         self.assertIn("runc or crun", str(error))
+        missing = missing_tools("/nowhere/crun")
+        self.assertEqual(len(missing), 3)
+        self.assertIn("/nowhere/crun (--oci_runtime)", missing[2])

@@ -67,6 +67,7 @@ class ImagedTestCase(RealTestCase):
 
     skip = SKIP or None
     isolation = IsolationSettings()
+    ignore_runtime = False
     maker = "crun" if shutil.which("crun") else "runc"
 
     def setUp(self) -> None:
@@ -92,6 +93,7 @@ class ImagedTestCase(RealTestCase):
             ),
             ends,
             isolation=self.isolation,
+            ignore_runtime=self.ignore_runtime,
         )
         self.last = inner = LaunchedContainers(
             *(reactor, self.runtime, self.users, self.in_thread, containers.exited), linger=0.1
@@ -198,6 +200,12 @@ class ImageTests(ImagedTestCase):
         self.assertEqual((variables["A"], variables["OF"]), ("1", "task"))
         self.assertEqual(variables["MESOS_SANDBOX"], "/mnt/mesos/sandbox")
         self.assertEqual(output.splitlines()[-1], "/tmp")
+
+    async def test_nothing_of_an_image_counts_but_its_files(self):
+        self.archive("there", busybox_layer(), Env=["A=1"], WorkingDir="/tmp", Cmd=["/bin/sh"])
+        self.ignore_runtime = True
+        output = await self.result('echo "$A"; pwd', info=info_of("there"))
+        self.assertEqual(output, "\n/mnt/mesos/sandbox\n")
 
     async def test_its_name_and_where_names_are_looked_up_are_the_machines(self):
         paths = [path for path in ("/etc/hosts", "/etc/hostname") if os.path.isfile(path)]

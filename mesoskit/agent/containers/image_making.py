@@ -59,6 +59,7 @@ def image_containers(
         sandbox_directory=settings.sandbox_directory,
         isolation=options.isolation,
         progressed=progressed,
+        ignore_runtime=settings.ignore_runtime,
         work_dir=options.work_dir,
     )
     containers.inner = beneath(containers.exited)

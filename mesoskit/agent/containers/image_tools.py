@@ -52,6 +52,21 @@ def find_runtime(wanted: str = "") -> str:
     return wanted
 
 
+def missing_tools(runtime: str = "") -> list[str]:
+    """
+    Return of each program without which no container is from an image why it is missing.
+
+    @param runtime: as for L{find_runtime}.
+    """
+    missing = []
+    for find, what in ((find_tool, "skopeo"), (find_tool, "umoci"), (find_runtime, runtime)):
+        try:
+            find(what)
+        except ImageError as error:
+            missing.append(str(error))
+    return missing
+
+
 def run_tool(
     reactor: Any, arguments: Sequence[str], timeout: float, home: str
 ) -> "Deferred[bytes]":

@@ -30,7 +30,7 @@ from mesoskit.agent.containers import ContainerError, Containers, Exited
 from mesoskit.agent.containers.image_names import ImageError
 from mesoskit.agent.containers.image_rights import ImageRights
 from mesoskit.agent.containers.image_store import ImageStore, StoredImage
-from mesoskit.agent.containers.image_tools import find_runtime
+from mesoskit.agent.containers.image_tools import find_runtime, missing_tools
 from mesoskit.agent.containers.provisioning import Provisions
 from mesoskit.agent.containers.volumes import (
     Bound,
@@ -95,12 +95,14 @@ class ImageContainers:
         isolation: IsolationSettings | None = None,
         progressed: Progressed | None = None,
         work_dir: str = "",
+        ignore_runtime: bool = False,
     ) -> None:
         """
         @param reactor: with time.
         @param exited: is told of every end.
         @param progressed: is told now and then how far a launch is that takes long.
         @param work_dir: the agent's.
+        @param ignore_runtime: whether nothing of an image counts but its files.
         """
         self.store = store
         self.providers = tuple(providers)
@@ -113,6 +115,7 @@ class ImageContainers:
         self._progressed = progressed
         settings = isolation or IsolationSettings()
         self._work_dir = work_dir
+        self._ignore_runtime = ignore_runtime
         self._creatable = settings.host_path_creation
         self._rights = ImageRights(settings)
         self._pids: dict[ContainerId, int] = {}
@@ -132,6 +135,8 @@ class ImageContainers:
         async def start() -> None:
             try:
                 if self.providers:
+                    for why in missing_tools(self._provisions.runtime):
+                        self.log.warn("{why}", why=why)
                     await self.store.start()
             except OSError as error:
                 raise ContainerError(f"image store {error.filename}: {error.strerror}") from error
@@ -248,6 +253,8 @@ class ImageContainers:
     async def _make(self, spec: ContainerSpec, info: ContainerInfo, rooted: bool) -> int:
         try:
             images = await self._provide(spec)
+            if self._ignore_runtime:
+                images = [replace(image, config={}) for image in images]
             bounds = self._with_images(spec, info, images, rooted)
             if os.geteuid() != 0:
                 raise ImageError(
