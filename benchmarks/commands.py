@@ -140,16 +140,15 @@ def measured(
         return outcome[0]
 
 
-async def commands(count: int, both: Cluster, cpus: float = 0.1, image: str = "") -> Figures:
+async def commands(count: int, both: Cluster, image: str = "") -> Figures:
     """
     Launch so many commands with one accept, and wait for the last of them.
 
-    @param cpus: that each is given.
     @param image: from which they are; it is there, and known to the agent, before they are.
     """
     if image:
-        await one_at_a_time(0, both, cpus, image)
-    tasks = [_command(cpus, image) for _ in range(count)]
+        await one_at_a_time(0, both, image)
+    tasks = [_command(image) for _ in range(count)]
     return {**await _timed(both, tasks), "floor": floor(count)}
 
 
@@ -179,8 +178,8 @@ async def _timed(both: Cluster, tasks: list[Any]) -> Figures:
     }
 
 
-def _command(cpus: float, image: str) -> Any:
-    made = command_task("true", "true", cpus=cpus, mem=32)
+def _command(image: str) -> Any:
+    made = command_task("true", "true", cpus=0.1, mem=32)
     if image:
         made.container.type = ContainerInfo.MESOS
         made.container.mesos.image.type = Image.DOCKER
@@ -188,14 +187,14 @@ def _command(cpus: float, image: str) -> Any:
     return made
 
 
-async def one_at_a_time(count: int, both: Cluster, cpus: float = 0.1, image: str = "") -> Figures:
+async def one_at_a_time(count: int, both: Cluster, image: str = "") -> Figures:
     """Launch one command after the other, each on an offer that was there before."""
     running, finished = [], []
     for _ in range(count + 1):
         offer = await both.offer()
         await deferLater(both.reactor, 0.05, lambda: None)
         begin = perf_counter()
-        (handle,) = await both.framework.accept(offer, [_command(cpus, image)])
+        (handle,) = await both.framework.accept(offer, [_command(image)])
         await handle.running()
         running.append(perf_counter() - begin)
         await handle.terminal()

@@ -3,10 +3,11 @@
 Commands (C{true}) accepted at once, and one at a time on an idle cluster with the offer in hand,
 on agents that differ in how they keep containers apart alone; the last ones have an image each (of
 one layer, which is there), and are fewer. As root, on a machine with cgroups; with skopeo, umoci, a
-runtime and busybox-static for images. (Each is given 5 cpus, so that shares of them are no reason
-to wait where others keep the machine busy.)
+runtime and busybox-static for images.
+    python benchmarks/containers.py [--tasks 200] [--single 20] [--runs 2] [--without_cpu]
 
-    python benchmarks/containers.py [--tasks 200] [--single 20] [--runs 2]
+Where others keep the machine busy, C{chrt -r 1} before it measures as if they did not; that wants
+--without_cpu, for cgroups of cpu take no process of that kind.
 """
 
 import argparse
@@ -34,18 +35,18 @@ KINDS = {
     "linux, from an image": ("--launcher=linux", "--image_providers=docker"),
 }
 _IMAGED = "linux, from an image"
-_CPUS = 5.0
 _FEWER = 4
 """How many times fewer containers from images are started."""
 
 
 def rounds_of(
-    tasks: int, single: int, runs: int, where: str | None, images: str
+    tasks: int, single: int, runs: int, where: str | None, images: str, cpu: bool
 ) -> dict[str, dict[str, list[Figures]]]:
     """
     Measure everything, one kind after the other and then again.
 
     @param images: a folder with C{busy.tar}; empty to do without images.
+    @param cpu: whether cgroups of cpu may be used.
     """
     rounds: dict[str, dict[str, list[Figures]]] = {}
     for _ in range(runs):
@@ -54,10 +55,11 @@ def rounds_of(
             if image and not images:
                 continue
             more = [f"--docker_registry={images}"] if image else []
+            flags = flags if cpu else [flag.replace("cgroups/cpu,", "") for flag in flags]
             count = tasks // _FEWER if image else tasks
             bodies = {
-                "at once": partial(commands, count, cpus=_CPUS, image=image),
-                "alone": partial(one_at_a_time, single, cpus=_CPUS, image=image),
+                "at once": partial(commands, count, image=image),
+                "alone": partial(one_at_a_time, single, image=image),
             }
             for name, body in bodies.items():
                 round_ = partial(measured, where, "", body, [*flags, *more])
@@ -93,13 +95,19 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=200)
     parser.add_argument("--single", type=int, default=20)
     parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--without_cpu", action="store_true", help="leave out cgroups/cpu")
     parser.add_argument("--where", default=_MEMORY, help="where the agent's work_dir is made")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-images-") as images:
         if BUSYBOX is not None:
             docker_archive(f"{images}/busy.tar", [busybox_layer()])
         rounds = rounds_of(
-            chosen.tasks, chosen.single, chosen.runs, chosen.where, images if BUSYBOX else ""
+            chosen.tasks,
+            chosen.single,
+            chosen.runs,
+            chosen.where,
+            images if BUSYBOX else "",
+            not chosen.without_cpu,
         )
     table(
         f"{chosen.tasks} commands at once, and one alone; median of {chosen.runs} runs",
