@@ -88,6 +88,7 @@ class Daemon:
         self.socket = str(self.directory / "docker.sock")
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
+        (self.directory / "daemon.json").write_text("{}")
         self.start()
 
     def start(self) -> None:
@@ -106,6 +107,7 @@ class Daemon:
             f"--data-root={self.directory}/data",
             f"--exec-root={self.directory}/exec",
             f"--pidfile={self.directory}/pid",
+            f"--config-file={self.directory}/daemon.json",
             f"--host=unix://{self.socket}",
             "--exec-opt=native.cgroupdriver=cgroupfs",
             f"--cgroup-parent=/{self.directory.name}",
@@ -177,6 +179,11 @@ class Daemon:
                 process.kill()
                 process.wait()
 
+    def set(self, **settings: object) -> None:
+        """Change its configuration (daemon.json) while it runs; it takes it up in a moment."""
+        (self.directory / "daemon.json").write_text(json.dumps(settings))
+        os.kill(self.pid(), signal.SIGHUP)
+
     def crash(self) -> None:
         """Kill it; what it runs goes on."""
         os.kill(self.pid(), signal.SIGKILL)
@@ -190,10 +197,19 @@ class Daemon:
         """Let it do nothing, not even answer, or go on."""
         os.kill(self.pid(), signal.SIGSTOP if hung else signal.SIGCONT)
 
+    def _end_shims(self) -> None:
+        """Kill what one that has crashed has left."""
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                words = path.read_bytes().split(b"\0")
+                if b"shim" in words[0] and f"{self.directory}/".encode() in b" ".join(words):
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+
     def close(self) -> None:
         """End it and remove all of it."""
         atexit.unregister(self.close)
         self.stop()
+        self._end_shims()
         for _ in range(3):
             mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
             for path in sorted(mounts, reverse=True):

@@ -560,6 +560,28 @@ class RestartTests(DockerTestCase):
         self.assertNotEqual(status, 0)
         self.assertEqual(self.output("a"), "1\n")
 
+    async def test_what_an_engine_keeps_while_it_is_away_goes_on(self):
+        self.daemon.set(**{"live-restore": True})
+        self.addCleanup(self.daemon.set)
+        agent, ends = await self.started()
+
+        async def keeps() -> Any:
+            return (await agent.engine.ask("GET", "/info"))["LiveRestoreEnabled"]
+
+        await until_async(keeps, bool, 60)
+        script = "i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo $i; sleep 0.1; done; exit 4"
+        await agent.launch(self.spec("a", script, info=docker_info()))
+        await agent.launch(self.spec("b", "sleep 1000", info=docker_info()))
+        await until(lambda: self.output("a") != "")
+        self.daemon.crash()
+        await deferLater(REACTOR, 1.0)
+        self.assertEqual(ends.told, [])
+        self.daemon.start()
+        self.assertEqual(await ends.wait(1), [("a", 4 << 8)])
+        self.assertEqual(self.output("a"), "".join(f"{number}\n" for number in range(1, 31)))
+        await agent.destroy(ContainerId("b"))
+        self.assertEqual(ends.told[1:], [("b", SIGKILL)])
+
     async def test_an_engine_that_hangs_is_waited_for(self):
         agent, ends = await self.started()
         await agent.launch(self.spec("a", "echo 1; sleep 1000", info=docker_info()))

@@ -315,12 +315,14 @@ class Watch:
         self._line = b""
         query = {"filters": {"type": ["container"], "label": [self._label]}}
         # Some engines begin their answer with the first event only.
-        self._calls["flush"] = self._reactor.callLater(FLUSH, self._look_over)
-        response = await self._engine.stream("GET", "/events", query, timeout=None)
+        flush = self._calls["flush"] = self._reactor.callLater(FLUSH, self._look_over)
+        try:
+            response = await self._engine.stream("GET", "/events", query, timeout=None)
+        finally:
+            if flush.active():
+                flush.cancel()
         body = deliver(response, self._received)
         self._delays.reset()
-        with suppress(Exception):
-            self._calls.pop("flush").cancel()
         self._look_over()
         await body.over
 
