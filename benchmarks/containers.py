@@ -4,6 +4,7 @@ Commands (C{true}) accepted at once, and one at a time on an idle cluster with t
 on agents that differ in how they keep containers apart alone; the last ones have an image each (of
 one layer, which is there), and are fewer. As root, on a machine with cgroups; with skopeo, umoci, a
 runtime and busybox-static for images.
+
     python benchmarks/containers.py [--tasks 200] [--single 20] [--runs 2] [--without_cpu]
 
 Where others keep the machine busy, C{chrt -r 1} before it measures as if they did not; that wants
@@ -30,7 +31,7 @@ _ALL = f"{_CGROUPS},namespaces/pid,filesystem/linux,linux/capabilities,linux/nnp
 KINDS = {
     "posix": ("--launcher=posix",),
     "linux": ("--launcher=linux",),
-    _CGROUPS: (f"--isolation={_CGROUPS}", "--cgroups_enable_cfs"),
+    "cgroups": (f"--isolation={_CGROUPS}", "--cgroups_enable_cfs"),
     "and namespaces, mounts, rights": (f"--isolation={_ALL}", "--cgroups_enable_cfs"),
     "linux, from an image": ("--launcher=linux", "--image_providers=docker"),
 }
@@ -55,7 +56,8 @@ def rounds_of(
             if image and not images:
                 continue
             more = [f"--docker_registry={images}"] if image else []
-            flags = flags if cpu else [flag.replace("cgroups/cpu,", "") for flag in flags]
+            if not cpu:
+                flags = tuple(flag.replace("cgroups/cpu,", "") for flag in flags)
             count = tasks // _FEWER if image else tasks
             bodies = {
                 "at once": partial(commands, count, image=image),

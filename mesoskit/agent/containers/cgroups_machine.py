@@ -43,11 +43,15 @@ def check_usable(hierarchy: str, root: str, mounts: str = "/proc/self/mounts") -
     cgroups = find(hierarchy, root, mounts)
     name = f"mesoskit-can-{os.getpid()}"
     try:
-        for path in cgroups.make(name, ()).join:
-            if not os.access(f"{path}/{PROCESSES}", os.W_OK):
-                raise CgroupError(f"{path}/{PROCESSES} cannot be written to")
+        made = cgroups.make(name, ())
+        if not os.access(f"{made.kill}/{PROCESSES}", os.W_OK):
+            raise CgroupError(f"{made.kill}/{PROCESSES} cannot be written to")
     finally:
         cgroups.remove(name)
+    try:
+        os.rmdir(os.path.dirname(made.kill))
+    except OSError:
+        pass  # other containers are in it
 
 
 def favor_dynmods(
