@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from mesoskit.agent.containers.cgroups import CgroupError, find
+from mesoskit.agent.containers.cgroups import FREEZER, CgroupError, find
 from mesoskit.agent.launcher_cgroups import PROCESSES
 
 DYNMODS: Final = "favordynmods"
@@ -42,16 +42,19 @@ def check_usable(hierarchy: str, root: str, mounts: str = "/proc/self/mounts") -
     """
     cgroups = find(hierarchy, root, mounts)
     name = f"mesoskit-can-{os.getpid()}"
+    # One that was there may be somebody's who is about to make another group in it.
+    there = any(os.path.isdir(f"{hierarchy}/{above}{root}") for above in ("", f"{FREEZER}/"))
     try:
         made = cgroups.make(name, ())
         if not os.access(f"{made.kill}/{PROCESSES}", os.W_OK):
             raise CgroupError(f"{made.kill}/{PROCESSES} cannot be written to")
     finally:
         cgroups.remove(name)
-    try:
-        os.rmdir(os.path.dirname(made.kill))
-    except OSError:
-        pass  # other containers are in it
+    if not there:
+        try:
+            os.rmdir(os.path.dirname(made.kill))
+        except OSError:
+            pass  # somebody's are in it by now
 
 
 def favor_dynmods(
