@@ -46,6 +46,17 @@ _MEMORY_FIGURES = {
     "total_unevictable": ("mem_unevictable_bytes",),
 }
 
+_MEMORY_USES = (
+    ("memory.usage_in_bytes", "mem_total_bytes"),
+    ("memory.kmem.usage_in_bytes", "mem_kmem_usage_bytes"),
+    ("memory.kmem.tcp.usage_in_bytes", "mem_kmem_tcp_usage_bytes"),
+    ("memory.memsw.usage_in_bytes", "mem_total_memsw_bytes"),
+)
+_MEMORY_LIMITS = (
+    ("memory.limit_in_bytes", "mem_limit_bytes"),
+    ("memory.soft_limit_in_bytes", "mem_soft_limit_bytes"),
+)
+
 
 class CgroupsV1:
     """
@@ -61,6 +72,7 @@ class CgroupsV1:
         self.controllers = frozenset(mounts.keys() & set(CONTROLLERS))
         self._root = root
         self._io = Version1()
+        self._limits: dict[str, dict[str, float]] = {}  # of memory, as they were set or read
 
     def _path(self, controller: str, name: str = "") -> str:
         base = f"{self.mounts[controller]}/{self._root}"
@@ -108,6 +120,8 @@ class CgroupsV1:
     def remove(self, name: str) -> bool:
         """Remove it from every hierarchy."""
         gone = [remove_directory(self._path(controller, name)) for controller in self.mounts]
+        if MEMORY in self.mounts:
+            self._limits.pop(self._path(MEMORY, name), None)
         return all(gone)
 
     def names(self) -> list[str]:
@@ -139,6 +153,7 @@ class CgroupsV1:
         """Set C{memory.soft_limit_in_bytes}, C{memory.limit_in_bytes} and that of C{memsw}."""
         path = self._path(MEMORY, name)
         write(f"{path}/memory.soft_limit_in_bytes", soft)
+        self._limits.pop(path, None)
         before = self.memory_limit(name)
         wanted = -1 if hard is None else hard
         if hard is not None and before is not None and hard <= before:
@@ -151,6 +166,7 @@ class CgroupsV1:
             limits.reverse()
         for limit in limits:
             write(f"{path}/{limit}", wanted)
+        self._limits.pop(path, None)
 
     def most_pids(self, name: str, most: int) -> None:
         """Set C{pids.max}."""
@@ -213,17 +229,18 @@ class CgroupsV1:
         for key, names in _MEMORY_FIGURES.items():
             if key in figures:
                 found.update(dict.fromkeys(names, figures[key]))
-        for file, name in (
-            ("memory.usage_in_bytes", "mem_total_bytes"),
-            ("memory.kmem.usage_in_bytes", "mem_kmem_usage_bytes"),
-            ("memory.kmem.tcp.usage_in_bytes", "mem_kmem_tcp_usage_bytes"),
-            ("memory.memsw.usage_in_bytes", "mem_total_memsw_bytes"),
-            ("memory.limit_in_bytes", "mem_limit_bytes"),
-            ("memory.soft_limit_in_bytes", "mem_soft_limit_bytes"),
-        ):
+        for file, name in _MEMORY_USES:
             text = attempt(read, f"{path}/{file}").strip()
-            if text and int(text) < _NO_LIMIT:
+            if text:
                 found[name] = int(text)
+        limits = self._limits.get(path)
+        if limits is None:
+            limits = self._limits[path] = {}
+            for file, name in _MEMORY_LIMITS:
+                text = attempt(read, f"{path}/{file}").strip()
+                if text and int(text) < _NO_LIMIT:
+                    limits[name] = int(text)
+        found.update(limits)
 
     def memory_limit(self, name: str) -> int | None:
         """Return C{memory.limit_in_bytes}."""
