@@ -18,12 +18,17 @@ from mesoskit.agent.container import (
     Usage,
     UsageRead,
 )
+from mesoskit.agent.events import Leave
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.options import RECONNECT
 from mesoskit.agent.views import containers_view
-from mesoskit.messages.internal_pb2 import ExitedExecutorMessage, SlaveReregisteredMessage
+from mesoskit.messages.internal_pb2 import (
+    DrainSlaveMessage,
+    ExitedExecutorMessage,
+    SlaveReregisteredMessage,
+)
 from mesoskit.messages.mesos_pb2 import ContainerInfo, ExecutorInfo, Image, TaskStatus, Volume
-from mesoskit.model.events import Connected, PeerKind, StoreFailed
+from mesoskit.model.events import Connected, PeerKind, Stop, StoreFailed
 from mesoskit.model.ids import ContainerId
 from mesoskit.model.tasks import Reason
 from tests.agent.bench import AGENT_ID, MASTER, OPTIONS, OWN_RECORDS, Bench, framework, task
@@ -308,6 +313,35 @@ class EndTests(PodTestCase):
         bench.exit("one", 9)
         bench.acknowledge()
         self.assertEqual(self.ends(bench), [("one", "TASK_KILLED")])
+
+    def test_an_agent_that_leaves_waits_for_it_whatever_it_was_doing(self) -> None:
+        for running in (True, False):
+            bench = self.bench()
+            self.run_group(bench, "one")
+            holder = self.pod(bench)
+            if running:
+                bench.give(ContainerStarted(holder, 55))
+                bench.start("one")
+            bench.give(Leave())
+            self.assertIn(Destroy(holder), bench.hands)
+            self.assertFalse([one for one in bench.others if isinstance(one, Stop)])
+            if running:
+                bench.exit("one", 9)
+                bench.give(ContainerExited(holder, 9))
+            else:
+                bench.give(ContainerFailed(holder, "launch", "destroyed"))
+            self.assertTrue([one for one in bench.others if isinstance(one, Stop)])
+
+    def test_an_agent_that_drains_launches_none_that_waits(self) -> None:
+        bench = self.bench()
+        self.run_group(bench, "one")
+        bench.receive(DrainSlaveMessage())
+        self.assertIn(Destroy(self.pod(bench)), bench.hands)
+        bench.give(ContainerFailed(self.pod(bench), "launch", "destroyed"))
+        bench.acknowledge()
+        self.assertEqual(self.ends(bench), [("one", "TASK_KILLED")])
+        self.assertEqual(bench.last().reason, TaskStatus.REASON_AGENT_DRAINING)
+        self.assertIsNone(bench.state.drain)
 
 
 class RestartTests(PodTestCase):
