@@ -17,6 +17,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mesoskit"))
 _TIMES = max(1, int(os.environ.get("MESOSKIT_SOAK") or 1))
 
 
-def examples(usual: int) -> int:
+def example_count(usual: int) -> int:
     """Return how many examples a machine is tried with: C{MESOSKIT_SOAK} times the usual number."""
     return usual * _TIMES

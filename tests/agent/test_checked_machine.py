@@ -30,7 +30,7 @@ from mesoskit.messages.mesos_pb2 import HealthCheck as HealthCheckInfo
 from mesoskit.model.events import Received
 from mesoskit.model.ids import ContainerId
 from mesoskit.model.tasks import Reason
-from tests import examples
+from tests import example_count
 from tests.agent.bench import AWARE, FRAMEWORK_ID, KILLING, task
 from tests.agent.test_pod_machine import PodMachine, ReconnectingPodMachine
 from tests.base import SynchronousTestCase
@@ -264,7 +264,7 @@ class ReconnectingCheckedMachine(_Checked, ReconnectingPodMachine):
 
 
 CheckedMachine.TestCase.settings = settings(
-    max_examples=examples(40),
+    max_examples=example_count(40),
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),

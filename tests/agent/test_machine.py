@@ -43,7 +43,7 @@ from mesoskit.model.events import (
 )
 from mesoskit.model.ids import ContainerId, PeerId
 from mesoskit.model.tasks import TERMINAL
-from tests import examples
+from tests import example_count
 from tests.agent.bench import (
     AGENT_ID,
     AWARE,
@@ -533,7 +533,7 @@ class AgentMachine(RuleBasedStateMachine):
 
 
 AgentMachine.TestCase.settings = settings(
-    max_examples=examples(80),
+    max_examples=example_count(80),
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),

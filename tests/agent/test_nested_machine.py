@@ -18,7 +18,7 @@ from mesoskit.agent.frameworks import AgentTask
 from mesoskit.agent.nested import id_of
 from mesoskit.messages.agent_pb2 import Call
 from mesoskit.model.authorization import ANYBODY
-from tests import examples
+from tests import example_count
 from tests.agent.test_machine import AgentMachine, ReconnectingMachine
 from tests.base import SynchronousTestCase
 
@@ -121,7 +121,7 @@ class ReconnectingCallingMachine(_Calling, ReconnectingMachine):
 
 
 CallingMachine.TestCase.settings = settings(
-    max_examples=examples(50),
+    max_examples=example_count(50),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

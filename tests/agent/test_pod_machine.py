@@ -12,7 +12,7 @@ from hypothesis.stateful import precondition, rule
 from mesoskit.agent.container import ContainerExited, ContainerFailed, ContainerStarted, Launch
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.model.ids import ContainerId
-from tests import examples
+from tests import example_count
 from tests.agent.bench import OPTIONS
 from tests.agent.test_machine import AgentMachine, ReconnectingMachine
 from tests.agent.test_nested_machine import _Calling
@@ -105,7 +105,7 @@ class ReconnectingPodMachine(_Pods, ReconnectingMachine):
 
 
 PodMachine.TestCase.settings = settings(
-    max_examples=examples(60),
+    max_examples=example_count(60),
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -28,7 +28,7 @@ from mesoskit.model.capabilities import FrameworkCapability
 from mesoskit.model.ids import AgentId, FrameworkId
 from mesoskit.model.quantities import Quantities
 from mesoskit.model.resources import Resources
-from tests import examples
+from tests import example_count
 from tests.allocator.model import (
     Pair,
     PlainAgent,
@@ -303,7 +303,9 @@ class InvariantTests(SynchronousTestCase):
     def run_machine(self) -> None:
         run_state_machine_as_test(
             Machine,
-            settings=settings(max_examples=examples(100), stateful_step_count=50, deadline=None),
+            settings=settings(
+                max_examples=example_count(100), stateful_step_count=50, deadline=None
+            ),
         )
 
 

@@ -18,7 +18,7 @@ from mesoskit.cluster.leader import Leader
 from mesoskit.cluster.lease import SAFE, Lease
 from mesoskit.messages.mesos_pb2 import MasterInfo
 from mesoskit.testing.zookeeper import MemoryEnsemble, MemoryZooKeeper
-from tests import examples
+from tests import example_count
 from tests.base import SynchronousTestCase
 
 PATH = "/mesos"
@@ -291,5 +291,7 @@ class MachineTests(SynchronousTestCase):
     def test_never_two_lead_and_somebody_does_in_the_end(self) -> None:
         run_state_machine_as_test(
             ElectionMachine,
-            settings=settings(max_examples=examples(12), stateful_step_count=20, deadline=None),
+            settings=settings(
+                max_examples=example_count(12), stateful_step_count=20, deadline=None
+            ),
         )

@@ -16,7 +16,7 @@ from mesoskit.messages.executor_pb2 import Call, Event
 from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.testing.network import Network
 from mesoskit.wire.link import Refused
-from tests import examples
+from tests import example_count
 from tests.base import SynchronousTestCase
 from tests.driver.peers import Agent
 from tests.driver.test_executor import PATH, VARIABLES
@@ -158,7 +158,7 @@ class MachineTests(SynchronousTestCase):
         run_state_machine_as_test(
             ExecutorMachine,
             settings=settings(
-                max_examples=examples(60),
+                max_examples=example_count(60),
                 stateful_step_count=25,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

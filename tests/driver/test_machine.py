@@ -19,7 +19,7 @@ from mesoskit.driver import Framework, FrameworkInfo, Scheduler, TaskHandle, com
 from mesoskit.messages.scheduler_pb2 import Call, Event
 from mesoskit.model.tasks import TERMINAL, TaskState
 from mesoskit.testing.network import Network
-from tests import examples
+from tests import example_count
 from tests.base import SynchronousTestCase
 from tests.driver.peers import ADDRESS, Master
 
@@ -234,7 +234,7 @@ class MachineTests(SynchronousTestCase):
         run_state_machine_as_test(
             DriverMachine,
             settings=settings(
-                max_examples=examples(100),
+                max_examples=example_count(100),
                 stateful_step_count=25,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

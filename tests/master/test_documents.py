@@ -20,7 +20,7 @@ from mesoskit.messages.master_pb2 import Response
 from mesoskit.messages.pieces import Form, byte_pieces, json_pieces
 from mesoskit.messages.scheduler_pb2 import Call
 from mesoskit.web.shared import MetricParts
-from tests import examples
+from tests import example_count
 from tests.base import SynchronousTestCase
 from tests.master.bench import Bench, acknowledge, scheduler_call, task, update
 from tests.master.test_machine import ClusterMachine
@@ -106,7 +106,7 @@ class DocumentTests(SynchronousTestCase):
         run_state_machine_as_test(
             Looking,
             settings=settings(
-                max_examples=examples(15),
+                max_examples=example_count(15),
                 stateful_step_count=30,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

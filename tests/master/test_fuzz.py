@@ -14,7 +14,7 @@ from mesoskit.messages import internal_pb2
 from mesoskit.messages.mesos_pb2 import Offer
 from mesoskit.messages.scheduler_pb2 import Call
 from mesoskit.model.events import PeerKind, Received
-from tests import examples
+from tests import example_count
 from tests.base import SynchronousTestCase
 from tests.master.bench import (
     AWARE,
@@ -35,7 +35,7 @@ from tests.master.bench import (
     update_of,
 )
 
-_EXAMPLES = examples(150)
+_EXAMPLES = example_count(150)
 
 _AGENT_MESSAGES = (
     internal_pb2.StatusUpdateMessage,

@@ -32,7 +32,7 @@ from mesoskit.model.events import Drop, PeerKind, Send
 from mesoskit.model.ids import AgentId, FrameworkId, Ids, PeerId
 from mesoskit.model.resources import Resources
 from mesoskit.model.tasks import TERMINAL
-from tests import examples
+from tests import example_count
 from tests.base import SynchronousTestCase
 from tests.master.bench import (
     AWARE,
@@ -526,7 +526,7 @@ class MachineTests(SynchronousTestCase):
         run_state_machine_as_test(
             ClusterMachine,
             settings=settings(
-                max_examples=examples(25),
+                max_examples=example_count(25),
                 stateful_step_count=50,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

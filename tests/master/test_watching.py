@@ -13,7 +13,7 @@ from mesoskit.master.state import MasterState
 from mesoskit.master.watching import Told
 from mesoskit.messages.master_pb2 import Event
 from mesoskit.model.tasks import TERMINAL
-from tests import examples
+from tests import example_count
 from tests.base import SynchronousTestCase
 from tests.master.bench import Bench
 from tests.master.test_machine import ClusterMachine
@@ -111,7 +111,7 @@ class WatchingTests(SynchronousTestCase):
         run_state_machine_as_test(
             WatchedMachine,
             settings=settings(
-                max_examples=examples(30),
+                max_examples=example_count(30),
                 stateful_step_count=40,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

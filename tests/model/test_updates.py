@@ -26,7 +26,7 @@ from mesoskit.model.updates import (
     UpdateError,
     UpdateStream,
 )
-from tests import examples
+from tests import example_count
 from tests.base import SynchronousTestCase
 
 KEY = "updates/f/t"
@@ -388,5 +388,7 @@ class StreamPropertiesTests(SynchronousTestCase):
     def test_every_update_is_delivered_in_order_until_it_is_acknowledged(self):
         run_state_machine_as_test(
             Stream,
-            settings=settings(max_examples=examples(60), stateful_step_count=30, deadline=None),
+            settings=settings(
+                max_examples=example_count(60), stateful_step_count=30, deadline=None
+            ),
         )

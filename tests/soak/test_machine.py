@@ -33,7 +33,7 @@ from mesoskit.driver import (
 )
 from mesoskit.testing.cluster import MASTER, TestCluster
 from mesoskit.testing.network import Host
-from tests import examples
+from tests import example_count
 from tests.base import SynchronousTestCase
 from tests.soak import books
 from tests.soak.books import Entry, Mark
@@ -334,7 +334,7 @@ class MachineTests(SynchronousTestCase):
         run_state_machine_as_test(
             SoakMachine,
             settings=settings(
-                max_examples=examples(6),
+                max_examples=example_count(6),
                 stateful_step_count=40,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 
 from mesoskit.driver import TaskHandle, command_task
 from mesoskit.testing.cluster import MASTER, TestAgent, TestCluster
-from tests import examples
+from tests import example_count
 from tests.base import SynchronousTestCase
 
 
@@ -118,7 +118,7 @@ class MachineTests(SynchronousTestCase):
         run_state_machine_as_test(
             ClusterMachine,
             settings=settings(
-                max_examples=examples(8),
+                max_examples=example_count(8),
                 stateful_step_count=15,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
