@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from mesoskit.agent.containers import cgroups
 from mesoskit.driver.identity import FileIds
 from tests.cluster import asking, processes, zookeepers
 from tests.cluster.harness import Cluster, Daemon, MasterDaemon, environment, free_port
@@ -132,6 +133,7 @@ class SoakCluster(Cluster):
         self._seed = seed
         self._tasks = tasks
         self._lengths = lengths
+        self._isolates = _can_isolate()
         self.servers = zookeepers.Servers(3)
         self.relay = Relay(reactor, self.pids)
         self.masters: dict[str, MasterDaemon] = {}
@@ -200,6 +202,9 @@ class SoakCluster(Cluster):
             "gc_delay": "1mins",
             "disk_watch_interval": "10secs",
         }
+        if self._isolates and len(self.agents) % 2 == 0:
+            # Groups have containers of their own there.
+            flags["isolation"] = "cgroups/cpu,cgroups/pids,namespaces/ipc"
         disk = self.directory / f"{name}-disk"
         if self._mount(disk):
             self.disks[name] = disk
@@ -211,7 +216,7 @@ class SoakCluster(Cluster):
     def _mount(self, where: Path) -> bool:
         where.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=0755", "none", str(where)]
-        return subprocess.run(mount, capture_output=True, timeout=10, check=False).returncode == 0
+        return subprocess.run(mount, capture_output=True, timeout=60, check=False).returncode == 0
 
     def _add_framework(self, name: str, kinds: str) -> FrameworkProgram:
         # One of them over HTTP.
@@ -308,6 +313,12 @@ class SoakCluster(Cluster):
         os.kill(pid, signal.SIGKILL)
         return True
 
+    def cgroups(self) -> set[str]:
+        """Return the names of the cgroups of containers."""
+        root = self.cgroups_root
+        above = (*Path("/sys/fs/cgroup").glob(f"*/{root}"), Path("/sys/fs/cgroup") / root)
+        return {path.name for one in above for path in one.glob("*/")}
+
     def fill(self, name: str) -> None:
         """Let nothing more fit on the disk of an agent."""
         with suppress(OSError), (self.disks[name] / "filler").open("wb", buffering=0) as filler:
@@ -343,6 +354,15 @@ class SoakCluster(Cluster):
         self.servers.close()
         for disk in self.disks.values():
             subprocess.run(
-                ["umount", "-l", str(disk)], capture_output=True, timeout=10, check=False
+                ["umount", "-l", str(disk)], capture_output=True, timeout=60, check=False
             )
         return super().close()
+
+
+def _can_isolate() -> bool:
+    """Tell whether agents may keep their containers apart here."""
+    try:
+        cgroups.find("/sys/fs/cgroup", "mesoskit-soak")
+    except cgroups.CgroupError:
+        return False
+    return os.geteuid() == 0

@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from tests.cluster import asking, processes
-from tests.cluster.waiting import reactor, until
+from tests.cluster.waiting import reactor, until, until_async
 from tests.soak import books
 from tests.soak.cluster import SoakCluster
 from tests.soak.nemesis import Nemesis
@@ -153,9 +153,10 @@ class Soak:
             self.nemesis.make_good()
         result.done = self.nemesis.done
         await self._settle()
+        # Until the end somebody may end by himself, and be started again: the machine is busy.
+        await self._reckon()
         self.nemesis.end()
         await watching
-        await self._reckon()
         self._void()
         return result
 
@@ -233,8 +234,7 @@ class Soak:
     async def _excuses(self) -> Excuses:
         """Return what tasks may have suffered from, by the ids of agents."""
         ids = {}
-        _, body = await asking.get(self.cluster.masters[self.cluster.leader].port, "/slaves")
-        for agent in json.loads(body)["slaves"]:
+        for agent in (await self._ask_leader("/slaves"))["slaves"]:
             for name, daemon in self.cluster.agents.items():
                 if daemon.port == agent["port"]:
                     ids[name] = agent["id"]
@@ -244,17 +244,26 @@ class Soak:
             {ids[name]: times for name, times in given.launchers.items() if name in ids},
         )
 
+    async def _ask_leader(self, path: str) -> Any:
+        """Return what the master that leads says, whichever it is by then."""
+
+        async def answer() -> Any:
+            leader = await self.cluster.look_for_leader()
+            try:
+                port = self.cluster.masters[leader].port
+                return json.loads((await asking.get(port, path, timeout=30.0))[1])
+            except Exception:
+                return None
+
+        return await until_async(f"{path} of the leader", answer, 90.0, seen=self.cluster.logs)
+
     async def _look_at_what_is_left(self) -> None:
         """Hold that neither the master nor an agent believes in anything that is no more."""
         cluster, wrong = self.cluster, self.result.wrong
-        if not cluster.leader:
-            return
-        known = await asking.metrics(cluster.masters[cluster.leader].port)
+        known = await self._ask_leader("/metrics/snapshot")
         if known["master/slaves_unreachable"]:
             wrong.append(f"{known['master/slaves_unreachable']} agents have changed their ids")
-        _, body = await asking.get(cluster.masters[cluster.leader].port, "/state", timeout=30.0)
-        state = json.loads(body)
-        for framework in state["frameworks"]:
+        for framework in (await self._ask_leader("/state"))["frameworks"]:
             for key in ("tasks", "unreachable_tasks"):
                 left = [task["id"] for task in framework[key]]
                 if left:
@@ -263,6 +272,25 @@ class Soak:
             await cluster.acknowledged()
         except AssertionError as error:
             wrong.append(f"updates that nobody has acknowledged: {error}")
+        try:
+            await until_async(
+                "no cgroup of a container that is gone",
+                self._cgroups_are_known,
+                seen=lambda: sorted(cluster.cgroups())[:10],
+            )
+        except AssertionError as error:
+            wrong.append(str(error))
+
+    async def _cgroups_are_known(self) -> bool:
+        """Hold that every cgroup is of a container which an agent has."""
+        known = set()
+        for agent in self.cluster.agents.values():
+            try:
+                _, body = await asking.get(agent.port, "/containers", timeout=30.0)
+            except Exception:
+                return False
+            known |= {one["container_id"] for one in json.loads(body)}
+        return self.cluster.cgroups() <= known
 
     def _void(self) -> None:
         result, plan = self.result, self.plan
