@@ -128,7 +128,7 @@ def _directory(kind: str, controllers: str, own: str) -> str:
     for line in _read("/proc/self/mountinfo").splitlines():
         mount, _, system = line.partition(" - ")
         words = system.split()
-        if words[0] != kind or (controllers and controllers not in words[-1].split(",")):
+        if words[:1] != [kind] or (controllers and controllers not in words[-1].split(",")):
             continue
         root, point = mount.split()[3:5]
         root = root.rstrip("/")
