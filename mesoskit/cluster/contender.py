@@ -4,22 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mesoskit.cluster.detector import AGAIN
-from mesoskit.cluster.ensemble import (
-    ANY_VERSION,
-    Check,
-    Ensemble,
-    EnsembleError,
-    NoNode,
-    Session,
-    Stat,
-    Unavailable,
-)
+from mesoskit.cluster.ensemble import ANY_VERSION, Check, Ensemble, NoNode, Session, Stat
 from mesoskit.cluster.leader import LABEL, number
+from mesoskit.cluster.trying import Trying
 
 
 class Contender:
@@ -46,28 +37,28 @@ class Contender:
         told: Callable[[str | None], None],
     ) -> None:
         self._ensemble = ensemble
-        self._clock = clock
         self._path = path
         self._data = data
         self._told = told
         self.node: str | None = None
         self._entering = False
-        self._later: IDelayedCall | None = None
-        self._running = False
-        self._complained = ""
+        self._trying = Trying(
+            clock,
+            self.log,
+            self._enter,
+            "Standing for election failed",
+            "This master cannot stand for election: {why}",
+        )
         ensemble.listen(self._heard)
 
     def start(self) -> None:
         """Stand, as soon as there is a session."""
-        self._running = True
+        self._trying.wanted = True
         self._enter()
 
     def stop(self) -> None:
         """Do nothing more; the node goes with its session."""
-        self._running = False
-        later, self._later = self._later, None
-        if later is not None:
-            later.cancel()
+        self._trying.stop()
 
     def _heard(self, event: Session) -> None:
         if event is Session.EXPIRED:
@@ -79,11 +70,16 @@ class Contender:
     def _lose(self) -> None:
         if self.node is not None:
             self.node = None
-            if self._running:
+            if self._trying.wanted:
                 self._told(None)
 
     def _enter(self) -> None:
-        if self._running and self.node is None and not self._entering and self._ensemble.connected:
+        if (
+            self._trying.wanted
+            and self.node is None
+            and not self._entering
+            and self._ensemble.connected
+        ):
             self._entering = True
             session = self._ensemble.session
             Deferred.fromCoroutine(self._make()).addBoth(self._entered, session)
@@ -113,16 +109,12 @@ class Contender:
 
     def _entered(self, result: Any, session: int | None) -> None:
         self._entering = False
-        if not self._running:
+        if not self._trying.wanted:
             return
         if isinstance(result, Failure):
-            if not result.check(EnsembleError):  # type: ignore[no-untyped-call]
-                self.log.failure("Standing for election failed", failure=result)
-            elif not result.check(Unavailable):  # type: ignore[no-untyped-call]
-                self._complain(result.getErrorMessage())
-            self._try_later()
+            self._trying.failed(result)
         elif session == self._ensemble.session:
-            self._complained = ""
+            self._trying.succeeded()
             self.node = result
             self._told(result)
             self._watch()
@@ -133,7 +125,7 @@ class Contender:
     def _watch(self) -> None:
         """See to it that we hear of it when somebody deletes our node."""
         node = self.node
-        if self._running and node is not None and self._ensemble.connected:
+        if self._trying.wanted and node is not None and self._ensemble.connected:
             looking = self._ensemble.exists_and_watch(f"{self._path}/{node}")
             # Where that fails, the connection that comes next looks again.
             looking.addCallbacks(self._watched, lambda _: None, callbackArgs=(node,))
@@ -147,16 +139,3 @@ class Contender:
             self._enter()
         else:
             changed.addCallback(lambda _: self._watch())
-
-    def _complain(self, why: str) -> None:
-        if why != self._complained:
-            self._complained = why
-            self.log.error("This master cannot stand for election: {why}", why=why)
-
-    def _try_later(self) -> None:
-        if self._later is None:
-            self._later = self._clock.callLater(AGAIN, self._now)
-
-    def _now(self) -> None:
-        self._later = None
-        self._enter()

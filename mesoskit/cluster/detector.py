@@ -1,18 +1,16 @@
 """Finding the master that leads (Mesos' C{MasterDetector})."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mesoskit.cluster.ensemble import Ensemble, EnsembleError, NoNode, Session, Unavailable
+from mesoskit.cluster.ensemble import Ensemble, NoNode, Session
 from mesoskit.cluster.leader import Leader, NotAMaster, first, read
-
-AGAIN: Final = 1.0
-"""Seconds after which something that failed while the connection stands is tried again."""
+from mesoskit.cluster.trying import Trying
 
 
 class LeaderWatch:
@@ -36,29 +34,29 @@ class LeaderWatch:
         told: Callable[[Leader | None], None],
     ) -> None:
         self._ensemble = ensemble
-        self._clock = clock
         self._path = path
         self._told = told
         self.current: Leader | None = None
         self._looking = False
         self._again = False
-        self._later: IDelayedCall | None = None
-        self._running = False
-        self._complained = ""
+        self._trying = Trying(
+            clock,
+            self.log,
+            self.look,
+            "The leading master could not be looked for",
+            "Who leads cannot be read: {why}",
+        )
         ensemble.listen(self._heard)
 
     def start(self) -> None:
         """Begin to look, as soon as there is a session."""
-        self._running = True
+        self._trying.wanted = True
         if self._ensemble.connected:
             self.look()
 
     def stop(self) -> None:
         """Tell nothing more."""
-        self._running = False
-        later, self._later = self._later, None
-        if later is not None:
-            later.cancel()
+        self._trying.stop()
 
     def forget(self) -> None:
         """Know of nobody, until there is a look again."""
@@ -66,7 +64,7 @@ class LeaderWatch:
 
     def look(self) -> None:
         """Look now, or once more when the look that goes on is over."""
-        if not self._running or not self._ensemble.connected:
+        if not self._trying.wanted or not self._ensemble.connected:
             return
         if self._looking:
             self._again = True
@@ -104,42 +102,26 @@ class LeaderWatch:
             # It went between the two questions, and the watch says so.
             self._again = True
         except NotAMaster as error:
-            self._complain(str(error))
+            self._trying.complain(str(error))
             self._tell(None)
 
     def _looked(self, result: Any) -> None:
         self._looking = False
         if isinstance(result, Failure):
-            if not result.check(EnsembleError):  # type: ignore[no-untyped-call]
-                self.log.failure("The leading master could not be looked for", failure=result)
-            elif not result.check(Unavailable):  # type: ignore[no-untyped-call]
-                self._complain(result.getErrorMessage())
-            self._look_later()
+            self._trying.failed(result)
         else:
-            self._complained = "" if self.current else self._complained
+            if self.current:
+                self._trying.succeeded()
             if self._again:
                 self._again = False
                 self.look()
 
-    def _look_later(self) -> None:
-        if self._running and self._later is None:
-            self._later = self._clock.callLater(AGAIN, self._look_now)
-
-    def _look_now(self) -> None:
-        self._later = None
-        self.look()
-
     def _watch(self, changed: "Deferred[None]") -> None:
         changed.addCallback(lambda _: self.look())
 
-    def _complain(self, why: str) -> None:
-        if why != self._complained:
-            self._complained = why
-            self.log.error("Who leads cannot be read: {why}", why=why)
-
     def _tell(self, leader: Leader | None) -> None:
         before, self.current = self.current, leader
-        if self._running and leader != before:
+        if self._trying.wanted and leader != before:
             self._told(leader)
 
 
