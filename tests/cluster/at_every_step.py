@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ KILLED: Final = "TASK_KILLED"
 class StepTestCase(ClusterTestCase):
     """Tests of what is left of a task, at whichever step of its life its agent was killed."""
 
-    timeout = 900
+    timeout = 1800
 
     async def at_every_step(
         self,
@@ -130,11 +130,14 @@ class _Run:
         for handle in handles:
             handle.kill()
         await self._until("the task is over", lambda: all(one.over for one in handles))
-        await self._until("nothing is left", lambda: not self._remains())
+        await self._until("nothing is left", self._clean)
         return killed
 
     async def _until(self, what: str, condition: Callable[[], object]) -> None:
-        await until(what, condition, seen=lambda: f"{self._last}; left: {self._remains()}")
+        def seen() -> str:
+            return f"{self._last}; left: {list(self._remains())}"
+
+        await until(what, condition, interval=0.1, seen=seen)
 
     def _is(self, name: str, state: str) -> bool:
         """Whether the agent is dead, or has told this of the task and nothing is left to do."""
@@ -142,7 +145,7 @@ class _Run:
             return True
         if state not in self._ledger.states(name):
             return False
-        return state == RUNNING or not (self._agent.pending() or self._remains())
+        return state == RUNNING or (self._clean() and not self._agent.pending())
 
     async def _back(self) -> bool:
         return bool((await asking.metrics(self._agent.port))["slave/registered"])
@@ -151,15 +154,19 @@ class _Run:
         known = self._ledger.statuses[name] or self._ledger.answers[name]
         return any(TaskState(status.state) is not TaskState.TASK_STARTING for status in known)
 
-    def _remains(self) -> list[object]:
-        """Return what should not be there when no task is."""
+    def _clean(self) -> bool:
+        """Tell whether nothing is there that should not when no task is."""
+        return next(self._remains(), None) is None
+
+    def _remains(self) -> Iterator[object]:
+        """Give what should not be there; what is cheap to look for comes first."""
         agent = self._agent
         notes = agent.runtime_dir / "isolated"
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        return [
-            *Path("/sys/fs/cgroup").glob(f"*/{agent.flags['cgroups_root']}/*/"),
-            *processes.below(agent.work_dir / "slaves"),
-            *(line for line in mounts if f" {agent.directory}/" in line),
-            *(os.listdir(notes) if notes.exists() else ()),
-            *filter(None, [self._left(agent)]),
-        ]
+        if notes.exists():
+            yield from os.listdir(notes)
+        yield from Path("/sys/fs/cgroup").glob(f"*/{agent.flags['cgroups_root']}/*/")
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            if f" {agent.directory}/" in line:
+                yield line
+        yield from filter(None, [self._left(agent)])
+        yield from processes.below(agent.work_dir / "slaves")

@@ -32,4 +32,4 @@ class StepTests(StepTestCase):
         await self.at_every_step({"isolation": ALL}, task)
 
     async def test_nothing_is_left_of_a_group_at_whichever_step_its_agent_was_killed(self) -> None:
-        await self.at_every_step({"isolation": ALL}, group, every=2)
+        await self.at_every_step({"isolation": ALL}, group, every=4)
