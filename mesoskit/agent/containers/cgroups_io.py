@@ -81,8 +81,9 @@ class Version1:
             wanted.append("io_serviced_recursive")
         if all(name in self._files for name in wanted):
             self._signs = wanted
+        # Mesos knows nothing of BFQ: it is shown where there is something to show.
         self._nothing = self._build(
-            lambda name, file: "" if name.startswith(_NUMBERS) else _NOTHING
+            lambda name, file: "" if name.startswith(_NUMBERS) or ".bfq." in file else _NOTHING
         )
         return bool(self._files)
 
