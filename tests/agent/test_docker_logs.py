@@ -227,6 +227,10 @@ class FollowerTests(SynchronousTestCase):
             self.assertEqual(agents.finish(), written)
 
     @given(logs(), STEPS)
+    @example(
+        [Message(1, 0, b"one\n"), Message(1, 0, b"two\n")],
+        [("write", 1, 100), ("crash",), ("stop",)],
+    )
     def test_so_does_what_comes_from_a_terminal(
         self, messages: list[Message], steps: list[tuple[Any, ...]]
     ) -> None:

@@ -213,4 +213,4 @@ class DockerStepTests(StepTestCase):
         def left(agent: AgentDaemon) -> object:
             return engine.containers(f"{AGENT_LABEL}={agent.work_dir}")
 
-        await self.at_every_step(flags, launch, left, every=4)
+        await self.at_every_step(flags, launch, left, every=6)

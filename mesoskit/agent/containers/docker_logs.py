@@ -320,10 +320,17 @@ class Follower:
         files = self._files
         if files is None or any(self._extra):
             return
-        self._place.sizes = list(files.sizes)
-        self._place.sizes[which] += len(data)
-        self._notes.write(self._container, self._place)
+        place = self._here(files)
+        place.sizes[which] += len(data)
+        self._notes.write(self._container, place)
         files.write(which, data)
+
+    def _here(self, files: Files) -> Place:
+        """Return how far it is."""
+        self._place.sizes = list(files.sizes)
+        if self._tty:
+            self._place.done[0] = self._brought
+        return self._place
 
     def _message(self, which: int, message: bytes) -> None:
         """Take one message, with its moment before it."""
@@ -356,9 +363,7 @@ class Follower:
             text = text[extra:]
         if text:
             self._pending[which].append(text)
-            if self._tty:
-                self._brought += len(text)
-                self._place.done[0] = self._brought
+            self._brought += len(text)
 
     def _write(self) -> None:
         files = self._files
@@ -376,9 +381,8 @@ class Follower:
         files = self._files
         if files is None or any(self._extra):
             return  # With something still to leave out, the old note is right.
-        self._place.sizes = list(files.sizes)
         try:
-            self._notes.write(self._container, self._place)
+            self._notes.write(self._container, self._here(files))
         except OSError as error:
             self.log.warn("note of {container}: {why}", container=self._container, why=error)
 
