@@ -46,7 +46,7 @@ TERMINAL = Console(terminal=True, session=True)
 
 
 async def until_async(
-    ask: Callable[[], Awaitable[Any]], right: Callable[[Any], bool], seconds: float = 10.0
+    ask: Callable[[], Awaitable[Any]], right: Callable[[Any], bool], seconds: float = 60.0
 ) -> None:
     """Wait until what somebody answers is right."""
     deadline = REACTOR.seconds() + seconds

@@ -56,21 +56,21 @@ class Conversation(Protocol):
             self.over.callback(self.heard)
 
 
-async def converse(port: int, say: bytes = b"", timeout: float = 10.0) -> Conversation:
+async def converse(port: int, say: bytes = b"", timeout: float = 60.0) -> Conversation:
     """Return a connection to a port of 127.0.0.1."""
     endpoint = HostnameEndpoint(reactor, "127.0.0.1", port, timeout=timeout)
     conversation: Conversation = await connectProtocol(endpoint, Conversation(say))
     return conversation
 
 
-async def exchange(port: int, say: bytes, timeout: float = 10.0) -> bytes:
+async def exchange(port: int, say: bytes, timeout: float = 60.0) -> bytes:
     """Say something to a port and return all that is answered until it is closed."""
     conversation = await converse(port, say, timeout)
     return await conversation.over.addTimeout(timeout, reactor)
 
 
 async def get(
-    port: int, path: str, timeout: float = 10.0, authorization: str = ""
+    port: int, path: str, timeout: float = 60.0, authorization: str = ""
 ) -> tuple[int, bytes]:
     """Return status and body of a GET."""
     shown = f"Authorization: {authorization}\r\n" if authorization else ""

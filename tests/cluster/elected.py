@@ -6,10 +6,10 @@ from pathlib import Path
 
 from tests.cluster import asking
 from tests.cluster.harness import _NONE, Cluster, Flags, MasterDaemon
-from tests.cluster.waiting import until_async
+from tests.cluster.waiting import PATIENCE, until_async
 from tests.cluster.zookeepers import Servers
 
-SESSION = 2.0
+SESSION = 4.0
 """Seconds of the session time-out, where nothing else is said."""
 
 
@@ -58,7 +58,7 @@ class ElectedCluster(Cluster):
         self.masters.append(master)
         return master
 
-    async def leads(self, timeout: float = 15.0) -> MasterDaemon:
+    async def leads(self, timeout: float = PATIENCE) -> MasterDaemon:
         """Wait until a master leads, and return it."""
         self._master = self.masters[0]
         found: list[MasterDaemon] = []
