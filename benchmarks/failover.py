@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
+from twisted.trial.unittest import SkipTest
 
 from mesoskit.driver import DriverSettings
 from tests.cluster.elected import ElectedCluster
@@ -86,7 +87,11 @@ async def measure(servers: Servers, session: float, rounds: int) -> None:
 
 async def main(reactor: Any) -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 4
-    servers = Servers()
+    try:
+        servers = Servers()
+    except SkipTest as error:
+        print(f"not measured: {error}")
+        return
     servers.start()
     try:
         for session in map(float, sys.argv[2:] or ["2", "10"]):

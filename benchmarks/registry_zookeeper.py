@@ -49,7 +49,11 @@ def agent(number: int, ids: Ids) -> AgentInfo:
 
 async def main(reactor: Any) -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
-    servers = Servers()
+    try:
+        servers = Servers()
+    except SkipTest as error:
+        print(f"not measured: {error}")
+        return
     servers.start()
     url = ZooKeeperURL.parse(servers.url())
     ids = Ids(bytes(16))
