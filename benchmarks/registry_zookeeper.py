@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
+from twisted.trial.unittest import SkipTest
 
 from mesoskit.cluster.registry import ZooKeeperStore
 from mesoskit.cluster.zk_url import ZooKeeperURL
