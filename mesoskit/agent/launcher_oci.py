@@ -65,6 +65,8 @@ _MOVE_MOUNT_F_EMPTY_PATH = 4
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _CGROUPS = "/sys/fs/cgroup"
+_CONSOLE = "console"
+_PATIENCE = 30.0
 _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FORWARDED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1),
@@ -92,6 +94,7 @@ class Stage:
       - C{binds}: directories in which no symbolic link is followed; the first is given to the
         runtime as C{binds/0} in our directory, and so on;
       - C{secrets}: whether the files in C{secrets} are moved into memory;
+      - C{terminal}: whether it has a terminal, also of C{exec};
       - C{pid}: whether it has a PID namespace, of which C{config.json} wants to know the path.
     """
 
@@ -101,6 +104,7 @@ class Stage:
             self.plan: dict[str, Any] = json.load(file)
         self.child = 0
         self.reaper = 0
+        self.terminal: Terminal | None = None
         self.pending: list[int] = []
 
     def run(self) -> int:
@@ -118,6 +122,8 @@ class Stage:
         self._say("started", str(self.child))
         for early in self.pending:
             self._signalled(early, None)
+        if self.terminal is not None:
+            self.terminal.relay(self.child)
         return self._wait()
 
     # A container of its own
@@ -283,6 +289,11 @@ class Stage:
         told = os.path.join(self.directory, "pid")
         command = [self.plan["runtime"], "--log", log, "--log-format", "json"]
         command += [*self.plan["options"], verb, "--detach", "--pid-file", told, *arguments]
+        if self.plan.get("terminal"):
+            os.chdir(self.directory)
+            self.terminal = Terminal(_CONSOLE)
+            at = command.index("--detach")
+            command[at:at] = ["--console-socket", _CONSOLE]
         environment = {"PATH": os.defpath + ":/usr/sbin:/sbin", "LANG": "C.UTF-8"}
         pid = os.posix_spawn(command[0], command, environment, setpgroup=0)
         # The container's process may end before its pid is known: it is not waited for here.
@@ -290,6 +301,8 @@ class Stage:
             raise StageError(_complaint(log) or f"{command[0]} {verb} has failed")
         with open(told) as file:
             self.child = int(file.read())
+        if self.terminal is not None:
+            self.terminal.take()
 
     def _wait(self) -> int:
         """Wait for the container's process; take leave of others on the way."""
@@ -303,6 +316,9 @@ class Stage:
     def _signalled(self, number: int, _: object) -> None:
         if not self.child:
             self.pending.append(number)
+            return
+        if number == signal.SIGWINCH and self.terminal is not None:
+            self.terminal.resize()
             return
         try:
             # Of what crun starts within a container the group is led by another, which is gone.
@@ -334,6 +350,101 @@ class Stage:
         """All of the container ends with its process."""
         if self.reaper:
             os.kill(self.reaper, signal.SIGKILL)
+
+
+class Terminal:
+    """
+    The terminal of a container, one of its own C{/dev/pts}: so it is the controlling one of what
+    runs there, with all that a shell wants of it. We are at its other end, and between it and the
+    terminal that the launcher has given us.
+    """
+
+    def __init__(self, path: str) -> None:
+        """@param path: where the runtime is to send that end to."""
+        import socket
+
+        self.end = -1
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(1)
+        self.listener.settimeout(_PATIENCE)
+
+    def take(self) -> None:
+        """Take that end, which was sent; of our own, nothing is looked at any more but the size."""
+        import socket
+        import tty
+
+        with self.listener, self.listener.accept()[0] as connection:
+            self.end = socket.recv_fds(connection, 4096, 1)[1][0]
+        os.set_blocking(self.end, False)
+        tty.setraw(0)
+        self.resize()
+
+    def resize(self) -> None:
+        """Let it have the size of ours."""
+        import fcntl
+        import termios
+
+        if self.end >= 0:
+            size = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
+            fcntl.ioctl(self.end, termios.TIOCSWINSZ, size)
+
+    def relay(self, process: int) -> None:
+        """Hand on what is typed, and what is shown, until a process has ended."""
+        import select
+
+        ended = os.pidfd_open(process)
+        watched = {0: select.POLLIN, self.end: select.POLLIN, ended: select.POLLIN}
+        typed = b""
+        while True:
+            if self.end in watched:
+                watched[self.end] = select.POLLIN | (select.POLLOUT if typed else 0)
+            poll = select.poll()
+            for descriptor, events in watched.items():
+                if descriptor or not typed:  # what was typed before is handed on first
+                    poll.register(descriptor, events)
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if self.end in ready:
+                typed = self._write(typed)
+                if self._show() is None:
+                    del watched[self.end]
+            if 0 in ready:
+                typed = _read(0)
+                if not typed or self.end not in watched:
+                    del watched[0]
+            if ended in ready:
+                while self._show():
+                    pass
+                os.close(ended)
+                return
+
+    def _write(self, typed: bytes) -> bytes:
+        """Return what it does not take yet."""
+        try:
+            return typed[os.write(self.end, typed) :] if typed else typed
+        except BlockingIOError:
+            return typed
+        except OSError:
+            return b""
+
+    def _show(self) -> bool | None:
+        """Show what there is to be shown; say whether there was something, None: never again."""
+        try:
+            shown = os.read(self.end, 1 << 16)
+        except BlockingIOError:
+            return False
+        except OSError:  # nobody has it open any more
+            return None
+        while shown:
+            shown = shown[os.write(1, shown) :]
+        return True
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:
+        return b""
 
 
 def _call(what: str, result: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from mesoskit.agent.container import ContainerSpec, RecoveredContainers
+from mesoskit.agent.container import Console, ContainerSpec, RecoveredContainers
 from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.image_store import ImageStore
 from mesoskit.agent.containers.imaged import ImageContainers
@@ -261,6 +261,25 @@ class ImageTests(ImagedTestCase):
         self.assertEqual((await ends.wait(4))[3], ("d", 143 << 8))
         await self.cleaned()
 
+    async def test_a_terminal(self):
+        agent, ends = await self.begun()
+        terminal = Console(True, rows=33, columns=77)
+        last = "busybox seq 1 5000; exit 5"
+        command = f"busybox stty size; busybox tty; : </dev/tty; {last}"
+        shutil.chown(self.sandbox("a"), "nobody")
+        await agent.launch(self.inside("a", command, console=terminal, user="nobody"))
+        await agent.launch(self.inside("b", "sleep 1000"))
+        within = self.inside("c", last, console=terminal, parent=ContainerId("b"))
+        await agent.launch(replace(within, info=b""))
+        self.assertEqual(sorted(await ends.wait(2)), [("a", 5 << 8), ("c", 5 << 8)])
+        numbers = [str(number) for number in range(1, 5001)]
+        await until(lambda: self.output("a").endswith("5000\n"), 60.0)
+        await until(lambda: self.output("c").endswith("5000\n"), 60.0)
+        self.assertEqual(self.output("a").split(), ["33", "77", "/dev/pts/0", *numbers])
+        self.assertEqual(self.output("c").split(), numbers)
+        await agent.destroy(ContainerId("b"))
+        await self.cleaned()
+
     async def test_daemons_end_with_the_container(self):
         agent, ends = await self.begun()
         token = f"1000{os.getpid() % 1000}.25"
@@ -446,6 +465,7 @@ class RuncTests(ImagedTestCase):
     maker = "runc"
 
     test_the_root_is_the_images = ImageTests.test_the_root_is_the_images
+    test_a_terminal = ImageTests.test_a_terminal
     test_signals_and_exact_statuses = ImageTests.test_signals_and_exact_statuses
     test_daemons_end_with_the_container = ImageTests.test_daemons_end_with_the_container
     test_isolation_holds_it_too = ImageTests.test_isolation_holds_it_too

@@ -136,8 +136,13 @@ def process(
             "gid": credentials.group,
             "additionalGids": list(credentials.groups),
         }
+    console = spec.console if spec.console is not None and spec.console.terminal else None
+    size = {}
+    if console is not None and console.rows and console.columns:
+        size = {"consoleSize": {"height": console.rows, "width": console.columns}}
     return {
-        "terminal": False,
+        "terminal": console is not None,
+        **size,
         "user": user,
         "args": list(argv),
         "env": [f"{name}={value}" for name, value in variables.items()],

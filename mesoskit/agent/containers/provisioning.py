@@ -117,6 +117,7 @@ class Provisions:
             "mounts": [*mounts, *laid.mounts],
             "binds": laid.binds,
             "secrets": bool(laid.secrets),
+            "terminal": process["terminal"],
             "pid": not info.linux_info.share_pid_namespace,
         }
         _write(path, "plan.json", plan)
@@ -153,6 +154,7 @@ class Provisions:
             "runtime": around["runtime"],
             "options": around["options"],
             "exec": around["exec"] or runtime_id(parent),
+            "terminal": process["terminal"],
         }
         _write(path, "plan.json", plan)
         return path
@@ -207,6 +209,7 @@ class Provisions:
             "mounts": laid.mounts,
             "binds": laid.binds,
             "secrets": bool(laid.secrets),
+            "terminal": process["terminal"],
             "pid": False,
         }
         _write(path, "plan.json", plan)
