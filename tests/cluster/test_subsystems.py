@@ -17,9 +17,11 @@ from tests.cluster.harness import ClusterTestCase
 from tests.cluster.ledger import Ledger
 from tests.cluster.waiting import until
 
+# Of this process alone, whoever else runs these tests.
+HOST = f"127.9.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF | 1}"
 LISTEN = (
     f"{sys.executable} -S -c 'import socket, sys, time;"
-    ' one = socket.create_server(("127.9.9.9", int(sys.argv[1])));'
+    f' one = socket.create_server(("{HOST}", int(sys.argv[1])));'
     " time.sleep(1000)' {}"
 )
 DEVICES = "mknod kmsg c 1 11 && true < /dev/null || exit 7; true < kmsg && exit 8; exit 0"
