@@ -52,9 +52,9 @@ class Script:
 
     async def said(self, words: str) -> None:
         """Wait until it has printed this."""
-        await until(f"{words!r}", lambda: words in self.output, 30, seen=lambda: self.output)
+        await until(f"{words!r}", lambda: words in self.output, 120, seen=lambda: self.output)
 
-    async def ended(self, patience: float = 90.0) -> int:
+    async def ended(self, patience: float = 120.0) -> int:
         """Wait for its end; returns the exit status."""
         await until(
             "its end", lambda: self.process.poll() is not None, patience, seen=lambda: self.output
@@ -71,7 +71,7 @@ class Script:
 class ScriptCase(TestCase):
     """Has a directory of its own, of which no process is left."""
 
-    timeout = 300
+    timeout = 900
 
     def setUp(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="mk-", dir="/tmp"))
@@ -95,7 +95,7 @@ class DemoTests(ScriptCase):
     async def test_inverts_all_photographs_and_leaves_only_them(self) -> None:
         for _ in range(2):
             demo = self.run_script("images/demo.py")
-            self.assertEqual(await demo.ended(60), 0, demo.output)
+            self.assertEqual(await demo.ended(180), 0, demo.output)
             self.assertIn("9 of 9 images inverted on 3 agents", demo.output)
             self.assert_nothing_left()
         pictures = self.directory / "demo-pictures"
@@ -120,7 +120,7 @@ class DemoTests(ScriptCase):
         demo = self.run_script(
             "images/demo.py", "--agents=1", "--pictures=out", str(good), str(bad)
         )
-        self.assertEqual(await demo.ended(60), 1, demo.output)
+        self.assertEqual(await demo.ended(180), 1, demo.output)
         self.assertRegex(demo.output, r"broken\.jpg .*TASK_FAILED: .*cannot identify image file")
         self.assertIn("1 of 2 images inverted on 1 agent in", demo.output)
         with Image.open(self.directory / "out" / "my picture_inverted.png") as image:
@@ -157,7 +157,7 @@ class DemoTests(ScriptCase):
                 said += os.read(ours, 4096)
             return b"Inverting" in said
 
-        await until("it is at work", inverting, 30, seen=lambda: said)
+        await until("it is at work", inverting, 120, seen=lambda: said)
         os.close(ours)
         process.send_signal(signal.SIGHUP)
         await until("its end", lambda: process.poll() is not None)
