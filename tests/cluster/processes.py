@@ -106,7 +106,7 @@ def sweep_cgroups(root: str) -> None:
     """
     Kill whatever is in or below a cgroup, and remove it.
 
-    Blocks for 10 s at most.
+    Blocks for a minute at most.
     """
     deadline = time.monotonic() + _PATIENCE
     while left := [*Path("/sys/fs/cgroup").glob(f"*/{root}"), *Path("/sys/fs/cgroup").glob(root)]:
