@@ -100,6 +100,19 @@ def store_again(state: AgentState) -> None:
         state.deadlines.set(("unstored",), state.now + AGAIN)
 
 
+def is_known_here_alone(state: AgentState, task: AgentTask) -> bool:
+    """Tell whether a restarted agent would find nothing written of how a task has ended."""
+    return (task.executor.framework.id, task.id) in state.in_memory
+
+
+def forget_later(state: AgentState, task: AgentTask) -> None:
+    """Let go of what a task's container has left when nothing is stored of the task any more."""
+    assert task.container is not None
+    state.unforgotten[task.container] = task.executor.framework.id, task.id
+    if ("unstored",) not in state.deadlines:
+        state.deadlines.set(("unstored",), state.now + AGAIN)
+
+
 def _forget_containers(state: AgentState) -> None:
     """All is stored: let go of what containers have left whose tasks are nowhere any more."""
     for container, key in list(state.unforgotten.items()):

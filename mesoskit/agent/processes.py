@@ -287,6 +287,9 @@ def exited(state: AgentState, event: ContainerExited) -> None:
     else:
         _drop_deadlines(state, owner)
         end(state, owner, event.status)
+        if failures.is_known_here_alone(state, owner):
+            failures.forget_later(state, owner)
+            return
     state.out.append(Forget(container))
 
 

@@ -1,11 +1,24 @@
 """A store that fails: tasks fail, the agent goes on."""
 
+from dataclasses import replace
+
 from mesoskit.agent.container import ContainerExited, ContainerStarted, Destroy, Forget
+from mesoskit.agent.options import RECONNECT
 from mesoskit.messages import internal_pb2 as internal
 from mesoskit.messages.mesos_pb2 import TaskStatus
 from mesoskit.model.events import Connected, PeerKind, Send, Store, StoreFailed
 from mesoskit.model.ids import PeerId
-from tests.agent.bench import FRAMEWORK_ID, OWN_RECORDS, Bench, custom_executor, framework, task
+from mesoskit.model.tasks import TaskState
+from tests.agent.bench import (
+    FRAMEWORK_ID,
+    OPTIONS,
+    OWN_RECORDS,
+    Bench,
+    acknowledgement,
+    custom_executor,
+    framework,
+    task,
+)
 from tests.base import SynchronousTestCase
 
 
@@ -116,6 +129,29 @@ class StoreFailureTests(SynchronousTestCase):
         self.assertEqual(set(bench.store), OWN_RECORDS)
         self.assertEqual(bench.hands.count(Forget(container)), 1)
         self.assertIsNone(bench.state.deadlines.when(("unstored",)))
+
+    def test_nor_where_it_is_told_from_memory_for_an_earlier_failure(self) -> None:
+        bench = self.bench()
+        bench.run(task(), info=framework(checkpoint=True))
+        container = bench.container_of()
+        bench.start()
+        bench.full = True
+        first = bench.sent[-1]
+        bench.receive(acknowledgement(first.update))
+        bench.full = False
+        bench.wait(20.0)
+        bench.exit()
+        self.assertNotIn(Forget(container), bench.hands)
+        # An agent that is killed now finds out once more how it ended.
+        after = Bench(replace(OPTIONS, recover=RECONNECT), bench.store, b"fedcba9876543210")
+        after.recover(**{container: 0})
+        (ended,) = after.state.tasks.values()
+        self.assertEqual(ended.state, TaskState.TASK_FINISHED)
+        bench.acknowledge()
+        self.assertEqual(bench.updates()[-1], ("t", "TASK_FINISHED"))
+        bench.wait(20.0)
+        self.assertEqual(bench.hands.count(Forget(container)), 1)
+        self.assertEqual(set(bench.store), OWN_RECORDS)
 
     def test_what_an_executor_left_to_be_stored_is_not_stored_of_the_next_of_its_name(self) -> None:
         bench = self.bench()
