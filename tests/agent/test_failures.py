@@ -144,7 +144,7 @@ class StoreFailureTests(SynchronousTestCase):
         self.assertNotIn(Forget(container), bench.hands)
         # An agent that is killed now finds out once more how it ended.
         after = Bench(replace(OPTIONS, recover=RECONNECT), bench.store, b"fedcba9876543210")
-        after.recover(**{container: 0})
+        after.recover({}, (), **{container: 0})
         (ended,) = after.state.tasks.values()
         self.assertEqual(ended.state, TaskState.TASK_FINISHED)
         bench.acknowledge()
