@@ -369,7 +369,7 @@ class Cluster:
 class ClusterTestCase(TestCase):
     """A test with clusters: they end with it, and their logs are shown where it fails."""
 
-    timeout = 300
+    timeout = 600
 
     def cluster(self) -> Cluster:
         """Return a new cluster, which is gone after the test."""

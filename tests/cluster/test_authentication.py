@@ -42,7 +42,7 @@ def credential(principal: str, secret: str) -> dict[str, str]:
 class AuthenticationTests(ClusterTestCase):
     """A master that asks everybody who they are."""
 
-    timeout = 300
+    timeout = 600
 
     def prepare(self, **flags: object) -> Cluster:
         """Prepare a cluster with one agent; neither is started."""

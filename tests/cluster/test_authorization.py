@@ -49,7 +49,7 @@ def acls(user: str) -> dict[str, Any]:
 class AuthorizationTests(ClusterTestCase):
     """Daemons that allow nothing but what is said."""
 
-    timeout = 300
+    timeout = 600
 
     async def begin(self) -> Cluster:
         cluster = self.cluster()

@@ -66,7 +66,7 @@ class Command:
 class LocalTests(TestCase):
     """A cluster in one terminal, and commands on it."""
 
-    timeout = 300
+    timeout = 600
 
     def setUp(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="mk-", dir="/tmp"))

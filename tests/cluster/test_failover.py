@@ -27,7 +27,7 @@ SETTINGS = DriverSettings(zk_session_timeout=SESSION)
 class FailoverTestCase(ClusterTestCase):
     """Tests with masters that elect one."""
 
-    timeout = 300
+    timeout = 600
 
     async def elected(
         self, masters: int = 2, agents: int = 1, size: int = 0, session: float = SESSION

@@ -33,7 +33,7 @@ from tests.cluster.waiting import reactor, until
 class HttpDriverTests(ClusterTestCase):
     """The same ledgers as over the native stream."""
 
-    timeout = 300
+    timeout = 600
 
     async def test_tasks_live_die_and_outlive_the_master(self) -> None:
         cluster = self.cluster()
@@ -166,7 +166,7 @@ class ElectedHttpTests(FailoverTestCase):
 class ComingBackTests(ClusterTestCase):
     """Schedulers that are killed and come back, over both ways to the master."""
 
-    timeout = 300
+    timeout = 600
 
     async def lonely(self, cluster: Cluster, master: str, id_file: Path, name: str) -> int:
         """Let a scheduler in a process of its own launch a task; returns the scheduler's pid."""

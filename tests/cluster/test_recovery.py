@@ -258,7 +258,7 @@ class DamageTests(RestartTestCase):
 class RandomRestartTests(RestartTestCase):
     """An agent that is killed at any moment of launching, killing and acknowledging."""
 
-    timeout = 300
+    timeout = 600
 
     async def test_nothing_is_lost_and_nothing_runs_twice(self) -> None:
         cluster = self.cluster()

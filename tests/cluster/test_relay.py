@@ -27,7 +27,7 @@ class Echo(Protocol):
 class RelayTests(TestCase):
     """An echo behind a relay."""
 
-    timeout = 300
+    timeout = 600
 
     def setUp(self) -> None:
         self.relay = Relay(reactor, lambda: [("nobody", 1), ("here", os.getpid())])

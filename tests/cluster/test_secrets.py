@@ -43,7 +43,7 @@ def give(command: CommandInfo) -> None:
 class SecretsTests(ClusterTestCase):
     """All that there is of authentication, at once."""
 
-    timeout = 300
+    timeout = 600
 
     async def begin(self) -> Cluster:
         cluster = self.cluster()

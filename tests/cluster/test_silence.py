@@ -82,7 +82,7 @@ class Page(Resource):
 class SilenceTests(TestCase):
     """Connections over loopback of which one end becomes deaf."""
 
-    timeout = 300
+    timeout = 600
 
     def setUp(self) -> None:
         if not hasattr(socket, "TCP_USER_TIMEOUT"):

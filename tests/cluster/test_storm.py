@@ -23,7 +23,7 @@ Blow = Callable[[Cluster], Daemon | None]
 class StormTests(ClusterTestCase):
     """Two agents, two frameworks, and something that kills."""
 
-    timeout = 300
+    timeout = 900
 
     async def test_no_task_is_lost_sight_of_whatever_is_killed(self) -> None:
         cluster = self.cluster()
@@ -51,7 +51,7 @@ class StormTests(ClusterTestCase):
             await until(
                 "the end of all",
                 partial(_all_over, handles),
-                timeout=120.0,
+                timeout=300.0,
                 seen=partial(_not_over, handles),
             )
         await cluster.acknowledged()

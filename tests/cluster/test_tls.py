@@ -24,7 +24,7 @@ async def run(*command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[
 class TLSClusterTests(ClusterTestCase):
     """Certificates on both sides of every connection."""
 
-    timeout = 300
+    timeout = 600
 
     def certificates(self, directory: Path) -> dict[str, object]:
         """Make certificates; returns the flags of a daemon that asks for them."""

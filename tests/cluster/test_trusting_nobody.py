@@ -21,7 +21,7 @@ CONF = Path(__file__).parents[2] / "conf"
 class SampleTests(ClusterTestCase):
     """A cluster that trusts nobody."""
 
-    timeout = 300
+    timeout = 600
 
     def install(self, cluster: Cluster) -> Path:
         """Do what conf/README.md says, with another directory for /etc/mesoskit."""
