@@ -11,7 +11,14 @@ _SLOWLY = [HealthCheck.too_slow]
 settings.register_profile(
     "mesoskit", deadline=None, derandomize=True, suppress_health_check=_SLOWLY
 )
-settings.register_profile("explore", deadline=None, print_blob=True, suppress_health_check=_SLOWLY)
+settings.register_profile(
+    "explore",
+    deadline=None,
+    print_blob=True,
+    # Of several an error cannot tell how to have each again.
+    report_multiple_bugs=False,
+    suppress_health_check=_SLOWLY,
+)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "mesoskit")
 settings.load_profile(PROFILE)
 if PROFILE == "mesoskit" and hasattr(providers, "_get_local_constants"):

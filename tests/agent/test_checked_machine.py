@@ -228,13 +228,15 @@ class _Checked(PodMachine):
         """Some were ended for want of an agent, some for what they took."""
         event = super().found(data, exited)
         known = [*event.running, *event.exited]
-        ended = [one for one in known if data.draw(st.integers(0, 4)) == 0]
+        # What is being ended is being ended when the next agent asks, too.
+        again = [one for one in known if one in self.abandoned]
+        ended = [*again, *(one for one in known if data.draw(st.integers(0, 4)) == 0)]
         event.abandoned = frozenset(ended)
         self.destroyed.update(set(ended) & set(event.running))
         for one in event.exited:
             if one not in event.abandoned and data.draw(st.integers(0, 4)) == 0:
                 event.limitations[one] = TOO_MUCH
-        self.abandoned = set(ended)
+        self.abandoned.update(ended)
         return event
 
     def restarted(self, before: dict[Any, tuple[Any, int]]) -> None:
