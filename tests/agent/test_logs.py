@@ -388,7 +388,10 @@ class RealLogTests(RealTestCase):
             REACTOR, f"{self.directory}/notes", Sizes(64 * KB, 64 * KB, 400, 400), self.in_thread
         )
         self.addCleanup(rotation.stop)
-        loop = "i=10000; while test $i -lt 60000; do echo $i; i=$((i + 1)); done"
+        loop = (
+            "i=10000; while test $i -lt 60000; do echo $i; i=$((i + 1)); done;"
+            " while ! test -e stdout.1; do sleep 0.02; done"
+        )
         spec = self.spec("a", loop, console=console)
         rotation.prepare(spec)()
         await agent.launch(spec)
