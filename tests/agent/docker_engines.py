@@ -215,12 +215,22 @@ class Daemon:
             for path in sorted(mounts, reverse=True):
                 if path.startswith(f"{self.directory}/"):
                     subprocess.run(["umount", "-l", path], check=False)
-        for cgroup in Path("/sys/fs/cgroup").glob(f"*/{self.directory.name}"):
-            with suppress(OSError):
-                cgroup.rmdir()
-        with suppress(OSError):
-            Path("/sys/fs/cgroup", self.directory.name).rmdir()
+        for root in (*Path("/sys/fs/cgroup").glob("*"), Path("/sys/fs/cgroup")):
+            for cgroup, _, _ in os.walk(root / self.directory.name, topdown=False):
+                _empty(Path(cgroup))
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _empty(cgroup: Path) -> None:
+    """Kill what is left in a cgroup, and remove it."""
+    for _ in range(50):
+        with suppress(OSError):
+            cgroup.rmdir()
+            return
+        with suppress(OSError):
+            for pid in (cgroup / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.05)
 
 
 class Foreign(Daemon):
