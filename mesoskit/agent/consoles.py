@@ -47,6 +47,10 @@ class Listener(Protocol):
         ...
 
 
+class _Quiet(Factory):
+    noisy = False  # a line in the log for every connection is not what a log is for
+
+
 class Output(TwistedProtocol):
     """A connection over which is heard what comes out of a container."""
 
@@ -220,7 +224,7 @@ class Consoles:
             if len(path) > 100:  # the address of a UNIX socket has 108 bytes
                 path = f"/proc/self/fd/{home}/{name}"
             endpoint = UNIXClientEndpoint(self._reactor, path, timeout=5)  # type: ignore[no-untyped-call]
-            await endpoint.connect(Factory.forProtocol(lambda: protocol))  # type: ignore[no-untyped-call]
+            await endpoint.connect(_Quiet.forProtocol(lambda: protocol))  # type: ignore[no-untyped-call]
         except ConnectError as error:
             raise ConsoleError("I/O switchboard has shutdown") from error
         finally:
