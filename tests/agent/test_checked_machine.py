@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from mesoskit.agent.container import (
-    ContainerExited,
     ContainerFacts,
     ContainerProgress,
     ContainerStarted,
@@ -153,8 +152,7 @@ class _Checked(PodMachine):
     @rule(data=st.data())
     def container_takes_too_much(self, data: Any) -> None:
         container = data.draw(st.sampled_from(self.running))
-        self.running.remove(container)
-        self.give(ContainerExited(container, 9, TOO_MUCH))
+        self.end(container, 9, TOO_MUCH)
 
     @precondition(lambda self: self.starting)
     @rule(data=st.data())

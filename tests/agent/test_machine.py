@@ -20,7 +20,9 @@ from mesoskit.agent.container import (
     ContainerStarted,
     Destroy,
     DiskRead,
+    Forget,
     Launch,
+    Limitation,
     RecoveredContainers,
 )
 from mesoskit.agent.options import RECONNECT
@@ -85,6 +87,9 @@ class AgentMachine(RuleBasedStateMachine):
         self.starting: list[ContainerId] = []
         self.running: list[ContainerId] = []
         self.destroyed: set[ContainerId] = set()
+        # What the launcher keeps of those that have ended.
+        self.kept: dict[ContainerId, int | None] = {}
+        self.forgotten: set[ContainerId] = set()
         self.unacknowledged: list[internal.StatusUpdateMessage] = []
         self.executors: dict[PeerId, list[tuple[str, int]]] = {}
         self.accepted: set[str] = set()
@@ -121,6 +126,9 @@ class AgentMachine(RuleBasedStateMachine):
             self.starting.append(effect.spec.id)
         elif isinstance(effect, Destroy):
             self.destroyed.add(effect.container)
+        elif isinstance(effect, Forget):
+            self.kept.pop(effect.container, None)
+            self.forgotten.add(effect.container)
         elif isinstance(effect, Drop):
             if effect.peer == self.master:
                 self.master = None
@@ -278,8 +286,15 @@ class AgentMachine(RuleBasedStateMachine):
     @rule(data=st.data(), status=st.sampled_from((0, 0, 256, 15, None)))
     def container_ends(self, data: Any, status: int | None) -> None:
         container = data.draw(st.sampled_from(self.running))
+        self.end(container, 9 if container in self.destroyed else status)
+
+    def end(
+        self, container: ContainerId, status: int | None, limitation: Limitation | None = None
+    ) -> None:
+        """Let a container end; the launcher keeps that until it may forget it."""
         self.running.remove(container)
-        self.give(ContainerExited(container, 9 if container in self.destroyed else status))
+        self.kept[container] = status
+        self.give(ContainerExited(container, status, limitation))
 
     @precondition(lambda self: self.state.tokens)
     @rule(data=st.data(), proves=st.booleans())
@@ -395,8 +410,13 @@ class AgentMachine(RuleBasedStateMachine):
         The agent is killed and starts again; of what was being started some never was, and some
         of what runs has ended when it is back.
         """
-        if self.state.in_memory or self.state.unstored:
+        if self.state.unstored:
             return  # What it knew in memory alone is gone, and nobody promised anything else.
+        stored = {name.rsplit("/", 1)[1] for name in self.store if name.startswith("tasks/")}
+        for _, name in self.state.in_memory:
+            self.last.pop(name, None)
+            if name not in stored:
+                self.accepted.discard(name)
         self.running += [one for one in self.starting if data.draw(st.booleans())]
         exited = {
             one: 9 if one in self.destroyed else data.draw(st.sampled_from((0, 256, None)))
@@ -404,6 +424,8 @@ class AgentMachine(RuleBasedStateMachine):
             if data.draw(st.integers(0, 2)) == 0
         }
         self.running = [one for one in self.running if one not in exited]
+        self.kept.update(exited)
+        exited = self.kept.copy()
         self.lives.append(self.events)
         self.events = []
         self.state = AgentState(self.options, self.seed())
@@ -418,6 +440,9 @@ class AgentMachine(RuleBasedStateMachine):
             and not (task.killed or task.overdue)
             and task.state == 1
         }
+        for task in self.state.tasks.values():
+            if task.state not in TERMINAL:
+                assert task.container not in self.forgotten, f"who knows how {task.id} ended?"
         self.give(self.found(data, exited))
         self.restarted(before)
 
@@ -440,8 +465,7 @@ class AgentMachine(RuleBasedStateMachine):
             self.running.append(container)
             self.give(ContainerStarted(container, 7))
         for container in list(self.running) if ends else ():
-            self.running.remove(container)
-            self.give(ContainerExited(container, 0))
+            self.end(container, 0)
 
     @rule(seconds=st.sampled_from((0.1, 1.0, 4.0, 12.0, 80.0)))
     def time_passes(self, seconds: float) -> None:
@@ -511,8 +535,7 @@ class AgentMachine(RuleBasedStateMachine):
             self.starting.remove(container)
             self.give(ContainerFailed(container, "launch", "enough"))
         for container in list(self.running):
-            self.running.remove(container)
-            self.give(ContainerExited(container, 0))
+            self.end(container, 0)
         for message in list(self.unacknowledged):
             self.unacknowledged.remove(message)
             if message.update.status.state in TERMINAL:

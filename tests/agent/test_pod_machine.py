@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from mesoskit.agent.container import ContainerExited, ContainerFailed, ContainerStarted, Launch
+from mesoskit.agent.container import ContainerFailed, ContainerStarted, Launch
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.model.ids import ContainerId
 from tests import example_count
@@ -72,8 +72,7 @@ class _Pods(_Calling):
         if all_of_it:
             ending += [one for one in self.running if one in inside]
         for one in data.draw(st.permutations(ending)):
-            self.running.remove(one)
-            self.give(ContainerExited(one, 9))
+            self.end(one, 9)
 
     def agent_restarts(self, data: Any) -> None:
         lives = len(self.lives)
