@@ -440,9 +440,9 @@ class AgentMachine(RuleBasedStateMachine):
             and not (task.killed or task.overdue)
             and task.state == 1
         }
-        for task in self.state.tasks.values():
-            if task.state not in TERMINAL:
-                assert task.container not in self.forgotten, f"who knows how {task.id} ended?"
+        for one in self.state.tasks.values():
+            if one.state not in TERMINAL:
+                assert one.container not in self.forgotten, f"who knows how {one.id} ended?"
         self.give(self.found(data, exited))
         self.restarted(before)
 
