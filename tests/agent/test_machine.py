@@ -441,7 +441,7 @@ class AgentMachine(RuleBasedStateMachine):
             and task.state == 1
         }
         for one in self.state.tasks.values():
-            if one.state not in TERMINAL:
+            if one.state not in TERMINAL and one.group is None:
                 assert one.container not in self.forgotten, f"who knows how {one.id} ended?"
         self.give(self.found(data, exited))
         self.restarted(before)
