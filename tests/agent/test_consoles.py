@@ -229,11 +229,11 @@ class ConsoleTests(RealTestCase):
             and os.readlink(f"/proc/{found.pid}/exe") == os.readlink(f"/proc/{os.getpid()}/exe")
         )
         os.kill(relay, signal.SIGKILL)
+        await until(lambda: not os.path.exists(f"/proc/{relay}"))
         await self.containers.destroy(name)
         self.assertTrue(os.path.lexists(path))
         self.containers.forget(name)
-        await self.containers.usage()
-        self.assertFalse(os.path.lexists(path))
+        await until(lambda: not os.path.lexists(path))
 
     async def test_a_new_launcher_removes_them_too_and_leaves_others_alone(self) -> None:
         name = await self.launch("while sleep 0.02; do echo .; done", Console())
@@ -241,8 +241,7 @@ class ConsoleTests(RealTestCase):
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(stale)
         os.kill(self.launcher(), signal.SIGKILL)
-        await self.containers.usage()
-        self.assertFalse(os.path.lexists(stale))
+        await until(lambda: not os.path.lexists(stale))
         heard = await self.listen(name)
         await until(lambda: heard.stdout)
         await self.containers.destroy(name)
