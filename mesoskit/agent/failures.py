@@ -4,7 +4,8 @@ Turns try a group that failed event by event, so what comes here failed alone, a
 its event was to bring about was dropped with it (L{mesoskit.cluster.turns}, C{isolate}).
 A task whose record could not be stored was not launched, and fails. An update that could
 not be stored goes on from memory; a task of which an update other than the last could
-not be stored is ended, if the agent plays its executor. Everything else is stored again later.
+not be stored is ended, if the agent plays its executor. Everything else, acknowledgements among
+it, is stored again later.
 """
 
 from __future__ import annotations
@@ -41,7 +42,6 @@ def store_failed(state: AgentState, event: StoreFailed) -> None:
     state.note("error", f"The agent's store failed: {event.why}")
     unlaunched: list[AgentTask] = []
     untold: list[updates.Key] = []
-    unacknowledged: list[updates.Key] = []
     for name, data in nested_calls.store_failed(state, event):
         kind, *path = name.split("/")
         if kind == "notes" and data is not None:
@@ -52,7 +52,10 @@ def store_failed(state: AgentState, event: StoreFailed) -> None:
                 unlaunched.append(task)
         elif kind == "updates" and data is not None:
             key = FrameworkId(path[0]), TaskId(path[1])
-            (untold if _is_update(data) else unacknowledged).append(key)
+            if _is_update(data):
+                untold.append(key)
+            else:
+                updates.not_acknowledged(state, key, name, data)
         else:
             state.unstored.add(name)
     why = f"Failed to checkpoint: {event.why}"
@@ -63,9 +66,6 @@ def store_failed(state: AgentState, event: StoreFailed) -> None:
         _fail_unlaunched(state, task, why)
     for key in untold:
         _go_on(state, key, why)
-    for key in unacknowledged:
-        if key in state.streams:
-            updates.keep_in_memory(state, key)
     _repeat(state)
     if checkpoint.AGENT in state.unstored:
         registration.announce(state)
@@ -89,8 +89,11 @@ def store_again(state: AgentState) -> None:
             changes.append((name, _record(state, kind, path)))
             continue
         key = FrameworkId(path[0]), TaskId(path[1])
-        if key not in state.streams or key in state.in_memory:
+        stream = state.streams.get(key)
+        if stream is None or key in state.in_memory:
             changes.append((name, None))
+        else:
+            changes.extend(stream.again(name))
     if not state.unstored:
         _forget_containers(state)
     state.unstored.clear()
@@ -101,8 +104,16 @@ def store_again(state: AgentState) -> None:
 
 
 def is_known_here_alone(state: AgentState, task: AgentTask) -> bool:
-    """Tell whether a restarted agent would find nothing written of how a task has ended."""
-    return (task.executor.framework.id, task.id) in state.in_memory
+    """
+    Tell whether a restarted agent would find nothing written of how a task has ended: that was
+    not stored, or not said yet, as of a task of a group that does not run yet, or is not said to
+    anybody, as where its framework is being shut down.
+    """
+    framework = task.executor.framework
+    key = framework.id, task.id
+    if key in state.in_memory or not task.terminal:
+        return True
+    return framework.terminating and key in state.tasks
 
 
 def forget_later(state: AgentState, task: AgentTask) -> None:
@@ -111,6 +122,14 @@ def forget_later(state: AgentState, task: AgentTask) -> None:
     state.unforgotten[task.container] = task.executor.framework.id, task.id
     if ("unstored",) not in state.deadlines:
         state.deadlines.set(("unstored",), state.now + AGAIN)
+
+
+def forget_if_written(state: AgentState, task: AgentTask) -> None:
+    """How a task has ended is said only now: let go of what its container has left, behind that."""
+    container = task.container
+    if container in state.unforgotten and not is_known_here_alone(state, task):
+        del state.unforgotten[container]
+        state.out.append(Forget(container))
 
 
 def _forget_containers(state: AgentState) -> None:

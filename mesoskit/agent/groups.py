@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import allotments, checkpoint, checks, completion, gc, processes, updates
+from mesoskit.agent import (
+    allotments,
+    checkpoint,
+    checks,
+    completion,
+    failures,
+    gc,
+    processes,
+    updates,
+)
 from mesoskit.agent.container import Launch
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group
 from mesoskit.agent.paths import task_link
@@ -70,7 +79,7 @@ def started(state: AgentState, group: Group) -> None:
             checks.begin(state, task)
     for task in group.tasks:
         if task.ended:
-            processes.report_end(state, task, task.held)
+            report_held(state, task)
             _take_along(state, task, group)
     finish(state, group.tasks[0].executor)
 
@@ -102,7 +111,13 @@ def abandon(state: AgentState, group: Group, why: str) -> None:
             processes.note_later(state, task)
             processes.destroy(state, task, TaskState.TASK_KILLED, reason, why)
         elif not task.terminal:
-            processes.report_end(state, task, task.held)
+            report_held(state, task)
+
+
+def report_held(state: AgentState, task: AgentTask) -> None:
+    """Report the end of a task that had ended before anything could be said of its group."""
+    processes.report_end(state, task, task.held)
+    failures.forget_if_written(state, task)
 
 
 def _take_along(state: AgentState, task: AgentTask, group: Group) -> None:

@@ -162,7 +162,7 @@ def end(state: AgentState, executor: Executor, tasks: list[AgentTask]) -> None:
             group.abandoned = True
             for task in group.tasks:
                 if task.ended and not task.terminal:
-                    processes.report_end(state, task, task.held)
+                    groups.report_held(state, task)
     for task in tasks:
         if task.ended:
             continue

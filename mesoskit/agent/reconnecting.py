@@ -97,6 +97,8 @@ def _unlaunched(state: AgentState, group: Group, event: RecoveredContainers) -> 
         # It was being given up, or some of it never came to be: none of it stays.
         killed = any(task.killed for task in group.tasks)
         why = processes.GROUP_KILLED_BEFORE if killed else groups.FAILED_TO_LAUNCH
+        if not (killed or group.broken or group.abandoned):
+            _ended_before(state, group, event)
         groups.abandon(state, group, why)
         for task in group.tasks:
             if not task.ended and task.container not in event.running:
@@ -106,6 +108,19 @@ def _unlaunched(state: AgentState, group: Group, event: RecoveredContainers) -> 
         if not task.ended and task.container not in event.running:
             cleaning.vanished(state, task, event)
     groups.started(state, group)
+
+
+def _ended_before(state: AgentState, group: Group, event: RecoveredContainers) -> None:
+    """Nobody had given a group up: those of its tasks that have ended did so by themselves."""
+    for task in group.tasks:
+        status = event.exited.get(task.container) if task.container is not None else None
+        if task.ended or status is None or cleaning.is_abandoned(task, event):
+            continue
+        assert task.container is not None
+        state.containers.pop(task.container, None)
+        state.destroying.discard(task.container)
+        task.ended = True
+        task.held = status
 
 
 def _is_known(task: AgentTask, event: RecoveredContainers) -> bool:

@@ -234,6 +234,17 @@ def keep_in_memory(state: AgentState, key: Key) -> None:
     _push(state, key, stream)
 
 
+def not_acknowledged(state: AgentState, key: Key, name: str, data: bytes) -> None:
+    """
+    An acknowledgement could not be stored: that is tried again later. What is stored stays as it
+    is, for it may be all that a restarted agent finds of how the task has ended.
+    """
+    stream = state.streams.get(key)
+    if stream is not None and stream.refused(state.now, name, data):
+        state.unstored.add(name)
+        _push(state, key, stream)
+
+
 def begin_in_memory(state: AgentState, key: Key) -> UpdateStream:
     """Make a stream of which nothing is stored."""
     stream = UpdateStream(None, paused=not state.registered)

@@ -85,6 +85,7 @@ class UpdateStream:
         "_next",
         "_paused",
         "_pending",
+        "_refused",
         "ended",
     )
 
@@ -100,6 +101,7 @@ class UpdateStream:
         self._paused = paused
         self._pending: deque[tuple[int, StatusUpdate]] = deque()
         self._known: dict[bytes, int] = {}  # uuid -> number; what waits and what is remembered
+        self._refused: dict[str, bytes] = {}
         self._next = 0
         self._due: float | None = None
         self._interval = RETRY_MIN
@@ -187,7 +189,10 @@ class UpdateStream:
         record.uuid = uuid
         record.update.CopyFrom(head)
         record.update.status.ClearField("data")
-        changes: Changes = ((self._key_of(number), record.SerializeToString()),)
+        # What was refused before comes first: what is stored is never acknowledged out of order.
+        self._refused[self._key_of(number)] = record.SerializeToString()
+        changes: Changes = tuple(self._refused.items())
+        self._refused.clear()
         return True, changes + tuple((self._key_of(old), None) for old in forgotten)
 
     def forget(self) -> Changes:
@@ -195,10 +200,33 @@ class UpdateStream:
         numbers = sorted(self._known.values())
         self._pending.clear()
         self._known.clear()
+        self._refused.clear()
         self._due = None
         if self._key is None:
             return ()
         return tuple((self._key_of(number), None) for number in numbers)
+
+    def refused(self, now: float, name: str, data: bytes) -> bool:
+        """
+        Take note that an acknowledgement could not be stored. It stands all the same, and what
+        comes after it is due: an agent that starts again would only send its update once more.
+        Return whether L{again} has something to store for it: not where it is of another stream.
+        """
+        record = StatusUpdateRecord.FromString(data)
+        number = self._known.get(record.uuid)
+        if self._key is None or number is None or self._key_of(number) != name:
+            return False
+        self._refused[name] = data
+        if self._pending:
+            self._due = now
+        return True
+
+    def again(self, name: str) -> Changes:
+        """Name what is to be stored by now under a key that the store refused to change."""
+        data = self._refused.pop(name, None)
+        if name not in map(self._key_of, self._known.values()):
+            return ((name, None),)
+        return () if data is None else ((name, data),)
 
     def pause(self) -> None:
         """Send nothing: the master is away."""

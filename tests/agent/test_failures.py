@@ -134,23 +134,47 @@ class StoreFailureTests(SynchronousTestCase):
         bench = self.bench()
         bench.run(task(), info=framework(checkpoint=True))
         container = bench.container_of()
-        bench.start()
         bench.full = True
-        first = bench.sent[-1]
-        bench.receive(acknowledgement(first.update))
+        bench.start()
         bench.full = False
         bench.wait(20.0)
-        bench.exit()
+        bench.exit(status=9)
         self.assertNotIn(Forget(container), bench.hands)
         # An agent that is killed now finds out once more how it ended.
         after = Bench(replace(OPTIONS, recover=RECONNECT), bench.store, b"fedcba9876543210")
-        after.recover({}, (), **{container: 0})
+        after.recover({}, (), **{container: 9})
         (ended,) = after.state.tasks.values()
-        self.assertEqual(ended.state, TaskState.TASK_FINISHED)
+        self.assertEqual(ended.state, TaskState.TASK_FAILED)
         bench.acknowledge()
-        self.assertEqual(bench.updates()[-1], ("t", "TASK_FINISHED"))
+        self.assertEqual(bench.updates()[-1], ("t", "TASK_FAILED"))
         bench.wait(20.0)
         self.assertEqual(bench.hands.count(Forget(container)), 1)
+        self.assertEqual(set(bench.store), OWN_RECORDS)
+
+    def test_end_that_was_stored_stays_so_though_an_acknowledgement_cannot_be(self) -> None:
+        bench = self.bench()
+        bench.run(task(), info=framework(checkpoint=True))
+        container = bench.container_of()
+        bench.start()
+        bench.exit()
+        self.assertIn(Forget(container), bench.hands)
+        bench.full = True
+        bench.receive(acknowledgement(bench.sent[-1].update))
+        # What comes next goes out, and the acknowledgement is not taken twice.
+        self.assertEqual(bench.updates(), [("t", "TASK_STARTING"), ("t", "TASK_RUNNING")])
+        for _ in range(2):  # at once, and when there is room again
+            store = bench.store.copy()
+            after = Bench(replace(OPTIONS, recover=RECONNECT), store, b"fedcba9876543210")
+            after.recover()
+            (ended,) = after.state.tasks.values()
+            self.assertEqual(ended.state, TaskState.TASK_FINISHED)
+            bench.full = False
+            bench.wait(20.0)
+        (stream,) = after.state.streams.values()
+        self.assertEqual(len(stream), 2)
+        bench.acknowledge()
+        bench.wait(20.0)
+        self.assertEqual(bench.updates()[-1], ("t", "TASK_FINISHED"))
         self.assertEqual(set(bench.store), OWN_RECORDS)
 
     def test_what_an_executor_left_to_be_stored_is_not_stored_of_the_next_of_its_name(self) -> None:

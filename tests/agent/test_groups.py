@@ -2,10 +2,11 @@
 
 from signal import SIGTERM
 
-from mesoskit.agent.container import ContainerFailed, Destroy, Signal
+from mesoskit.agent.container import ContainerFailed, Destroy, Forget, Signal
 from mesoskit.messages.internal_pb2 import ExitedExecutorMessage
 from mesoskit.messages.mesos_pb2 import TaskStatus
 from tests.agent.bench import KILLING, OWN_RECORDS, Bench, framework, task
+from tests.agent.restarts import ReconnectTestCase, keeping
 from tests.base import SynchronousTestCase
 
 
@@ -165,3 +166,40 @@ class GroupTests(SynchronousTestCase):
             bench.last().message,
             "No executor is expected to launch and there is none running",
         )
+
+
+class EarlyEndTests(ReconnectTestCase):
+    """A task that ends before its group runs, of which nothing is said until then."""
+
+    def test_task_that_had_ended_before_its_group_ran_is_told_as_it_ended(self) -> None:
+        bench = self.before()
+        bench.run_group(task("one"), task("two"), info=keeping())
+        bench.start("one")
+        one, two = bench.container_of("one"), bench.container_of("two")
+        bench.exit("one", 0)
+        self.assertNotIn(Forget(one), bench.hands)
+        for running, second in (({two: 8}, "TASK_RUNNING"), ({}, "TASK_KILLED")):
+            after = self.again(bench, running, {one: 0})
+            self.assertEqual(after.hands.count(Forget(one)), 1)
+            self.accept(after)
+            after.acknowledge()
+            told = dict(after.updates())
+            self.assertEqual(told, {"one": "TASK_FINISHED", "two": second})
+        bench.start("two")
+        self.assertEqual(bench.hands.count(Forget(one)), 1)
+        bench.acknowledge()
+        bench.wait(20.0)
+        self.assertEqual(bench.hands.count(Forget(one)), 1)
+        self.assertEqual(dict(bench.updates()), {"one": "TASK_FINISHED", "two": "TASK_RUNNING"})
+
+    def test_so_is_one_of_a_group_that_was_given_up(self) -> None:
+        bench = self.before()
+        bench.run_group(task("one"), task("two"), info=keeping())
+        bench.start("one")
+        one, two = bench.container_of("one"), bench.container_of("two")
+        bench.exit("one", 256)
+        bench.give(ContainerFailed(two, "launch", "no such program"))
+        self.assertEqual(bench.hands.count(Forget(one)), 1)
+        bench.acknowledge()
+        self.assertEqual(dict(bench.updates()), {"one": "TASK_FAILED", "two": "TASK_FAILED"})
+        self.assertEqual(set(bench.store), OWN_RECORDS)

@@ -260,8 +260,8 @@ class AgentMachine(RuleBasedStateMachine):
         self.give(Received(self.master, message))
 
     @precondition(lambda self: self.unacknowledged and self.registered())
-    @rule(data=st.data())
-    def acknowledge(self, data: Any) -> None:
+    @rule(data=st.data(), fills=st.sampled_from((False, False, True)))
+    def acknowledge(self, data: Any, fills: bool) -> None:
         assert self.master is not None
         message = data.draw(st.sampled_from(self.unacknowledged))
         self.unacknowledged.remove(message)
@@ -269,7 +269,9 @@ class AgentMachine(RuleBasedStateMachine):
         if status.state in TERMINAL and status.task_id.value != "unknown":
             self.ended.add(status.task_id.value)
             self.accepted.discard(status.task_id.value)
+        full, self.full = self.full, self.full or fills  # The disk may be full just then.
         self.give(Received(self.master, acknowledgement(message.update)))
+        self.full = full
 
     @precondition(lambda self: self.starting)
     @rule(data=st.data(), fails=st.booleans())
@@ -441,7 +443,7 @@ class AgentMachine(RuleBasedStateMachine):
             and task.state == 1
         }
         for one in self.state.tasks.values():
-            if one.state not in TERMINAL and one.group is None:
+            if one.state not in TERMINAL:
                 assert one.container not in self.forgotten, f"who knows how {one.id} ended?"
         self.give(self.found(data, exited))
         self.restarted(before)

@@ -225,6 +225,40 @@ class RecordsTests(SynchronousTestCase):
         self.assertEqual(self.store, {})
         self.assertIsNone(self.stream.deadline)
 
+    def test_an_acknowledgement_that_was_refused_stands_and_is_stored_later(self):
+        self.receive(1)
+        self.receive(2)
+        self.assertIsNotNone(self.stream.send(0))
+        before = self.store.copy()
+        _, [(key, data)] = self.stream.acknowledge(0, uuid(1))
+        self.assertTrue(self.stream.refused(0, key, data or b""))
+        self.assertEqual(self.stream.send(0), update(2))
+        self.assertEqual(self.store, before)
+        applied(self.store, self.stream.again(key))
+        self.assertEqual(self.store[key], data)
+        self.assertEqual(self.stream.again(key), ())
+
+    def test_a_later_acknowledgement_is_not_stored_before_one_that_was_refused(self):
+        for number in (1, 2):
+            self.receive(number)
+        _, [(key, data)] = self.stream.acknowledge(0, uuid(1))
+        self.stream.refused(0, key, data or b"")
+        _, changes = self.stream.acknowledge(0, uuid(2))
+        self.assertEqual([name for name, _ in changes], [f"{KEY}/00000000", f"{KEY}/00000001"])
+        self.assertEqual(changes[0], (key, data))
+        self.assertEqual(self.stream.again(key), ())
+
+    def test_nothing_is_stored_later_for_another_stream_or_what_is_forgotten(self):
+        self.receive(1)
+        _, [(key, data)] = self.stream.acknowledge(0, uuid(1))
+        other = UpdateStream(KEY)
+        other.receive(0, update(2))
+        self.assertFalse(other.refused(0, key, data or b""))
+        self.assertEqual(other.again(key), ())
+        self.assertTrue(self.stream.refused(0, key, data or b""))
+        self.stream.forget()
+        self.assertEqual(self.stream.again(key), ((key, None),))
+
     def test_only_so_many_acknowledged_updates_are_remembered(self):
         for number in range(REMEMBERED + 10):
             self.receive(number)
