@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from mesoskit.agent.containers import ContainerError, docker_images
 from mesoskit.agent.containers.docker import DockerContainers
 from tests.agent.containers_contract import Ends
-from tests.agent.image_archives import busybox_layer, oci_layout
+from tests.agent.image_archives import busybox_layer, layer, oci_layout
 from tests.agent.real import until
 from tests.agent.registries import Registry
 from tests.agent.test_docker import A, DockerTestCase, docker_info
@@ -27,9 +27,10 @@ class RegistryTests(DockerTestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         layout = os.path.join(self.directory, "layout")
-        # No two tests have the same image, as the engine keeps what it has once pulled.
+        # No two tests have the same layers, as the engine keeps what it has once pulled.
         config = {"Cmd": ["echo", self.id()]}
-        oci_layout(layout, [busybox_layer()], config)
+        own = layer([("etc/test", self.id().encode())])
+        oci_layout(layout, [busybox_layer(), own], config)
         self.registry = Registry(layout, "me", "pw", self.daemon.listen())
         self.addCleanup(self.registry.close)
         self.image = f"{self.registry.address}/some/thing:1"
