@@ -9,16 +9,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.endpoints import UNIXClientEndpoint
-from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
@@ -27,6 +26,7 @@ from twisted.python.failure import Failure
 from mesoskit.agent import launcher, launcher_console
 from mesoskit.agent.container import Allotment, Console, ContainerSpec, RecoveredContainers, Usage
 from mesoskit.agent.containers import ContainerError, Exited
+from mesoskit.agent.containers.launcher_lines import HELLO, Lines
 from mesoskit.agent.launcher_isolation import COVER
 from mesoskit.agent.launcher_proc import process
 from mesoskit.agent.usage import never_less, read_usage
@@ -42,12 +42,7 @@ CONNECT_TIMEOUT = 30.0
 PAUSE = 5.0
 """Seconds until it is tried again."""
 
-MAX_LINE = 256 << 20
-"""Bytes of the longest line of a launcher: it lists all its containers in one."""
-
 STOPPING = "the agent is stopping"
-
-_HELLO = 1
 
 _VERSIONS = (1, 2, 3, 4, launcher.VERSION)
 """The launchers that this agent can work with: one of before an upgrade keeps its containers."""
@@ -59,56 +54,6 @@ _HAS_PODS = 4
 _NESTS = 5
 
 _Strays = dict[str, tuple[float, float, list[int]]]
-
-
-class _Lines(Protocol):
-    """
-    A connection to a launcher: lines in, lines out.
-
-    @ivar hello: fires with the answer to C{hello}, which is request 1 of every connection.
-    """
-
-    def __init__(self, line: Callable[[Any], None], lost: Callable[["_Lines"], None]) -> None:
-        self.hello: Deferred[Any] = Deferred()
-        self._line = line
-        self._lost = lost
-        self._buffer: list[bytes] = []
-        self._size = 0
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take what came; a line is understood when all of it is there."""
-        *lines, rest = data.split(b"\n")
-        if lines:
-            lines[0] = b"".join((*self._buffer, lines[0]))
-            self._buffer = []
-            self._size = 0
-        if rest:
-            self._buffer.append(rest)
-            self._size += len(rest)
-        for line in lines:
-            words = orjson.loads(line)
-            if words[0] == _HELLO and not self.hello.called:
-                self.hello.callback(words[2])
-            else:
-                self._line(words)
-        if self._size > MAX_LINE:
-            self.drop()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Say so."""
-        if not self.hello.called:
-            self.hello.errback(ConnectionLost())
-        self._lost(self)
-
-    def drop(self) -> None:
-        """End it."""
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def send(self, line: bytes) -> None:
-        """Send a line."""
-        if self.transport is not None:
-            self.transport.write(line)
 
 
 def _wishes(
@@ -176,12 +121,12 @@ class LaunchedContainers:
         self._users = users
         self._in_thread = in_thread
         self._exited = exited
-        self._connection: _Lines | None = None
+        self._connection: Lines | None = None
         self._dialling: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
         self._stopping: Deferred[None] | None = None
         self._requests: dict[int, _Request] = {}
-        self._number = _HELLO
+        self._number = HELLO
         self._sweep: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
         self._used: dict[ContainerId, Usage] = {}
@@ -494,7 +439,7 @@ class LaunchedContainers:
 
     async def _connect(self) -> None:
         """Connect to a launcher that is there, and compare what both know."""
-        lines = _Lines(self._received, self._lost)
+        lines = Lines(self._received, self._lost)
         home = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             found = os.fstat(home)
@@ -509,7 +454,7 @@ class LaunchedContainers:
         finally:
             os.close(home)
         try:
-            lines.send(orjson.dumps((_HELLO, "hello")) + b"\n")
+            lines.send(orjson.dumps((HELLO, "hello")) + b"\n")
             result = await lines.hello.addTimeout(10.0, self._reactor)
             if result["version"] not in _VERSIONS:
                 raise ContainerError(
@@ -589,7 +534,7 @@ class LaunchedContainers:
             return False
         return True
 
-    def _lost(self, lines: _Lines) -> None:
+    def _lost(self, lines: Lines) -> None:
         if lines is not self._connection:
             return
         self._connection = None
