@@ -16,6 +16,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.process import ProcessReader, reapProcessHandlers
 from twisted.trial.unittest import TestCase
 
 from mesoskit.agent.containers import image_store
@@ -40,6 +41,13 @@ ZSTD = shutil.which("zstd")
 SKIP = f"not installed: {', '.join(TOOLS)}" if TOOLS else ""
 if not SKIP and os.geteuid() != 0:
     SKIP = "root unpacks images"
+
+
+def programs_run() -> bool:
+    """Tell whether a program that was started runs, or has something to say yet."""
+    waiting: Any = reactor
+    readers = waiting.getReaders()
+    return bool(reapProcessHandlers) or any(isinstance(each, ProcessReader) for each in readers)
 
 
 class ReferenceTests(SynchronousTestCase):
@@ -222,6 +230,7 @@ class StoreTests(TestCase):
         work.cancel()
         await self.assertFailure(work, ImageError)
         await until(lambda: not os.listdir(os.path.join(self.store.directory, "pulls")))
+        await until(lambda: not programs_run())
         registry.slow = False
         self.assertEqual((await self.store.get("app:1")).name, "app:1")
 
@@ -231,6 +240,7 @@ class StoreTests(TestCase):
         self.store.stall = 0.5
         why = await self.refused("app:1")
         self.assertIn("nothing has come from the registry for 0.5 seconds", why)
+        await until(lambda: not programs_run())
         self.assertEqual(os.listdir(os.path.join(self.store.directory, "pulls")), [])
 
     async def test_digests_say_which(self):
