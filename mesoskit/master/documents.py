@@ -183,7 +183,7 @@ def tasks(
 ) -> Iterator[bytes]:
     """
     Give C{/tasks}: tasks of all frameworks, live, unreachable and completed, by the time of
-    their first status.
+    their first status; without end where C{limit} is negative, as Mesos' size without a sign is.
     """
     wanted = _named(task_id)
     found: list[tuple[float, Task]] = []
@@ -195,7 +195,8 @@ def tasks(
             yield b""
     found.sort(key=lambda one: one[0], reverse=not ascending)
     yield b'{"tasks":['
-    yield from _listed(fragments.task_view(task) for _, task in found[offset : offset + limit])
+    end = len(found) if limit < 0 else offset + limit
+    yield from _listed(fragments.task_view(task) for _, task in found[offset:end])
     yield b"]}"
     yield from fragments.sweep(state)
 

@@ -106,13 +106,13 @@ def frameworks(service: "MasterService", request: Any) -> Reply:
 
 def tasks(service: "MasterService", request: Any) -> Reply:
     """
-    Show tasks: C{limit} of them (100) from C{offset} (0) on, the latest first.
+    Show tasks: C{limit} of them (100; -1 for all) from C{offset} (0) on, the latest first.
 
     C{order=asc} shows the earliest first; C{framework_id} and C{task_id} pick some out. What
     cannot be understood is ignored.
     """
     kept = service.fragments()
-    limit, offset = number(request, "limit", 100), number(request, "offset", 0)
+    limit, offset = number(request, "limit", 100), max(0, number(request, "offset", 0))
     ascending = parameter(request, "order") == "asc"
     framework_id, task_id = parameter(request, "framework_id"), parameter(request, "task_id")
     viewer = Viewer(request.subject)

@@ -34,6 +34,7 @@ from mesoskit.web.sending import GZIP_FROM, Document, Documents, Sender, accepts
 from mesoskit.web.streaming import Streamed
 from mesoskit.wire.endpoints import address_text
 from mesoskit.wire.exchange import REASONS, Away, Identified
+from mesoskit.wire.http import last_header
 from mesoskit.wire.quick import CallRoute
 
 TEXT: Final = "text/plain; charset=utf-8"
@@ -95,10 +96,12 @@ def parameter(request: Any, name: str) -> str | None:
 
 def number(request: Any, name: str, default: int) -> int:
     """Return a parameter that is a whole number; what is none is ignored, as in Mesos."""
-    given = parameter(request, name)
-    if given is None or not given.isascii() or not given.isdigit():
+    given = parameter(request, name) or ""
+    digits = given.removeprefix("-")
+    if not digits.isascii() or not digits.isdigit():
         return default
-    return min(int(given[:10]), 10**9)
+    size = min(int(digits[:10]), 10**9)
+    return -size if given.startswith("-") else size
 
 
 Handler = Callable[[Any, Any], "Reply | Deferred[Reply] | Deferred[Reply | int] | int"]
@@ -184,8 +187,7 @@ class _Asked:
 
     def header(self, name: str) -> str | None:
         """Return a header by its name in lower case."""
-        values = self._request.requestHeaders.getRawHeaders(name.encode())
-        return None if values is None else b", ".join(values).decode("latin-1")
+        return last_header(self._request, name)
 
 
 def _is_of_another_site(request: Any) -> bool:

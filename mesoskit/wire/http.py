@@ -113,7 +113,7 @@ class LimitedRequest(Request):
         channel = self._channel()
         types = self.requestHeaders.getRawHeaders(b"content-type", ())
         return (
-            list(types) == [RECORDIO.encode()]
+            list(types[-1:]) == [RECORDIO.encode()]
             and channel._command == b"POST"
             and channel._path.partition(b"?")[0] in channel.site.streams
         )
@@ -240,6 +240,17 @@ class LimitedSite(Site):
         """Log nothing: what matters of a request its resource logs."""
 
 
+def last_header(request: Any, name: str) -> str | None:
+    """
+    Return a header of a request of C{twisted.web} by its name in lower case.
+
+    Of several the last counts, as in libprocess (C{3rdparty/libprocess/src/decoder.hpp}): mesos-go
+    says in a first C{Accept} what it takes everywhere, and in a second what it wants of this call.
+    """
+    values = request.requestHeaders.getRawHeaders(name.encode())
+    return str(values[-1].decode("latin-1")) if values else None
+
+
 class WebExchange:
     """
     A request of C{twisted.web} as an L{mesoskit.wire.exchange.Exchange}.
@@ -276,8 +287,7 @@ class WebExchange:
 
     def header(self, name: str) -> str | None:
         """Return a header by its name in lower case."""
-        values = self._request.requestHeaders.getRawHeaders(name.encode())
-        return None if values is None else b", ".join(values).decode("latin-1")
+        return last_header(self._request, name)
 
     def reply(self, status: int, why: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Answer with a text, or with nothing."""

@@ -293,6 +293,16 @@ class Requests(OperatorTestCase):
             answer = self.post(to_json(call("GET_HEALTH")), path=path)
             self.assertEqual(200, answer[0], path)
 
+    def test_last_of_several_headers_counts(self) -> None:
+        asked = to_json(call("ATTACH_CONTAINER_OUTPUT"))
+        # As mesos-go asks: first what it takes everywhere, then what it wants this time.
+        for accept, status in (
+            (f"{PROTOBUF}\r\nAccept: {RECORDIO}", 404),
+            (f"{RECORDIO}\r\nAccept: {PROTOBUF}", 406),
+        ):
+            answer = self.post(asked, path=PATH, Accept=accept, Message_Accept=PROTOBUF)
+            self.assertEqual(status, answer[0], answer)
+
     def test_refusals(self) -> None:
         health = to_json(call("GET_HEALTH"))
         three = "application/json or application/x-protobuf or application/recordio"

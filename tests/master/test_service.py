@@ -312,6 +312,8 @@ class Http(ServiceTestCase):
                 self.assertIsInstance(json.loads(body), dict)
         _, _, body = self.ask("GET /tasks?limit=abc&order=asc&offset=-1")
         self.assertEqual({"tasks": []}, json.loads(body))
+        _, _, body = self.ask("GET /tasks?limit=-1")
+        self.assertEqual({"tasks": []}, json.loads(body))
         _, _, body = self.ask("GET /slaves?slave_id=nobody")
         self.assertEqual([], json.loads(body)["slaves"])
 

@@ -175,6 +175,7 @@ class Views(SynchronousTestCase):
         self.assertEqual(["done"], ids(task_id="done"))
         self.assertEqual([], ids(framework_id="nobody"))
         self.assertEqual([], ids(limit=0))
+        self.assertEqual(ids()[1:], ids(limit=-1, offset=1))
 
     def test_roles(self) -> None:
         (role,) = _read(documents.roles(self.bench.state, Fragments()))["roles"]
