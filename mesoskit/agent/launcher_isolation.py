@@ -254,17 +254,39 @@ def be_init(status: int) -> None:
     """
     child = os.fork()
     if child:
-        _init(child, status)
+        go_on_as_init(child, status)
     os.close(status)
 
 
-def _init(child: int, status: int) -> NoReturn:
+def is_shared(wanted: Isolation) -> bool:
+    """Tell whether an init may be restricted as the container's process is: it gives up more."""
+    return wanted.effective is None and not wanted.seccomp
+
+
+def begin_init(wanted: Isolation) -> None:
+    """
+    Be restricted as the process that this init is about to start, and let that one, which
+    may run before we do, not look into our memory.
+    """
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    bound(wanted)
+    restrict(wanted)
+
+
+def go_on_as_init(child: int, status: int) -> NoReturn:
+    """
+    Be an init until the container's process has ended.
+
+    @param child: the pid of that one.
+    @param status: a descriptor to which its wait status is written.
+    """
     code = 127
     try:
-        reset_signals()
-        # There may be no /dev/null in this root to put in the place of what is closed.
+        # There may be no /dev/null in this root to put in the place of what is closed. Somebody
+        # waits for it.
         os.closerange(0, status)
         os.closerange(status + 1, 65536)
+        reset_signals()
         _give_up_rights()
         while True:
             pid, ended = os.waitpid(-1, 0)

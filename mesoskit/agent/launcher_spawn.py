@@ -6,7 +6,7 @@ it is found and no more, the launcher is in that for as long as this takes. Othe
 forks, and the copy sets limits and drops to the user. (An C{exec} of setpriv(1) and prlimit(1)
 takes longer than the fork and could not say what went wrong. Changing the launcher's own user for
 the moment of a C{posix_spawn} would be quickest, and would let a container of that user kill the
-launcher in that moment.)
+launcher in that moment.) A copy that is the init of a pid namespace has the same two ways.
 
 What lies in a sandbox is touched with the rights of the container's user and no more: for that
 the launcher changes its user I{for files} for a moment (setfsuid(2)), which, unlike a change of
@@ -21,7 +21,7 @@ import os
 import resource
 import signal
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
@@ -241,21 +241,9 @@ class Spawner:
             (os.POSIX_SPAWN_DUP2, streams.stderr, 2),
         ]
 
-        def start(path: str, argv: list[str]) -> int:
-            return os.posix_spawn(
-                path,
-                argv,
-                order.environment,
-                file_actions=actions,
-                setsid=True,
-                setsigmask=(),
-            )
-
         try:
-            return start(path, order.argv)
+            return _start(path, order, actions, session=True)
         except OSError as error:
-            if error.errno == errno.ENOEXEC:  # a script without "#!", as execvp(3) takes it
-                return start("/bin/sh", ["/bin/sh", path, *order.argv[1:]])
             raise SpawnError(f"cannot execute {path!r}: {error.strerror}") from error
 
     def _home(self, order: Order) -> str:
@@ -340,8 +328,11 @@ class Spawner:
         """
         In the copy: become the container's process, or say why not.
 
-        As little as possible is done here: every page of memory that is touched is copied.
+        As little as possible is done here: every page of memory that is touched is copied. Where
+        the container's process gets nothing that its init could not have, too, the init need not
+        be copied once more either.
         """
+        simple = not limits and order.credentials is None
         step = "a session of its own"
         try:
             os.setsid()
@@ -355,9 +346,13 @@ class Spawner:
             if wanted != NONE:
                 step = "isolation"
                 isolation.isolate(wanted, entered, order.sandbox)
+                path = find(path, order.environment) if wanted.root else path
+                if status >= 0 and simple and isolation.is_shared(wanted):
+                    isolation.begin_init(wanted)
+                    step = f"cannot execute {path!r}"
+                    isolation.go_on_as_init(_start(path, order), status)
                 if status >= 0:
                     isolation.be_init(status)
-                path = find(path, order.environment) if wanted.root else path
             for number, soft, hard in limits:
                 step = f"resource limit {number} = {soft}:{hard}"
                 resource.setrlimit(number, (soft, hard))
@@ -446,6 +441,38 @@ def _open_logs(path: str, opened: list[int]) -> None:
             opened.append(open_log(name, opened[0]))
         except OSError as error:
             raise SpawnError(f"cannot open {path}/{name}: {error.strerror}") from error
+
+
+def _start(
+    path: str,
+    order: Order,
+    actions: Sequence[tuple[int, int, int]] = (),
+    session: bool = False,
+) -> int:
+    """
+    Start a process with C{posix_spawn}; return its pid. Raises L{OSError}.
+
+    @param actions: what is done with descriptors.
+    @param session: whether it gets one of its own.
+    """
+
+    def start(path: str, argv: list[str]) -> int:
+        return os.posix_spawn(
+            path,
+            argv,
+            order.environment,
+            file_actions=actions,
+            setsid=session,
+            setsigmask=(),
+        )
+
+    try:
+        return start(path, order.argv)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        # A script without "#!", as execvp(3) takes it.
+        return start("/bin/sh", ["/bin/sh", path, *order.argv[1:]])
 
 
 def _bound(value: int | None) -> int:

@@ -10,6 +10,7 @@ import os
 import pwd
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from unittest import skipIf, skipUnless
@@ -26,6 +27,7 @@ from mesoskit.agent.launcher_isolation import (
 from mesoskit.model.ids import ContainerId
 from tests.agent.real import RealTestCase, alive, until
 from tests.base import SynchronousTestCase
+from tests.cluster.processes import sweep_cgroups
 
 A = ContainerId("a")
 MS_NOSUID = 2
@@ -98,7 +100,8 @@ class NamespaceTests(RealTestCase):
 
     async def test_its_init_has_no_rights_and_nothing_to_see(self):
         found = await self.run_apart(
-            "grep -E 'Cap(Eff|Prm|Bnd)' /proc/1/status;"
+            "for i in $(seq 600); do grep -q 'CapEff:.*0000000000000000' /proc/1/status && break;"
+            " sleep 0.1; done; grep -E 'Cap(Eff|Prm|Bnd)' /proc/1/status;"
             " setpriv --bounding-set=-all cat /proc/1/environ",
             namespaces=["pid", "mnt"],
         )
@@ -106,6 +109,35 @@ class NamespaceTests(RealTestCase):
         self.assertEqual(words[:6:2], ["CapPrm:", "CapEff:", "CapBnd:"])
         self.assertEqual({int(word, 16) for word in words[1:6:2]}, {0})
         self.assertIn("Permission denied", found)
+
+    async def test_who_has_no_rights_never_sees_its_init(self):
+        found = await self.run_apart(
+            "cat /proc/1/environ; grep CapBnd /proc/self/status",
+            namespaces=["pid", "mnt"],
+            bounding=0b1,
+        )
+        self.assertIn("Permission denied", found)
+        self.assertEqual(int(found.split("CapBnd:")[1].split()[0], 16), 0b1)
+
+    async def test_an_init_starts_whatever_can_be_executed(self):
+        agent, ends = await self.started()
+        apart = {"namespaces": ["pid", "mnt"], "no_new_privileges": True}
+        script = Path(self.sandbox("s"), "script")
+        script.write_text("echo $0 $1; grep NoNewPrivs /proc/self/status")
+        script.chmod(0o755)
+        limited = (("RLMT_NOFILE", 100, 100),)
+        for name, limits in (("a", ()), ("b", limited)):
+            spec = replace(self.spec(name, ""), argv=("s", "x"), file=str(script), rlimits=limits)
+            await agent.launch(spec, apart)
+        await ends.wait(2)
+        for name in ("a", "b"):
+            self.assertEqual(self.output(name).split(), [str(script), "x", "NoNewPrivs:", "1"])
+        script.write_text("#!/no/such/interpreter\n")
+        for limits in ((), limited):
+            spec = replace(self.spec("c", ""), file=str(script), rlimits=limits)
+            with self.assertRaisesRegex(ContainerError, "cannot execute .*script.*No such file"):
+                await agent.launch(spec, apart)
+        self.assertEqual(len(self.below()), 1)  # the launcher
 
     async def test_its_daemons_end_with_it(self):
         agent, ends = await self.started()
@@ -259,7 +291,7 @@ class CgroupTests(RealTestCase):
         super().setUp()
         self.cgroup = FREEZER / f"mesoskit-test-{os.getpid()}"
         self.cgroup.mkdir()
-        self.addCleanup(self.cgroup.rmdir)
+        self.addCleanup(sweep_cgroups, self.cgroup.name)
 
     async def test_what_washed_everything_off_ends_too(self):
         agent, ends = await self.started()
@@ -289,7 +321,6 @@ class CgroupTests(RealTestCase):
     async def test_a_tree_that_forks_without_end_is_ended(self):
         limits = Path("/sys/fs/cgroup/pids") / self.cgroup.name
         limits.mkdir()
-        self.addCleanup(limits.rmdir)
         (limits / "pids.max").write_text("40")
         agent, _ = await self.started()
         path = str(self.cgroup)
