@@ -1,4 +1,4 @@
-"""What CI says of tests that were skipped."""
+"""What CI says of tests that were skipped, or have failed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.base import SynchronousTestCase
 CHECKOUT = Path(__file__).parent.parent
 SKIPS = CHECKOUT / ".ci" / "skips.py"
 LIST = CHECKOUT / ".ci" / "skips"
+FAILURES = CHECKOUT / ".ci" / "failures.py"
 
 LOG = """
 ===============================================================================
@@ -103,3 +104,55 @@ class SkipsTests(SynchronousTestCase):
         self.assertEqual(1, status)
         self.assertIn("skipped 2: dockerd does not run here: a\n", said)
         self.assertIn("skipped 1: for no good reason\n", said)
+
+
+FAILING = """
+import os
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+class Tests(TestCase):
+    def test_one(self): self.fail("the same")
+    def test_two(self): self.fail("the same")
+    def test_three(self):
+        self.addCleanup(lambda: 1 / 0)
+        self.fail()
+    def test_four(self): pass
+"""
+
+
+class FailuresTests(SynchronousTestCase):
+    """Which tests have failed, by what trial has printed."""
+
+    def names(self, module: str, most: int = 3, *options: str) -> list[str]:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        (directory / "test_of_ci.py").write_text(module)
+        done = subprocess.run(
+            [sys.executable, "-m", "twisted.trial", *options, "test_of_ci"],
+            capture_output=True,
+            text=True,
+            cwd=directory,
+            check=False,
+        )
+        log = directory / "log"
+        log.write_text(done.stdout)
+        said = subprocess.run(
+            [sys.executable, FAILURES, log, str(most)], capture_output=True, text=True, check=False
+        )
+        self.assertEqual((0, ""), (said.returncode, said.stderr), done.stdout)
+        return said.stdout.split()
+
+    def test_each_is_named_once(self) -> None:
+        names = [f"test_of_ci.Tests.test_{number}" for number in ("one", "three", "two")]
+        self.assertEqual(names, sorted(self.names(FAILING)))
+        self.assertEqual(names, sorted(self.names(FAILING, 3, "-j2")))
+
+    def test_many_are_not_named(self) -> None:
+        self.assertEqual([], self.names(FAILING, most=2))
+
+    def test_what_is_no_test_is_not_taken_for_one(self) -> None:
+        self.assertEqual([], self.names("import nothing_of_that_name\n"))
+        self.assertEqual([], self.names(FAILING + "1 / 0\n"))
+
+    def test_nothing_failed_is_nothing_to_name(self) -> None:
+        self.assertEqual([], self.names(FAILING.split("    def test_one")[0] + "    pass\n"))

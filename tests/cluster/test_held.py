@@ -111,6 +111,7 @@ class HeldTests(ClusterTestCase):
 
         parts: list[float] = []
         before = await until_async("the hog's time is counted", counted)
+        assert before is not None
         while len(parts) < STRETCHES:
 
             async def later(since: Counted = before) -> Counted | None:
@@ -118,6 +119,7 @@ class HeldTests(ClusterTestCase):
                 return now if now and now.periods >= since.periods + PERIODS else None
 
             now = await until_async("more of the hog's time is counted", later)
+            assert now is not None
             periods = now.periods - before.periods
             parts.append((now.used - before.used) / (periods * PERIOD))
             # On a busy machine it may get less than that, and is throttled more seldom.
