@@ -15,7 +15,6 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from mesoskit.agent import launcher_proc
-from mesoskit.agent.containers.launched import LaunchedContainers
 from mesoskit.agent.service import AgentService
 from mesoskit.app import agent as agent_program
 from mesoskit.app import master as master_program
@@ -27,12 +26,6 @@ REGISTER_PATIENCE: Final = 10.0
 
 END_PATIENCE: Final = 10.0
 """Seconds that the agents have to end what they run: more than an executor's grace period."""
-
-LINGER: Final = 0.2
-"""Seconds for which a launcher stays when nobody needs it: no agent will come back for it."""
-
-LAUNCHER_PATIENCE: Final = 1.0
-"""Seconds that a launcher has to notice that nobody needs it."""
 
 FIRST_PORT: Final = 31000
 LAST_PORT: Final = 32000
@@ -139,8 +132,6 @@ class LocalCluster:
                 gone.callback(None)
 
         agent = agent_program.make_agent(self._reactor, values, stopped)
-        if isinstance(agent.hands.containers, LaunchedContainers):
-            agent.hands.containers.linger = LINGER
         self._agents[agent] = gone
 
     def _part_ended(self, name: str) -> Any:
@@ -156,25 +147,22 @@ class LocalCluster:
         await DeferredList(waits, consumeErrors=True)
         await DeferredList([agent.stopService() for agent in started], consumeErrors=True)
         for number in range(len(self._agents)):
-            await self._launcher_gone(self._runtime_dir / f"run-{number + 1}" / "launcher")
+            end_launcher(self._runtime_dir / f"run-{number + 1}" / "launcher")
         await deferToThread(end_containers_below, self._work_dir)
         if self._master is not None:
             await self._master.stopService()
 
-    async def _launcher_gone(self, directory: Path) -> None:
-        """Wait for a launcher to end by itself, and make it if it does not."""
-        record = directory / "launcher.json"
-        deadline = self._reactor.seconds() + LAUNCHER_PATIENCE
-        while record.exists() and self._reactor.seconds() < deadline:
-            await deferLater(self._reactor, 0.02)
-        try:
-            said = loads(record.read_text())
-        except (OSError, ValueError):
-            return  # it has ended, and removed its record
-        found = launcher_proc.process(said["pid"])
-        if found is not None and found.start == said["start"]:
-            with suppress(ProcessLookupError):
-                os.kill(said["pid"], signal.SIGKILL)
+
+def end_launcher(directory: Path) -> None:
+    """End a launcher that may wait for an agent: none will come back for it."""
+    try:
+        said = loads((directory / "launcher.json").read_text())
+    except (OSError, ValueError):
+        return  # it has ended, and removed its record
+    found = launcher_proc.process(said["pid"])
+    if found is not None and found.start == said["start"]:
+        with suppress(ProcessLookupError):
+            os.kill(said["pid"], signal.SIGKILL)
 
 
 def end_containers_below(work_dir: Path) -> None:

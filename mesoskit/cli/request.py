@@ -17,6 +17,7 @@ from mesoskit.cli.request_container import (
     container,
     network_infos,
     networks,
+    parsed,
     volumes,
 )
 from mesoskit.cluster.zk_url import hidden
@@ -54,22 +55,13 @@ def json_of(cls: type[M]) -> Callable[[str], M]:
     """Return what reads a message from JSON, or from the file of an absolute path."""
 
     def read(value: str) -> M:
-        if value.startswith("/"):
-            try:
-                with open(value, encoding="utf-8") as file:
-                    value = file.read()
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(str(error)) from None
-        try:
-            parsed = json.loads(value)
-        except ValueError as error:
-            raise ValueError(f"not JSON: {error}") from None
+        given = parsed(value)
         if cls is TaskInfo:
-            _leave_agents_open([parsed])
-        elif cls is TaskGroupInfo and isinstance(parsed, dict):
-            _leave_agents_open(parsed.get("tasks"))
+            _leave_agents_open([given])
+        elif cls is TaskGroupInfo and isinstance(given, dict):
+            _leave_agents_open(given.get("tasks"))
         try:
-            return from_dict(cls, parsed)
+            return from_dict(cls, given)
         except Malformed as error:
             raise ValueError(str(error)) from None
 

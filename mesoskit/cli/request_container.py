@@ -4,7 +4,7 @@ What stands with what is as in C{mesos-execute} (C{getContainerInfo} of C{src/cl
 """
 
 import json
-from typing import Final
+from typing import Any, Final
 
 from mesoskit.flags import FlagError, Values
 from mesoskit.messages.codec import Malformed, from_dict
@@ -14,8 +14,8 @@ OF_A_COMMAND: Final = ("docker_image", "volumes")
 """Flags that have no place beside C{--task} and C{--task_group}, which say it themselves."""
 
 
-def volumes(value: str) -> list[Volume]:
-    """Read C{--volumes}: a list in JSON, or the absolute path of a file that holds one."""
+def parsed(value: str) -> Any:
+    """Return what JSON says, or the file of an absolute path that holds some."""
     if value.startswith("/"):
         try:
             with open(value, encoding="utf-8") as file:
@@ -23,9 +23,14 @@ def volumes(value: str) -> list[Volume]:
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(str(error)) from None
     try:
-        given = json.loads(value)
+        return json.loads(value)
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
+
+
+def volumes(value: str) -> list[Volume]:
+    """Read C{--volumes}: a list in JSON, or the absolute path of a file that holds one."""
+    given = parsed(value)
     if not isinstance(given, list):
         raise ValueError("expected a list of volumes in JSON")
     try:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from signal import SIGKILL
 
+from mesoskit.agent.launcher_proc import process
 from mesoskit.cli.local import FLAGS
-from mesoskit.cli.local_cluster import end_containers_below, own_resources
+from mesoskit.cli.local_cluster import end_containers_below, end_launcher, own_resources
 from mesoskit.model.resources import Resources
 from tests.base import SynchronousTestCase
 
@@ -50,6 +53,22 @@ class EndTests(SynchronousTestCase):
         self.addCleanup(process.wait, 10)
         self.addCleanup(process.kill)
         return process
+
+    def test_a_launcher_ends_and_whoever_has_its_pid_now_does_not(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        end_launcher(directory)
+        for late in (0, 1):
+            sleeper = self.sleeper()
+            found = process(sleeper.pid)
+            assert found is not None
+            record = {"pid": sleeper.pid, "start": found.start - late}
+            (directory / "launcher.json").write_text(json.dumps(record))
+            end_launcher(directory)
+            if late:
+                self.assertIsNone(sleeper.poll())
+            else:
+                self.assertEqual(sleeper.wait(60), -SIGKILL)
 
     def test_containers_of_this_cluster_end_and_nothing_else(self) -> None:
         ours, others = Path(self.mktemp()).absolute(), Path(self.mktemp()).absolute()

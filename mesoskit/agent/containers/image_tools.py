@@ -71,7 +71,8 @@ def run_tool(
     reactor: Any, arguments: Sequence[str], timeout: float, home: str
 ) -> "Deferred[bytes]":
     """
-    Run a program; give what it has written to its standard output. Cancelled, it is killed.
+    Run a program; give what it has written to its standard output. Cancelled, it is killed, and
+    may be there for a moment yet.
 
     @param home: a directory in which it may keep what it likes.
     Fails with L{ImageError}: what it complained of.
@@ -87,7 +88,10 @@ def run_tool(
 
 
 class _Run(ProcessProtocol):
-    """One run of a program. What is over when C{done} fires has ended for certain."""
+    """
+    One run of a program. When C{done} fires it has ended for certain, unless somebody has
+    cancelled that: then it is being killed.
+    """
 
     transport: IProcessTransport
 
