@@ -8,14 +8,13 @@ that. Links are not followed, and what other file systems are mounted is not cou
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from mesoskit.agent.container import Limitation
-from mesoskit.agent.containers.isolators import Isolated, Isolator
+from mesoskit.agent.containers.isolators import Isolated
+from mesoskit.agent.containers.looking import LookingIsolator
 from mesoskit.agent.users import InThread
 from mesoskit.model.ids import ContainerId
 from mesoskit.model.sizes import format_size
@@ -27,14 +26,14 @@ Written = Callable[[ContainerId], Iterable[str]]
 """Returns directories, which may not be there."""
 
 
-class DiskIsolator(Isolator):
+class DiskIsolator(LookingIsolator):
     """
     Looks how much disk containers take.
 
     @ivar used: bytes, as last seen.
     """
 
-    log = Logger()
+    name = "disk/du"
 
     def __init__(
         self,
@@ -49,43 +48,18 @@ class DiskIsolator(Isolator):
         @param enforce: whether one that takes more than it has is ended.
         @param written: where else a container writes to disk: over the files of its image.
         """
-        super().__init__()
+        super().__init__(reactor, in_thread, interval)
         self.used: dict[ContainerId, int] = {}
-        self._reactor = reactor
-        self._in_thread = in_thread
-        self._interval = interval
         self._enforce = enforce
         self._written = written
-        self._watched: dict[ContainerId, Isolated] = {}
-        self._call: Any = None
-        self._stopped = False
 
-    def isolated(self, container: Isolated) -> None:
-        """Look at it from now on."""
-        self._watched[container.id] = container
-        if self._call is None:
-            self._call = self._reactor.callLater(self._interval, self._look)
-
-    def recover(self, container: Isolated) -> None:
-        """Likewise."""
-        self.isolated(container)
-
-    def _look(self) -> None:
-        looking = Deferred.fromCoroutine(self._look_at_all())
-        looking.addErrback(lambda why: self.log.failure("disk/du", failure=why))
-        looking.addBoth(self._again)
-
-    def _again(self, _: object) -> None:
-        self._call = None
-        if self._watched and not self._stopped:
-            self._call = self._reactor.callLater(self._interval, self._look)
-
-    async def _look_at_all(self) -> None:
-        for container in list(self._watched.values()):
-            used = await self._in_thread(partial(self._used_by, container))
-            if self._stopped:
+    async def look(self) -> None:
+        """Look at one container after the other."""
+        for container in list(self.watched.values()):
+            used = await self.in_thread(partial(self._used_by, container))
+            if self.stopped:
                 return
-            if container.id in self._watched:
+            if container.id in self.watched:
                 self.used[container.id] = used
                 self._judge(container, used)
 
@@ -114,15 +88,8 @@ class DiskIsolator(Isolator):
 
     def cleanup(self, container: Isolated) -> bool:
         """Look at it no more."""
-        self._watched.pop(container.id, None)
         self.used.pop(container.id, None)
-        return True
-
-    def stop(self) -> None:
-        """Look at nothing any more."""
-        self._stopped = True
-        if self._call is not None and self._call.active():
-            self._call.cancel()
+        return super().cleanup(container)
 
 
 def disk_usage(path: str) -> int:

@@ -9,16 +9,15 @@ its own listens on none of the machine's ports. Whoever listens between two look
 import os
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from mesoskit.agent.container import Limitation
 from mesoskit.agent.containers.cgroups import FREEZER, CgroupError, Cgroups
 from mesoskit.agent.containers.isolator_cgroups import group_of
-from mesoskit.agent.containers.isolators import Isolated, Isolator
+from mesoskit.agent.containers.isolators import Isolated
+from mesoskit.agent.containers.looking import LookingIsolator
 from mesoskit.agent.launcher_cgroups import pids_in
 from mesoskit.agent.users import InThread
 from mesoskit.model.ids import ContainerId
@@ -30,10 +29,10 @@ _LISTENS: Final = "0A"
 """TCP_LISTEN."""
 
 
-class PortsIsolator(Isolator):
+class PortsIsolator(LookingIsolator):
     """Looks on which ports containers listen."""
 
-    log = Logger()
+    name = "network/ports"
 
     def __init__(
         self,
@@ -49,50 +48,28 @@ class PortsIsolator(Isolator):
         @param enforce: whether a container that listens elsewhere is ended; else that is logged.
         @param isolated: which ports are looked at; L{None}: all.
         """
-        super().__init__()
-        self._reactor = reactor
-        self._in_thread = in_thread
+        super().__init__(reactor, in_thread, interval)
         self._cgroups = cgroups
-        self._interval = interval
         self._enforce = enforce
         self._ports = isolated
-        self._watched: dict[ContainerId, Isolated] = {}
         self._told: dict[ContainerId, Ranges] = {}
-        self._call: Any = None
-        self._stopped = False
 
     def isolated(self, container: Isolated) -> None:
         """Look at it from now on, unless that is done with what it is nested in."""
-        if container.parent is not None:
-            return
-        self._watched[container.id] = container
-        if self._call is None:
-            self._call = self._reactor.callLater(self._interval, self._look)
+        if container.parent is None:
+            super().isolated(container)
 
-    def recover(self, container: Isolated) -> None:
-        """Likewise."""
-        self.isolated(container)
-
-    def _look(self) -> None:
-        looking = Deferred.fromCoroutine(self._look_at_all())
-        looking.addErrback(lambda why: self.log.failure("network/ports", failure=why))
-        looking.addBoth(self._again)
-
-    def _again(self, _: object) -> None:
-        self._call = None
-        if self._watched and not self._stopped:
-            self._call = self._reactor.callLater(self._interval, self._look)
-
-    async def _look_at_all(self) -> None:
+    async def look(self) -> None:
+        """Look at all in one go."""
         groups: dict[ContainerId, str] = {}
-        for container in self._watched.values():
+        for container in self.watched.values():
             try:
                 groups[container.id] = self._cgroups.directory(group_of(container), FREEZER)
             except CgroupError:
                 continue
-        for name, ports in (await self._in_thread(partial(listening, groups))).items():
-            watched = self._watched.get(name)
-            if watched is not None and not self._stopped:
+        for name, ports in (await self.in_thread(partial(listening, groups))).items():
+            watched = self.watched.get(name)
+            if watched is not None and not self.stopped:
                 self._judge(watched, ports)
 
     def _judge(self, container: Isolated, ports: Ranges) -> None:
@@ -113,15 +90,8 @@ class PortsIsolator(Isolator):
 
     def cleanup(self, container: Isolated) -> bool:
         """Look at it no more."""
-        self._watched.pop(container.id, None)
         self._told.pop(container.id, None)
-        return True
-
-    def stop(self) -> None:
-        """Look at nothing any more."""
-        self._stopped = True
-        if self._call is not None and self._call.active():
-            self._call.cancel()
+        return super().cleanup(container)
 
 
 def listening(groups: Mapping[ContainerId, str]) -> dict[ContainerId, Ranges]:
