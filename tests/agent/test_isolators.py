@@ -342,6 +342,20 @@ class NameTests(SynchronousTestCase):
         self.assertIn("--seccomp_config_dir", self.refused("linux/seccomp"))
         self.assertIn("no cgroups", self.refused("cgroups/mem", cgroups_hierarchy="/nowhere"))
 
+    def test_no_sandbox_may_lie_where_shared_memory_of_its_own_is_mounted(self) -> None:
+        def made(work_dir: str) -> list[Any]:
+            settings = IsolationSettings(isolation=("namespaces/ipc",))
+            return make_isolators(
+                settings, Clock(), lambda work: succeed(work()), f"{work_dir}/slaves"
+            )
+
+        link = self.mktemp()
+        os.symlink("/dev/shm", link)
+        for work_dir in ("/dev/shm", "/dev/shm/mesos", f"{link}/mesos"):
+            error = self.assertRaises(IsolationUnknown, made, work_dir)
+            self.assertIn(f"choose a --work_dir that is not below it, as {work_dir} is", str(error))
+        self.assertEqual(len(made("/dev/shmem")), 1)
+
     def test_every_name_of_mesos_is_taken_or_refused_with_what_to_use_instead(self) -> None:
         for name in OF_MESOS:
             self.assertNotEqual(name in KNOWN, name in INSTEAD, name)

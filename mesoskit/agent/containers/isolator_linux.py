@@ -23,6 +23,10 @@ _NO_PROGRAMS: Final = 0x6
 """MS_NOSUID and MS_NODEV of mount(2)."""
 
 
+SHARED_MEMORY: Final = "/dev/shm"
+"""Where POSIX shared memory is."""
+
+
 def mask_of(info: CapabilityInfo) -> int:
     """Return capabilities as bits."""
     mask = 0
@@ -102,7 +106,7 @@ class IpcIsolator(Isolator):
         size = "" if self.size is None else f"size={self.size},"
         if linux.HasField("shm_size"):
             size = f"size={linux.shm_size}m,"
-        shared = Mount("shm", "/dev/shm", "tmpfs", _NO_PROGRAMS, f"{size}mode=1777")
+        shared = Mount("shm", SHARED_MEMORY, "tmpfs", _NO_PROGRAMS, f"{size}mode=1777")
         return Preparation(namespaces=frozenset({"ipc", "mnt"}), mounts=(shared,))
 
 

@@ -11,6 +11,7 @@ from mesoskit.agent.containers.cgroups import NET_CLS, PERF_EVENT, CgroupError, 
 from mesoskit.agent.containers.isolator_cgroups import NAMES, CgroupsIsolator, controllers_of
 from mesoskit.agent.containers.isolator_disk import DiskIsolator, Written
 from mesoskit.agent.containers.isolator_linux import (
+    SHARED_MEMORY,
     CapabilitiesIsolator,
     FilesystemIsolator,
     IpcIsolator,
@@ -67,6 +68,17 @@ def _filesystem(sandboxes: str) -> Any:
     return FilesystemIsolator(sandboxes, more)
 
 
+def _ipc(settings: IsolationSettings, sandboxes: str) -> Any:
+    """Mount shared memory over the machine's, below which no sandbox may be then."""
+    work_dir = os.path.dirname(sandboxes)
+    if (os.path.realpath(work_dir) + "/").startswith(f"{SHARED_MEMORY}/"):
+        raise IsolationUnknown(
+            f"namespaces/ipc gives each container a {SHARED_MEMORY} of its own, over its sandbox:"
+            f" choose a --work_dir that is not below it, as {work_dir} is"
+        )
+    return IpcIsolator(settings.share_ipc_namespace, settings.shared_memory)
+
+
 _MAKERS: Final[Mapping[str, Callable[[IsolationSettings, str], Any]]] = {
     "filesystem/linux": lambda settings, hide: _filesystem(hide),
     "linux/capabilities": lambda settings, hide: CapabilitiesIsolator(
@@ -74,9 +86,7 @@ _MAKERS: Final[Mapping[str, Callable[[IsolationSettings, str], Any]]] = {
     ),
     "linux/nnp": lambda settings, hide: NoNewPrivilegesIsolator(),
     "linux/seccomp": lambda settings, hide: _seccomp(settings),
-    "namespaces/ipc": lambda settings, hide: IpcIsolator(
-        settings.share_ipc_namespace, settings.shared_memory
-    ),
+    "namespaces/ipc": _ipc,
     "namespaces/pid": lambda settings, hide: PidIsolator(settings.share_pid_namespace),
     "network/none": lambda settings, hide: NoNetworkIsolator(),
 }
