@@ -56,12 +56,18 @@ def duration(value: str) -> float:
     """Read a duration such as C{5secs} into seconds."""
     if value.startswith("-"):
         raise ValueError("expected a duration that is not negative, such as 5secs")
-    return parse_duration(value)
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; a duration is a number and a unit, such as 5secs") from None
 
 
 def size(value: str) -> int:
     """Read a size such as C{2GB} into bytes."""
-    return parse_size(value)
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; a size is a number and a unit, such as 2GB") from None
 
 
 def port(value: str) -> int:

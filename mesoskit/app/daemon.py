@@ -257,9 +257,13 @@ def describe(failure: Failure) -> str:
 
     error = failure.value
     if isinstance(error, CannotListenError):
-        where = f"{error.interface or '*'}:{error.port}"
         cause = error.socketError
-        return f"cannot listen on {where}: {getattr(cause, 'strerror', None) or cause}"
+        why = getattr(cause, "strerror", None) or cause
+        if isinstance(error.port, bytes):  # a UNIX socket's path
+            if why == "Cannot acquire lock":
+                why = "another daemon does; two cannot share a --work_dir and --runtime_dir"
+            return f"cannot listen on {os.fsdecode(error.port)}: {why}"
+        return f"cannot listen on {error.interface or '*'}:{error.port}: {why}"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     said = str(error) or type(error).__name__

@@ -145,8 +145,9 @@ class Execution(Scheduler):
 
     def _still_waiting(self) -> None:
         if self.framework is not None and not self.framework.subscribed:
-            where = hidden(self._request.master)
-            self._hint(f"No answer yet from a master at {where}; still trying")
+            trouble = self.framework.trouble.rstrip(".")
+            what = f": {trouble}" if trouble else f" at {hidden(self._request.master)}"
+            self._hint(f"No answer yet from a master{what}; still trying")
             self._later(PATIENCE, self._still_waiting)
         elif not self._agent_id:
             self._hint(f"Waiting for an offer with {self._request.required}")

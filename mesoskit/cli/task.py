@@ -146,7 +146,10 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if argument == "--":
             return flags, list(arguments[place + 1 :])
         if not argument.startswith("-") or argument == "-":
-            return flags, list(arguments[place:])
+            words = list(arguments[place:])
+            if words[1:2] == ["--"]:  # as kubectl's users write it
+                del words[1]
+            return flags, words
         if argument.startswith("--"):
             flags.append(argument)
         else:

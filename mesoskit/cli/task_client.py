@@ -22,6 +22,9 @@ PATIENCE: Final = 30.0
 
 REDIRECTIONS: Final = 5
 
+_MASTER: Final = "/master/api/v1"
+"""Where masters take calls and agents do not: both would read the other's as one of their own."""
+
 _LOCAL: Final = frozenset(("0.0.0.0", "::"))
 
 
@@ -35,9 +38,10 @@ class Server:
 
     @param address: C{host:port}, or a URL.
     @param line: says who asks, and whom to believe.
+    @param path: where it takes calls.
     """
 
-    def __init__(self, address: str, line: Line) -> None:
+    def __init__(self, address: str, line: Line, path: str = "/api/v1") -> None:
         parts = urlsplit(address if "//" in address else f"http://{address}")
         if parts.scheme not in ("http", "https"):
             raise TaskError(f"cannot ask {address!r}: host:port or https://host:port is wanted")
@@ -48,6 +52,7 @@ class Server:
         self.host = parts.hostname or ""
         self.secure = parts.scheme == "https"
         self.line = line
+        self.path = path
 
     def connect(self) -> http.client.HTTPConnection:
         """Return a connection to it. Raises L{TaskError}."""
@@ -86,12 +91,14 @@ class Server:
         connection = self.connect()
         asked = self.headers(Content_Type=media.PROTOBUF, **headers)
         try:
-            connection.request("POST", "/api/v1", call.SerializeToString(), asked)
+            connection.request("POST", self.path, call.SerializeToString(), asked)
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise TaskError(f"{self.host}:{self.port} did not answer: {error}") from None
         if response.status in (307, 308):
             raise _Elsewhere(response.headers.get("Location", ""))
+        if response.status == 404 and self.path == _MASTER:
+            raise TaskError(f"{self.host}:{self.port} is no master: nothing is at {_MASTER}")
         if response.status != 200:
             said = response.read(4096).decode(errors="replace").strip()
             raise TaskError(
@@ -138,7 +145,7 @@ class Cluster:
         # Only here: most are asked at an address.
         from mesoskit.cli.leading import leading
 
-        self._master = Server(leading(line.master), line)
+        self._master = Server(leading(line.master), line, _MASTER)
 
     def _ask(self, name: str) -> Any:
         for _ in range(REDIRECTIONS):
@@ -148,7 +155,7 @@ class Cluster:
                 location = elsewhere.location
                 if location.startswith("//"):
                     location = f"http{'s' if self._master.secure else ''}:{location}"
-                self._master = Server(location, self._line)
+                self._master = Server(location, self._line, _MASTER)
         raise TaskError("one master sends us on to the other: none of them leads")
 
     def _agents(self) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class SQLiteStore:
             return succeed(self._load())
         except sqlite3.Error as error:
             if not is_damaged(error):
-                return fail(StoreError(f"{self._path}: {error}"))
+                return fail(StoreError(f"{self._path}: {_explained(error)}"))
             if not self._salvage:
                 return fail(StoreError(f"{self._path}: {error}{self._advice}"))
             why = str(error)
@@ -185,3 +185,9 @@ class SQLiteStore:
             )
             database.execute(f"PRAGMA user_version = {_LAYOUT}")
         database.execute("COMMIT")
+
+
+def _explained(error: sqlite3.Error) -> str:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+        return "another process uses it; two daemons cannot share a --work_dir"
+    return str(error)

@@ -56,8 +56,10 @@ MOST: Final = 10_000
 LARGEST: Final = 1_000_000
 """Bytes of one operation; servers cut off who sends more than 1,048,575 (C{jute.maxbuffer})."""
 
+FIRST_COMPLAINT: Final = 3.0
+"""Seconds without a connection after which that is said, while whoever started us still looks."""
 COMPLAINT: Final = 15.0
-"""Seconds without a connection after which that is said, again and again."""
+"""After how many more it is said again, and again."""
 
 _CLOSING: Final = 1.0
 """Seconds after which L{ZooKeeper.close} waits for kazoo no longer."""
@@ -202,13 +204,13 @@ class ZooKeeper:
         client.add_listener(self._state_changed)
         self._learn_timeout(client)
         self._connecting = Deferred()
-        self._complain_later()
+        self._complain_later(FIRST_COMPLAINT)
         client.start_async()
         return self._connecting
 
-    def _complain_later(self) -> None:
+    def _complain_later(self, delay: float = COMPLAINT) -> None:
         """Say so where there are no servers: kazoo goes on trying, and somebody waits."""
-        self._complaint = self._reactor.callLater(COMPLAINT, self._complain)
+        self._complaint = self._reactor.callLater(delay, self._complain)
 
     def _complain(self) -> None:
         if self._client is not None and not self._connected:

@@ -182,6 +182,11 @@ class Framework(Verbs, Hearing, Service):
         return self._subscription.link is not None
 
     @property
+    def trouble(self) -> str:
+        """What was in the way when a master was looked for last; empty once one is found."""
+        return self._subscription.trouble
+
+    @property
     def tasks(self) -> dict[str, TaskHandle]:
         """The handles of all tasks that have not ended, by id. Not to be changed."""
         return self._tasks.live

@@ -68,6 +68,7 @@ class Subscription:
     @ivar constraints: which agents' offers are wanted, or L{None}.
     @ivar link: the link over which the master has said C{SUBSCRIBED}, or L{None}.
     @ivar master: the master behind it.
+    @ivar trouble: what was in the way of the last attempt, or nothing.
     """
 
     log = Logger()
@@ -87,6 +88,7 @@ class Subscription:
         self.constraints: OfferConstraints | None = None
         self.link: Link | None = None
         self.master: MasterInfo | None = None
+        self.trouble = ""
         self._owner = owner
         self._ids = ids
         self._settings = settings
@@ -96,7 +98,6 @@ class Subscription:
         self._writing: Deferred[None] = succeed(None)
         self._wanted = False
         self._connection = Connection(self, dial, alarms, settings.backoff, chance)
-        self._unheard = ""
         self._silent = 0
         self._interval = 15.0
         # Of the newest leader that was heard of.
@@ -276,8 +277,8 @@ class Subscription:
 
     def _complain(self, why: str) -> None:
         """Say what is in the way once, not at every attempt."""
-        if why != self._unheard:
-            self._unheard = why
+        if why != self.trouble:
+            self.trouble = why
             self.log.warn("no master: {why}", why=why)
 
     def unreachable(self, why: str, refused: bool) -> None:
@@ -323,7 +324,7 @@ class Subscription:
         self.link = self._connection.link
         self._connection.settled()
         self._interval = subscribed.heartbeat_interval_seconds or 15.0
-        self._unheard = ""
+        self.trouble = ""
         self._alarms.drop("subscribe")
         if known != self.id:
             self._keep()

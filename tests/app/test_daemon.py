@@ -8,6 +8,8 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import CannotListenError
+from twisted.python.failure import Failure
 
 from mesoskit.app import daemon
 from mesoskit.app.daemon import Daemon
@@ -64,3 +66,20 @@ class StartTests(SynchronousTestCase):
         self.start(started)
         started.callback(None)
         self.assertEqual((self.ends, self.said.getvalue()), ([], ""))
+
+
+class DescribeTests(SynchronousTestCase):
+    """Failures in one line."""
+
+    def test_a_socket_that_another_daemon_has_is_named_with_the_reason(self) -> None:
+        taken = CannotListenError(None, b"/run/agent/socket", "Cannot acquire lock")
+        said = daemon.describe(Failure(taken))
+        self.assertIn("/run/agent/socket: another daemon does", said)
+        self.assertIn("--work_dir", said)
+
+    def test_an_address_is_named_with_what_the_system_says(self) -> None:
+        taken = CannotListenError("127.0.0.1", 5050, OSError(98, "Address already in use"))
+        self.assertEqual(
+            daemon.describe(Failure(taken)),
+            "cannot listen on 127.0.0.1:5050: Address already in use",
+        )

@@ -34,6 +34,7 @@ class CommandLines(SynchronousTestCase):
             (["--interactive", "--tty", "--user=kim"], ["web", "sh", "-c", "ls --all"]),
         )
         self.assertEqual(split(["-i", "--", "-odd", "x"]), (["--interactive"], ["-odd", "x"]))
+        self.assertEqual(split(["web", "--", "ls", "--"]), ([], ["web", "ls", "--"]))
         self.assertEqual(split(["-x"]), (["-x"], []))
 
     def test_help_names_every_command(self) -> None:
@@ -204,6 +205,16 @@ class Masters(SynchronousTestCase):
         with master(refuse) as address:
             error = self.assertRaises(TaskError, self.cluster(address).task, "web")
         self.assertEqual(str(error), f"{address} answered 403: 403 Forbidden.")
+
+    def test_an_agent_is_not_taken_for_a_master(self) -> None:
+        def nothing(handler: Any, call: Any) -> None:
+            handler.send_response(404 if handler.path.startswith("/master/") else 200)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+
+        with master(nothing) as address:
+            error = self.assertRaises(TaskError, self.cluster(address).rows, False)
+        self.assertEqual(str(error), f"{address} is no master: nothing is at /master/api/v1")
 
     def test_addresses_may_be_urls(self) -> None:
         line = Line(EXEC.parse([]), ())

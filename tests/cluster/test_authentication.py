@@ -187,10 +187,10 @@ class AuthenticationTests(ClusterTestCase):
         framework = self.framework(cluster, SECRETS["ops"], settings=strict)
         framework.startService()
         logged: list[str] = []
-        self.patch(framework._subscription, "_unheard", "")
+        self.patch(framework._subscription, "trouble", "")
         await until(
             "it goes on without",
-            lambda: "no mechanism that will do" in framework._subscription._unheard,
+            lambda: "no mechanism that will do" in framework.trouble,
             seen=lambda: logged,
         )
         self.assertFalse(framework.subscribed)

@@ -147,7 +147,7 @@ class StartTests(ClusterTestCase):
         ):
             flags = {**daemon.flags, "port": 0, "runtime_dir": "r"}
             path = str(daemon.work_dir / name)
-            await self.refused("twistd --nodaemon", daemon.plugin, flags, path, "locked")
+            await self.refused("twistd --nodaemon", daemon.plugin, flags, path, "another process")
             self.assertTrue(daemon.running)
 
     async def test_what_is_no_database_is_named(self) -> None:

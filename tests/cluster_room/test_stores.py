@@ -90,7 +90,7 @@ class FullSQLiteTests(_SQLite, SynchronousTestCase):
         self.successResultOf(store.apply([("a", b"1")]))
         error = self.failureResultOf(self.open().load(), StoreError)
         self.assertIn("store.sqlite", str(error.value))
-        self.assertIn("locked", str(error.value))
+        self.assertIn("another process uses it", str(error.value))
 
     def test_file_that_is_no_database_is_named(self):
         (self.path / "store.sqlite").write_bytes(

@@ -73,6 +73,10 @@ def _wishes(
     return wishes
 
 
+class _Quiet(Factory):
+    noisy = False  # a line in the log for every attempt is not what a log is for
+
+
 class _Request:
     """What was asked and not yet answered."""
 
@@ -450,7 +454,7 @@ class LaunchedContainers:
             if len(path) > 100:  # the address of a UNIX socket has 108 bytes
                 path = f"/proc/self/fd/{home}/socket"
             endpoint = UNIXClientEndpoint(self._reactor, path, timeout=5)  # type: ignore[no-untyped-call]
-            await endpoint.connect(Factory.forProtocol(lambda: lines))  # type: ignore[no-untyped-call]
+            await endpoint.connect(_Quiet.forProtocol(lambda: lines))  # type: ignore[no-untyped-call]
         finally:
             os.close(home)
         try:
