@@ -34,7 +34,7 @@ _TOOLS = (
     "sh cat echo env sleep ls id pwd true false kill ps head wc sort grep dd tail seq hostname ip"
     " readlink test mkdir touch nc httpd wget yes stat stty"
 ).split()
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 
 
 def busybox() -> bytes:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import socket
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import deferLater
@@ -258,9 +259,11 @@ class ConsoleTests(RealTestCase):
         self.assertEqual((len(heard.stdout), heard.stderr), (3_000_000, b"done\n"))
 
     async def test_a_task_is_not_held_back_by_who_does_not_listen_and_he_is_cut_off(self) -> None:
-        name = await self.launch("head -c 30000000 /dev/zero; exec sleep 1000", Console())
+        wait = "until test -e go; do sleep 0.02; done"
+        name = await self.launch(f"{wait}; head -c 30000000 /dev/zero; exec sleep 1000", Console())
         heard = await self.listen(name)
         self.connection.pause(True)
+        Path(self.sandbox("c"), "go").touch()
         await until(lambda: os.path.getsize(self.sandbox("c") + "/stdout") == 30_000_000)
         self.connection.pause(False)
         await until(lambda: heard.ended)

@@ -282,7 +282,7 @@ class ImageTests(ImagedTestCase):
 
     async def test_daemons_end_with_the_container(self):
         agent, ends = await self.begun()
-        token = f"1000{os.getpid() % 1000}.25"
+        token = f"{1_000_000 + os.getpid()}.1"
         command = f"(sh -c 'sleep {token} &' &) ; sleep 0.2; exit 0"
         await agent.launch(self.inside("a", command))
         await ends.wait(1)

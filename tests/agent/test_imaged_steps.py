@@ -107,7 +107,7 @@ class StageTests(StepsTestCase):
         """Kill what makes a container before each of its steps, one after the other."""
         agent, ends = await self.begun()
         real = launcher_oci.__file__
-        token = f"2000{os.getpid() % 1000}.25"
+        token = f"{1_000_000 + os.getpid()}.2"
         spec = replace(spec, argv=("sh", "-c", f"sleep {token}"))
         if spec.parent is not None:
             await agent.launch(full(self.directory, spec.parent))

@@ -61,7 +61,7 @@ class StepTestCase(ClusterTestCase):
         cluster.make_master().start()
         for number in range(AGENTS):
             own = f"{root}-{number}"
-            self.addCleanup(_remove_groups, own)
+            self.addCleanup(processes.sweep_cgroups, own)
             cluster.make_agent(f"a{number}", {**given, "cgroups_root": own}).start()
         await cluster.master.ready()
         await cluster.registered()
@@ -76,12 +76,6 @@ class StepTestCase(ClusterTestCase):
         for succeeded, failure in results:
             if not succeeded:
                 failure.raiseException()
-
-
-def _remove_groups(root: str) -> None:
-    for path in Path("/sys/fs/cgroup").glob(f"*/{root}"):
-        for directory, _, _ in os.walk(path, topdown=False):
-            os.rmdir(directory)
 
 
 class _Run:

@@ -100,5 +100,5 @@ class ElectedCluster(Cluster):
             if master.running:
                 assert master.process is not None
                 master.process.kill()
-                master.process.wait(10)
+                master.process.wait(60)
         return super().close()

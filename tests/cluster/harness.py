@@ -360,7 +360,7 @@ class Cluster:
             if daemon is not None and daemon.running:
                 assert daemon.process is not None
                 daemon.process.kill()
-                daemon.process.wait(10)
+                daemon.process.wait(60)
         killed = processes.sweep(self.directory)
         processes.sweep_cgroups(self.cgroups_root)
         return killed

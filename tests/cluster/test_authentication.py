@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -72,9 +73,14 @@ class AuthenticationTests(ClusterTestCase):
     def check_output(self, cluster: Cluster) -> None:
         """No secret is in anything that the daemons and tasks have written."""
         planted = [*SECRETS.values(), WRONG]
-        for path in cluster.directory.rglob("*"):
-            if path.is_file() and path.suffix != ".json":
-                content = path.read_bytes()
+        for directory, _, names in os.walk(cluster.directory):
+            for path in (Path(directory, name) for name in names):
+                content = b""
+                with contextlib.suppress(
+                    OSError
+                ):  # the daemons run, and remove what they need no more
+                    if path.is_file() and path.suffix != ".json":
+                        content = path.read_bytes()
                 for secret in planted:
                     self.assertNotIn(secret.encode(), content, f"{secret} is in {path}")
 

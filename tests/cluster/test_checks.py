@@ -24,8 +24,8 @@ SERVER = (
 
 
 def often(**fields: Any) -> dict[str, Any]:
-    """Return a check that asks ten times a second."""
-    return {"delay_seconds": 0.1, "interval_seconds": 0.1, "timeout_seconds": 1.0, **fields}
+    """Return a check that asks ten times a second, and waits for answers as long as it takes."""
+    return {"delay_seconds": 0.1, "interval_seconds": 0.1, "timeout_seconds": 30.0, **fields}
 
 
 async def healthy(ledger: Ledger, task: str, well: bool) -> TaskStatus:
@@ -74,22 +74,24 @@ class CheckTests(SharedCluster):
         ledger = cluster.framework()
         info = ledger.task("task", "sleep 1000")
         pids = cluster.directory / f"pids-{os.getpid()}"
+        pids.touch()
         command = {"value": f"echo $$ >> {pids}; sleep 1000 & setsid sleep 1000"}
         check = often(type="COMMAND", command=command, consecutive_failures=1)
-        check["timeout_seconds"] = 0.3
+        check["timeout_seconds"] = 1.0
         check["grace_period_seconds"] = 0
         info.health_check.CopyFrom(HealthCheck(**check))
         await ledger.launch(info)
         last = await ledger.over("task")
         self.assertEqual((TaskState.TASK_KILLED, False), (last.state, last.healthy))
-        pid = int(pids.read_text().split()[0])
-        await until("the check is gone", lambda: not processes.alive(pid))
+        for pid in map(int, pids.read_text().split()):  # unless it was given up before
+            await until("it is gone", lambda pid=pid: not processes.alive(pid))  # type: ignore[misc]
 
     async def test_a_command_says_what_it_finds(self) -> None:
         cluster = await self.shared()
         ledger = cluster.framework()
-        info = ledger.task("task", "sleep 0.5; touch ready; sleep 1000")
-        check = often(type="COMMAND", command={"command": {"value": "test -e ready || exit 7"}})
+        ready = cluster.directory / f"ready-{os.getpid()}"
+        info = ledger.task("task", "sleep 1000")
+        check = often(type="COMMAND", command={"command": {"value": f"test -e {ready} || exit 7"}})
         info.check.CopyFrom(CheckInfo(**check))
         await ledger.launch(info)
 
@@ -100,6 +102,8 @@ class CheckTests(SharedCluster):
                 if status.check_status.command.HasField("exit_code")
             ]
 
+        await until("7", lambda: codes() == [7], seen=codes)
+        ready.touch()
         await until("7, then 0", lambda: codes() == [7, 0], seen=codes)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tests.cluster.asking import converse, exchange, get
 from tests.cluster.harness import Cluster, SharedCluster
 from tests.cluster.ledger import Ledger
-from tests.cluster.waiting import reactor, until, until_async
+from tests.cluster.waiting import PATIENCE, reactor, until, until_async
 
 _BIG = 6_000_000
 
@@ -51,7 +51,7 @@ class EndpointTests(SharedCluster):
         status, body = await get(port, f"/files/download?path={path}")
         self.assertEqual((200, _BIG), (status, len(body)))
         transport.resumeProducing()
-        answer = await slow.over.addTimeout(20, reactor)
+        answer = await slow.over.addTimeout(PATIENCE, reactor)
         self.assertEqual(_BIG, len(answer.partition(b"\r\n\r\n")[2]))
 
     async def test_state_is_zipped_for_who_asks_for_it(self) -> None:

@@ -250,7 +250,7 @@ class EmbeddedTests(ScriptCase):
     async def test_they_make_a_cluster(self) -> None:
         port = free_port()
         master = self.run_script("embed_master.py", f"--port={port}")
-        await until("the master listens", lambda: listens(port), 20, seen=lambda: master.output)
+        await until("the master listens", lambda: listens(port), seen=lambda: master.output)
         agent = self.run_script(
             "embed_agent.py",
             f"--master=127.0.0.1:{port}",

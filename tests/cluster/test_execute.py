@@ -52,13 +52,11 @@ class Command:
                 raise AssertionError(f"ended with {self.process.returncode}: {self.output}")
             return words in self.output
 
-        await until(f"{words!r} was printed", there, 20, seen=lambda: self.output)
+        await until(f"{words!r} was printed", there, seen=lambda: self.output)
 
     async def ended(self) -> int:
         """Wait for its end; returns the exit status."""
-        await until(
-            "its end", lambda: self.process.poll() is not None, 20, seen=lambda: self.output
-        )
+        await until("its end", lambda: self.process.poll() is not None, seen=lambda: self.output)
         status: int = self.process.returncode
         return status
 
@@ -126,7 +124,7 @@ class LocalTests(TestCase):
         self.assertEqual(await local.ended(), 0, local.output)
         for run in runs:
             run.process.kill()
-            run.process.wait(10)
+            run.process.wait(60)
         left = processes.below(self.directory)
         self.assertEqual(left, [], processes.described(left))
         self.assertEqual([path for path in self.directory.iterdir() if path.is_dir()], [])

@@ -15,7 +15,7 @@ from tests.cluster import asking
 from tests.cluster.asking import get
 from tests.cluster.harness import Cluster, ClusterTestCase
 from tests.cluster.test_authentication import credential, credentials, private
-from tests.cluster.waiting import pause, reactor, until, until_async
+from tests.cluster.waiting import PATIENCE, pause, reactor, until, until_async
 
 _BIG = 200 * 1024 * 1024
 _SECRET = "pl4nted-agent-secret"
@@ -115,7 +115,7 @@ class UndialledTests(ClusterTestCase):
         transport.pauseProducing()
         await cluster.agent.kill()
         transport.resumeProducing()
-        self.assertLess(await download.over.addTimeout(20, reactor), _BIG)
+        self.assertLess(await download.over.addTimeout(PATIENCE, reactor), _BIG)
         status, body = await get(cluster.master.port, f"/files/browse?path={sandbox}")
         self.assertEqual(503, status)
         self.assertIn(b"is disconnected", body)

@@ -27,7 +27,7 @@ from tests.cluster.ledger import marking
 from tests.cluster.processes import alive
 from tests.cluster.test_authentication import SECRETS, credentials, private
 from tests.cluster.test_failover import SETTINGS, FailoverTestCase
-from tests.cluster.waiting import reactor, until
+from tests.cluster.waiting import PATIENCE, reactor, until
 
 
 class HttpDriverTests(ClusterTestCase):
@@ -251,5 +251,5 @@ class ComingBackTests(ClusterTestCase):
         await cluster.master.ready()
         cluster.agent.signal(signal.SIGCONT)
         for kill in kills:
-            kill.addTimeout(30, reactor)
+            kill.addTimeout(PATIENCE, reactor)
             self.assertEqual(TaskState.TASK_KILLED, (await kill).state)

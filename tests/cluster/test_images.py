@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
@@ -15,7 +14,7 @@ from mesoskit.messages import agent_pb2
 from mesoskit.messages.mesos_pb2 import CheckInfo, ContainerInfo, HealthCheck, Image, Volume
 from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive
 from tests.agent.test_imaged import sleeping
-from tests.cluster import asking
+from tests.cluster import asking, processes
 from tests.cluster.at_every_step import StepTestCase
 from tests.cluster.harness import CHECKOUT, AgentDaemon, Cluster, ClusterTestCase
 from tests.cluster.ledger import Ledger
@@ -110,7 +109,7 @@ class ImageTests(ClusterTestCase):
 
     async def test_limits_checks_and_kills_within_and_over_restarts(self) -> None:
         root = f"mesoskit-test-{os.getpid()}"
-        self.addCleanup(self.remove_root, root)
+        self.addCleanup(processes.sweep_cgroups, root)
         cluster, ledger = await self.started(
             isolation="cgroups/cpu,cgroups/mem,namespaces/pid,filesystem/linux,network/none",
             cgroups_root=root,
@@ -134,7 +133,8 @@ class ImageTests(ClusterTestCase):
             gate + "busybox dd if=/dev/zero of=/dev/null bs=80M",
         )
         handles = await ledger.launch(checked, hog)
-        await ledger.until("hog", TaskState.TASK_RUNNING)
+        for name in ("hog", "checked"):
+            await ledger.until(name, TaskState.TASK_RUNNING)
         await until("it is well", lambda: ledger.last("checked").healthy)
         await until("a page", lambda: ledger.last("checked").check_status.http.status_code == 200)
         await cluster.acknowledged()
@@ -175,7 +175,7 @@ class ImageTests(ClusterTestCase):
         terminal.type("busybox tty; busybox stty size </dev/tty\n")
         await terminal.shows("/dev/pts/0\r\n40 120\r\n")
         terminal.resize(50, 100)
-        token = f"3000{os.getpid() % 1000}.25"
+        token = f"{1_000_000 + os.getpid()}.3"
         terminal.type(f"sleep {token}\n")
         await until("it sleeps", lambda: sleeping(token))
         terminal.type("\x03")
@@ -202,10 +202,6 @@ class ImageTests(ClusterTestCase):
         self.assertEqual(ledger.states("waits")[-1], "TASK_RUNNING")
         await ledger.framework.shutdown_executor("echo", ledger.last("waits").agent_id.value)
         await until("nothing is left", lambda: not self.provisions(cluster))
-
-    def remove_root(self, root: str) -> None:
-        for path in Path("/sys/fs/cgroup").glob(f"*/{root}"):
-            path.rmdir()
 
 
 @skipIf(MISSING, f"not installed: {', '.join(MISSING)}")

@@ -87,9 +87,7 @@ class IsolationTests(ClusterTestCase):
     def remove_root(self) -> None:
         """Remove the cgroups' root; there should be nothing below it."""
         left = self.groups()
-        for path in Path("/sys/fs/cgroup").glob(f"*/{self.root}"):
-            for directory, _, _ in os.walk(path, topdown=False):
-                os.rmdir(directory)
+        processes.sweep_cgroups(self.root)
         self.assertEqual(left, [])
 
     def groups(self) -> list[str]:
@@ -122,6 +120,7 @@ class IsolationTests(ClusterTestCase):
             (resource,) = status.limitation.resources
             self.assertEqual(resource.name, name)
         for name in ("neighbour", "limited"):
+            await ledger.running(name)
             self.assertEqual(ledger.states(name)[-1], "TASK_RUNNING")
             handles[name].kill()
         await until("no cgroups", lambda: not self.groups())
@@ -168,12 +167,15 @@ class IsolationTests(ClusterTestCase):
             return ", ".join(one.id for one, any_ in zip(handles, told, strict=True) if not any_)
 
         await until("all tasks are told of", lambda: not untold(), seen=untold)
-        running = {
-            ledger.last(name).container_status.container_id.value
-            for name in list(ledger.statuses)
-            if ledger.states(name)[-1:] == ["TASK_RUNNING"]
-        }
-        await until("cgroups of what runs alone", lambda: set(self.groups()) <= running)
+
+        def running() -> set[str]:
+            return {
+                ledger.last(name).container_status.container_id.value
+                for name in list(ledger.statuses)
+                if ledger.states(name)[-1:] == ["TASK_RUNNING"]
+            }
+
+        await until("cgroups of what runs alone", lambda: set(self.groups()) <= running())
         for handle in handles:
             handle.kill()
         await until("all tasks are over", lambda: all(handle.over for handle in handles))

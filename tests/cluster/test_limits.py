@@ -39,7 +39,8 @@ class LimitTests(ClusterTestCase):
 
         batch = cluster.framework("loud", fields={"principal": "batch"})
         await batch.framework.when_subscribed()
-        answers = [batch.framework.call(Call(type=Call.SUPPRESS)) for _ in range(2100)]
+        # More than may wait, however many are let through until the last has come.
+        answers = [batch.framework.call(Call(type=Call.SUPPRESS)) for _ in range(5000)]
         refused: list[object] = []
         for answer in answers:
             answer.addErrback(lambda reason: refused.append(reason.value))
@@ -50,8 +51,9 @@ class LimitTests(ClusterTestCase):
         await quiet.run("t", "true")
         await quiet.over("t")
         shown = await asking.metrics(port)
-        self.assertGreater(shown["frameworks/batch/messages_received"], 2000)
-        self.assertLess(shown["frameworks/batch/messages_processed"], 1000)
+        received = shown["frameworks/batch/messages_received"]
+        self.assertGreater(received, 2000)
+        self.assertLess(shown["frameworks/batch/messages_processed"], received - 1000)
 
         many = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
         for one in many:

@@ -12,7 +12,7 @@ from mesoskit.messages.stream_pb2 import Frame, Role
 from mesoskit.wire.framing import encode
 from tests.cluster import asking
 from tests.cluster.harness import Cluster, SharedCluster
-from tests.cluster.waiting import reactor, until
+from tests.cluster.waiting import PATIENCE, reactor, until
 
 FRAMEWORK = Role.FRAMEWORK
 
@@ -64,13 +64,13 @@ class NonsenseTests(SharedCluster):
         conversation = await asking.converse(port)
         for part in said:
             conversation.say(part)
-        await conversation.over.addTimeout(10.0, reactor)
+        await conversation.over.addTimeout(PATIENCE, reactor)
         return frames(conversation.heard)
 
     async def given_up(self, conversation: asking.Conversation, seconds: float) -> None:
         """Wait for the end of a connection, and bring it about where it does not come."""
         patience = reactor.callLater(seconds, conversation.abort)
-        await conversation.over.addTimeout(10.0, reactor)
+        await conversation.over.addTimeout(PATIENCE, reactor)
         if patience.active():
             patience.cancel()
 
@@ -160,7 +160,7 @@ class NonsenseTests(SharedCluster):
     async def test_one_who_never_says_anything_is_closed(self) -> None:
         cluster = await self.shared()
         conversation = await asking.converse(cluster.master.port)
-        await conversation.over.addTimeout(10.0, reactor)
+        await conversation.over.addTimeout(PATIENCE, reactor)
         self.assertEqual(frames(conversation.heard), [])
 
     async def test_half_a_request_holds_nobody_up(self) -> None:

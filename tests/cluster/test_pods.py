@@ -66,20 +66,18 @@ class PodTests(ClusterTestCase):
     def remove_root(self) -> None:
         """Remove the cgroups' root; there should be nothing below it."""
         left = self.groups()
-        for path in Path("/sys/fs/cgroup").glob(f"*/{self.root}"):
-            for directory, _, _ in os.walk(path, topdown=False):
-                os.rmdir(directory)
+        processes.sweep_cgroups(self.root)
         self.assertEqual(left, [])
 
     def groups(self) -> list[str]:
         """Return the containers that have cgroups, those within others too."""
         found: set[str] = set()
-        for below in ("*", "*/mesos/*"):
-            found.update(path.name for path in self.paths(below) if path.is_dir())
+        for root in Path("/sys/fs/cgroup").glob(f"*/{self.root}"):
+            # What goes away meanwhile is left out.
+            for above, names, _ in os.walk(root):
+                if above == str(root) or os.path.basename(above) == "mesos":
+                    found.update(name for name in names if name != "mesos")
         return sorted(found)
-
-    def paths(self, below: str) -> list[Path]:
-        return list(Path("/sys/fs/cgroup").glob(f"*/{self.root}/{below}"))
 
     def holder(self, container: str) -> int:
         """Return the pid of what runs in the container of a pod."""

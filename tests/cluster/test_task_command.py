@@ -20,7 +20,7 @@ from twisted.internet.threads import deferToThread
 
 from mesoskit.driver import executor_info
 from mesoskit.messages.mesos_pb2 import ContainerInfo
-from tests.cluster import asking
+from tests.cluster import asking, processes
 from tests.cluster.harness import CHECKOUT, Cluster, ClusterTestCase, SharedCluster
 from tests.cluster.waiting import until
 
@@ -348,7 +348,7 @@ class IsolatedTests(ClusterTestCase):
     async def test_a_shell_sees_what_its_task_sees(self) -> None:
         root = f"mesoskit-test-exec-{os.getpid()}"
         isolation = "cgroups/cpu,cgroups/mem,namespaces/pid,filesystem/linux"
-        self.addCleanup(remove_groups, root)  # the last of all
+        self.addCleanup(processes.sweep_cgroups, root)  # the last of all
         cluster = self.cluster()
         await cluster.start(agent={"isolation": isolation, "cgroups_root": root})
         ledger = cluster.framework()
@@ -370,10 +370,3 @@ class IsolatedTests(ClusterTestCase):
         self.assertEqual(await terminal.ended(), 6)
         handle.kill()
         await ledger.over("boxed")
-
-
-def remove_groups(root: str) -> None:
-    """Remove the cgroups of a test."""
-    for path in Path("/sys/fs/cgroup").glob(f"*/{root}"):
-        for directory, _, _ in os.walk(path, topdown=False):
-            os.rmdir(directory)

@@ -141,7 +141,7 @@ class Server:
         """End it at once."""
         if self.process is not None:
             self.signal(signal.SIGKILL)
-            self.process.wait(10)
+            self.process.wait(60)
 
 
 class Servers:
@@ -191,8 +191,14 @@ class Servers:
         return f"zk://{who}{self.hosts}/t{os.getpid()}-{next(self._paths)}/mesos"
 
     def leader(self) -> Server:
-        """Return the server that leads the others."""
-        return next(server for server in self.servers if server.mode() == "leader")
+        """Return the server that leads the others, once it says so; blocking."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            for server in self.servers:
+                if server.mode() == "leader":
+                    return server
+            if time.monotonic() > deadline:
+                raise AssertionError("no ZooKeeper leads the others")
 
     def close(self) -> None:
         """End all of it, and remove its files."""
