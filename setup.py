@@ -3,14 +3,17 @@
 The rest of the package's description is in pyproject.toml. Two things can only stand here: the
 list of packages, because C{twisted.plugins} is a directory that belongs to Twisted and that we
 only put one file into, and the compilation of C{protocols/}, without which neither a wheel nor
-an editable install has any message classes.
+an editable install has any message classes. A wheel is told what it was built of besides.
 """
 
 from __future__ import annotations
 
 import importlib.resources
+import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -61,6 +64,35 @@ class BuildMessages(Command):
         compile_messages()
 
 
+def describe_build(package: Path) -> None:
+    """
+    Write down what C{/version} tells of the build: when, by whom, of which commit.
+
+    C{SOURCE_DATE_EPOCH} is the time of a build that is to be the same each time; it has no user.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    described = {
+        "time": int(epoch or time.time()),
+        "user": "" if epoch else os.environ.get("USER", ""),
+        "sha": said_by_git("rev-parse", "HEAD"),
+        "branch": said_by_git("symbolic-ref", "--quiet", "HEAD"),
+    }
+    (package / "build.json").write_text(json.dumps(described) + "\n")
+
+
+def said_by_git(*arguments: str) -> str:
+    """Return what git says of the checkout that this is; nothing where it is none."""
+    if not (HERE / ".git").exists():
+        return ""
+    try:
+        said = subprocess.run(
+            ["git", "-C", str(HERE), *arguments], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return said.stdout.strip() if said.returncode == 0 else ""
+
+
 class BuildPy(build_py):
     """C{build_py} that compiles the .proto files first; editable installs run it too."""
 
@@ -68,6 +100,10 @@ class BuildPy(build_py):
         """Compile, then collect the modules as always."""
         compile_messages()
         super().run()
+        if not self.editable_mode:
+            package = Path(self.build_lib) / "mesoskit"
+            package.mkdir(parents=True, exist_ok=True)
+            describe_build(package)
 
 
 setup(

@@ -18,6 +18,11 @@ from mesoskit.model.sizes import parse_size
 
 _LONGEST_FILE = 16 * 1024 * 1024
 
+_LEFT_OVER = ("~", ".swp", ".bak", ".orig", ".rpmsave", ".rpmnew", ".dpkg-old", ".dpkg-dist")
+
+FLAGS_DIR = "flags_dir"
+"""The flag that names a directory of flags, L{arguments_of}, where a command has it."""
+
 
 class FlagError(ValueError):
     """A flag cannot be used; the message names it, its value, and what would be right."""
@@ -94,6 +99,10 @@ class Flag:
         its owner may use.
     @ivar written: the default as text, where that is not how Python shows it.
     @ivar show: makes of a value's text what may be shown, where a part of it is secret.
+    @ivar idle: why the flag, which is taken for the sake of Mesos' command lines, changes nothing;
+        said in the log where somebody gives it a value that it does not have by default.
+    @ivar instead: what to do in place of giving the flag, which is refused with any value but its
+        default: it would change what people rely on, and cannot.
     """
 
     name: str
@@ -106,6 +115,8 @@ class Flag:
     secret: bool = False
     written: str = ""
     show: Callable[[str], str] | None = None
+    idle: str = ""
+    instead: str = ""
 
     @property
     def is_boolean(self) -> bool:
@@ -118,13 +129,74 @@ class Flag:
         default = self.default
         if self.written:
             return self.written
-        if default is None or default == ():
+        if default is None or default in ((), b""):
             return None
         if isinstance(default, bool):
             return "true" if default else "false"
         if self.parse is duration:
             return format_duration(default)
         return str(default)
+
+
+def arguments_of(directory: str, secrets: Container[str] = ()) -> list[str]:
+    """
+    Return the flags in a directory as C{/etc/mesos-master} is one, as a command line has them.
+
+    The packages of Mesos that most distributions have keep each flag in a file of its name, whose
+    text is the value; an empty file whose name begins with C{?} is a flag without one
+    (C{?no-switch_user}). A file in a directory C{attributes} or C{resources} is one of these:
+    C{attributes/rack}. Names that begin with a point, or end as editors and packages leave them,
+    are passed over.
+
+    @param secrets: names of flags whose files nobody but their owner may use.
+    @raise FlagError: where something cannot be read.
+    """
+    found = []
+    for name in _names_in(directory):
+        path = f"{directory}/{name}"
+        if os.path.isdir(path):
+            if name not in ("attributes", "resources"):
+                raise FlagError(
+                    f"--{FLAGS_DIR}: {path} is a directory: expected a file with a value, or"
+                    " attributes or resources"
+                )
+            parts = [f"{one}:{_text_in(FLAGS_DIR, f'{path}/{one}')}" for one in _names_in(path)]
+            found.append(f"--{name}={';'.join(parts)}")
+        elif name.startswith("?"):
+            found.append(f"--{name[1:]}")
+        else:
+            secret = name.replace("-", "_") in secrets
+            found.append(f"--{name}={_text_in(FLAGS_DIR, path, secret)}")
+    return found
+
+
+def _names_in(directory: str) -> list[str]:
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        raise FlagError(f"--{FLAGS_DIR}: cannot read {directory}: {error.strerror}") from None
+    return [name for name in names if not name.startswith(".") and not name.endswith(_LEFT_OVER)]
+
+
+def _text_in(flag: str, path: str, secret: bool = False) -> str:
+    """Return what is in a file, which nobody but its owner may use where it is a secret."""
+    try:
+        with Path(path).open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o777
+            data = file.read(_LONGEST_FILE + 1)
+    except OSError as error:
+        raise FlagError(f"--{flag}: cannot read {path}: {error.strerror}") from None
+    if secret and mode & 0o077:
+        raise FlagError(
+            f"--{flag}: {path}: others than its owner may use it (mode {mode:04o});"
+            f" secrets want chmod 600 {path}"
+        )
+    if len(data) > _LONGEST_FILE:
+        raise FlagError(f"--{flag}: {path} is larger than {_LONGEST_FILE} bytes")
+    try:
+        return data.decode().strip()
+    except UnicodeDecodeError:
+        raise FlagError(f"--{flag}: {path} is not UTF-8 text") from None
 
 
 class Values:
@@ -134,14 +206,20 @@ class Values:
     @ivar given: the text of each flag that somebody gave.
     @ivar shown: the text of each flag that has a value, given or not, for C{/flags}; without
         secrets.
+    @ivar notes: sentences about flags that were given and change nothing, for the log.
     """
 
     def __init__(
-        self, values: dict[str, Any], given: dict[str, str], shown: dict[str, str]
+        self,
+        values: dict[str, Any],
+        given: dict[str, str],
+        shown: dict[str, str],
+        notes: Sequence[str] = (),
     ) -> None:
         self.__dict__.update(values)
         self.given = given
         self.shown = shown
+        self.notes = tuple(notes)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"no flag --{name}")
@@ -180,6 +258,7 @@ class Flags:
         """
         environment = os.environ if environment is None else environment
         given = self._from_arguments(arguments)
+        given = {**self._from_directory(given, environment), **given}
         if self._prefix:
             for name, flag in self._by_name.items():
                 if self._variables is not None and flag.name not in self._variables:
@@ -193,16 +272,22 @@ class Flags:
         for flag in self.flags:
             if flag.required and values[flag.name] is None:
                 raise FlagError(f"--{flag.name} is required: {flag.help}")
-        return Values(values, given, self._shown(given))
+        return Values(values, given, self._shown(given), self._notes(values))
 
     def usage(self) -> str:
         """Return the help text: a line or two a flag."""
         lines = [f"Usage: {self.command} [--flag=value ...]", ""]
         for flag in self.flags:
+            if flag.idle or flag.instead:
+                continue
             shown = f"--[no-]{flag.name}" if flag.is_boolean else f"--{flag.name}=VALUE"
             default = flag.default_text
             lines.append(f"  {shown}")
             lines.append(f"      {flag.help}" + (f" (default: {default})" if default else ""))
+        idle = [flag for flag in self.flags if flag.idle]
+        if idle:
+            lines += ["", "Taken for the sake of Mesos' command lines, without effect:", ""]
+            lines += [f"  --{flag.name}: {flag.idle}" for flag in idle]
         return "\n".join(lines)
 
     def _shown(self, given: Mapping[str, str]) -> dict[str, str]:
@@ -212,6 +297,23 @@ class Flags:
             if value is not None and not flag.secret:
                 shown[flag.name] = flag.show(value) if flag.show else value
         return shown
+
+    def _from_directory(
+        self, given: Mapping[str, str], environment: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Return what the files say that L{FLAGS_DIR} names, if it does."""
+        directory = given.get(FLAGS_DIR) or environment.get(self._prefix + FLAGS_DIR.upper())
+        if FLAGS_DIR not in self._by_name or not directory:
+            return {}
+        secrets = {flag.name for flag in self.flags if flag.secret}
+        return self._from_arguments(arguments_of(directory, secrets))
+
+    def _notes(self, values: Mapping[str, Any]) -> list[str]:
+        return [
+            f"--{flag.name} has no effect: {flag.idle}"
+            for flag in self.flags
+            if flag.idle and values[flag.name] not in (flag.default, "")
+        ]
 
     def _from_arguments(self, arguments: Sequence[str]) -> dict[str, str]:
         given: dict[str, str] = {}
@@ -251,33 +353,16 @@ class Flags:
 
     def _value(self, flag: Flag, raw: str) -> Any:
         if raw.startswith("file://") and not flag.is_path:
-            raw = self._read(flag, raw.removeprefix("file://"))
+            raw = _text_in(flag.name, raw.removeprefix("file://"), flag.secret)
         if flag.required and not raw:
             raise FlagError(f"--{flag.name} must not be empty: {flag.help}")
         try:
-            return flag.parse(raw)
+            value = flag.parse(raw)
         except ValueError as error:
             shown = repr(flag.show(raw) if flag.show else raw)
             if flag.secret:
                 shown = "the given value"
             raise FlagError(f"--{flag.name}: cannot use {shown}: {error}") from None
-
-    @staticmethod
-    def _read(flag: Flag, path: str) -> str:
-        try:
-            with Path(path).open("rb") as file:
-                mode = os.fstat(file.fileno()).st_mode & 0o777
-                data = file.read(_LONGEST_FILE + 1)
-        except OSError as error:
-            raise FlagError(f"--{flag.name}: cannot read {path}: {error.strerror}") from None
-        if flag.secret and mode & 0o077:
-            raise FlagError(
-                f"--{flag.name}: {path}: others than its owner may use it (mode {mode:04o});"
-                f" secrets want chmod 600 {path}"
-            )
-        if len(data) > _LONGEST_FILE:
-            raise FlagError(f"--{flag.name}: {path} is larger than {_LONGEST_FILE} bytes")
-        try:
-            return data.decode().strip()
-        except UnicodeDecodeError:
-            raise FlagError(f"--{flag.name}: {path} is not UTF-8 text") from None
+        if flag.instead and value not in (flag.default, ""):
+            raise FlagError(f"--{flag.name} cannot be had here: {flag.instead}")
+        return value

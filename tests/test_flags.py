@@ -2,7 +2,18 @@
 
 from pathlib import Path
 
-from mesoskit.flags import Flag, FlagError, Flags, boolean, duration, integer, port, size, text
+from mesoskit.flags import (
+    FLAGS_DIR,
+    Flag,
+    FlagError,
+    Flags,
+    boolean,
+    duration,
+    integer,
+    port,
+    size,
+    text,
+)
 from tests.base import SynchronousTestCase
 
 FLAGS = Flags(
@@ -160,3 +171,70 @@ class FlagsTests(SynchronousTestCase):
         for flag in FLAGS.flags:
             self.assertIn(flag.name, usage)
         self.assertIn("--[no-]quiet", usage)
+
+
+class DirectoryTests(SynchronousTestCase):
+    """Flags as files in a directory."""
+
+    FLAGS = Flags("mesos-thing", [*FLAGS.flags, Flag(FLAGS_DIR, text, is_path=True)])
+
+    def setUp(self):
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+
+    def parse(self, *arguments, **environment):
+        where = f"--flags_dir={self.directory}"
+        return self.FLAGS.parse(["--work_dir=/w", where, *arguments], environment)
+
+    def write(self, name, value=""):
+        path = self.directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(value)
+        path.chmod(0o600)
+        return path
+
+    def test_file_is_a_flag(self):
+        self.write("port", "7\n")
+        self.write("agent-ping-timeout", "3secs")
+        self.write("?quiet")
+        values = self.parse()
+        self.assertEqual((7, 3.0, True), (values.port, values.agent_ping_timeout, values.quiet))
+
+    def test_command_line_counts_more_and_the_environment_less(self):
+        self.write("port", "7")
+        self.write("count", "2")
+        values = self.parse("--port=8", MESOS_COUNT="3")
+        self.assertEqual((8, 2), (values.port, values.count))
+
+    def test_environment_may_name_the_directory(self):
+        self.write("?no-quiet")
+        self.write("port", "7")
+        named = {"MESOS_FLAGS_DIR": str(self.directory)}
+        values = self.FLAGS.parse(["--work_dir=/w"], named)
+        self.assertEqual((7, False), (values.port, values.quiet))
+
+    def test_resources_may_be_a_file_each(self):
+        self.write("resources/cpus", "4\n")
+        self.write("resources/ports", "[1-2]")
+        self.assertEqual("cpus:4;ports:[1-2]", self.parse().resources)
+
+    def test_what_editors_and_packages_leave_is_passed_over(self):
+        for name in ("port~", ".port.swp", "port.dpkg-old", "port.rpmsave"):
+            self.write(name, "70000")
+        self.assertEqual(5050, self.parse().port)
+
+    def test_what_cannot_be_used_is_named(self):
+        def refused():
+            return str(self.assertRaises(FlagError, self.parse))
+
+        path = self.write("secret", "7")
+        path.chmod(0o644)
+        self.assertIn(f"secrets want chmod 600 {path}", refused())
+        path.unlink()
+        self.write("prot", "7")
+        self.assertIn("unknown flag --prot: did you mean --port?", refused())
+        (self.directory / "prot").unlink()
+        (self.directory / "more").mkdir()
+        self.assertIn("more is a directory", refused())
+        self.directory = self.directory / "none"
+        self.assertIn("none: No such file", refused())

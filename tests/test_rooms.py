@@ -81,7 +81,7 @@ ROOMS = [
     room(
         "master.service master.http master.operator_api master.operator_streams master.bulk"
         " master.intake"
-        " master.files_http master.webui master.admin_http master.measuring",
+        " master.files_http master.webui master.admin_http master.measuring master.whitelist_file",
         "master model allocator messages wire web cluster flags",
         "twisted zope.interface google.protobuf orjson psutil",
     ),

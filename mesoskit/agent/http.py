@@ -32,7 +32,7 @@ PROCESS = "slave(1)"
 
 def version(service: "AgentService", request: Any) -> Reply:
     """Say which Mesos this speaks like, and which mesoskit it is."""
-    return shared.version_reply(service.state.options.version)
+    return shared.version_reply(service.state.options.version, service.state.options.build)
 
 
 def flags(service: "AgentService", request: Any) -> Reply:

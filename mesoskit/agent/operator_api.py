@@ -123,7 +123,12 @@ def _called(service: AgentService, request: Any, asked: Asked) -> Any:
         )
     if name == "SET_LOGGING_LEVEL":
         return api.set_logging_level(call, service.reactor)
-    facts = api.Facts(state.options.version, state.options.flags, lambda: shared.measured(service))
+    facts = api.Facts(
+        state.options.version,
+        state.options.flags,
+        lambda: shared.measured(service),
+        state.options.build,
+    )
     return api.process_reply(Response, name, facts, accepted) or api.not_implemented(name)
 
 

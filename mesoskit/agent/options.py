@@ -14,6 +14,7 @@ from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.log_sizes import Sizes
 from mesoskit.messages.mesos_pb2 import Attribute
 from mesoskit.model.authorization import IAuthorizer
+from mesoskit.model.build import Build
 from mesoskit.model.resources import Resources
 
 CLEANUP: Final = "cleanup"
@@ -82,6 +83,9 @@ class AgentOptions:
     @ivar reconfiguration_policy: which changes of the flags a restarted agent keeps its
         id with: C{equal}, C{additive} (C{src/slave/compatibility.cpp}) or C{any}.
     @ivar flags: all flags as given, for the pages that show them.
+    @ivar log_dir: the directory that the agent writes its log in, or L{None}.
+    @ivar domain: the C{DomainInfo} of where the agent is, serialized; empty for none.
+    @ivar build: what is told of the build.
     @ivar external_log_file: where somebody writes the agent's log, to be shown.
     @ivar firewall_rules: paths of endpoints that nobody is given.
     @ivar images: the flags about images of containers.
@@ -136,6 +140,9 @@ class AgentOptions:
     max_completed_executors_per_framework: int = 150
     max_completed_tasks_per_executor: int = 200
     flags: dict[str, str] = field(default_factory=dict)
+    log_dir: str | None = None
+    domain: bytes = b""
+    build: Build = field(default_factory=Build)
     external_log_file: str | None = None
     authorizer: IAuthorizer | None = None
     authenticate_http_executors: bool = False

@@ -64,6 +64,8 @@ def agent_info(state: AgentState) -> AgentInfo:
         attributes=options.attributes,
         port=options.port,
     )
+    if options.domain:
+        info.domain.ParseFromString(options.domain)
     if state.agent_id:
         info.id.value = state.agent_id
     return info

@@ -14,7 +14,7 @@ from mesoskit.agent.authorizing import EVERYTHING, Viewer
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Framework, Group
 from mesoskit.agent.registration import CAPABILITIES
 from mesoskit.messages import codec
-from mesoskit.messages.mesos_pb2 import AgentInfo, CommandInfo, ExecutorInfo, TaskInfo
+from mesoskit.messages.mesos_pb2 import AgentInfo, CommandInfo, DomainInfo, ExecutorInfo, TaskInfo
 from mesoskit.model.attributes import Attributes
 from mesoskit.model.resources import ENDPOINT, Resources
 from mesoskit.model.task_json import labels_json, task_json
@@ -46,9 +46,7 @@ def head_view(state: AgentState, master: str | None, viewer: Viewer = EVERYTHING
     )
     view: Json = {
         "version": options.version,
-        "build_date": "",
-        "build_time": 0.0,
-        "build_user": "",
+        **options.build.as_json(),
         "start_time": state.started_at or 0.0,
         "id": state.agent_id,
         "pid": options.pid,
@@ -69,9 +67,13 @@ def head_view(state: AgentState, master: str | None, viewer: Viewer = EVERYTHING
     if state.drain is not None:
         view["drain_config"] = codec.to_dict(state.drain)
         view["estimated_drain_start_time_seconds"] = state.drain_started
+    if options.domain:
+        view["domain"] = codec.to_dict(DomainInfo.FromString(options.domain))
     if master is not None:
         view["master_hostname"] = master
     if viewer.flags():
+        if options.log_dir:
+            view["log_dir"] = options.log_dir
         if options.external_log_file:
             view["external_log_file"] = options.external_log_file
         view["flags"] = options.flags

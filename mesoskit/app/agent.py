@@ -14,13 +14,16 @@ from mesoskit.app import (
     authorization,
     container_logger,
     docker,
+    domain,
     http_authentication,
     images,
     isolation,
     limits,
+    mesos_flags,
     tls,
     zookeeper,
 )
+from mesoskit.app.build import build
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -29,9 +32,11 @@ from mesoskit.app.daemon import (
     common_flags,
     directory,
     endpoints,
+    find_ip,
     host_name,
     interval,
     local_ip,
+    log_file,
     one_of,
     refuse,
 )
@@ -107,6 +112,8 @@ FLAGS = Flags(
         *isolation.FLAGS,
         *docker.FLAGS,
         *images.FLAGS,
+        *mesos_flags.AGENT_FLAGS,
+        domain.FLAG,
         Flag(
             "work_dir",
             text,
@@ -246,13 +253,6 @@ FLAGS = Flags(
             written="2secs",
         ),
         Flag(
-            "executor_reregistration_retry_interval",
-            duration,
-            None,
-            "Taken as in Mesos, without effect: executors come back to this agent by themselves,"
-            " and need not be called.",
-        ),
-        Flag(
             "reconfiguration_policy",
             one_of("equal", "additive", "any"),
             "equal",
@@ -288,6 +288,7 @@ def make_agent(
     from mesoskit.cluster.sqlite import SQLiteStore
     from mesoskit.wire.endpoints import EndpointError, client_endpoint
 
+    find_ip(values)
     try:
         detector = zookeeper.detector(reactor, values.master, values, secure.ours is not None)
         if detector is None:
@@ -343,7 +344,10 @@ def make_agent(
         reconfiguration_policy=values.reconfiguration_policy,
         max_completed_executors_per_framework=values.max_completed_executors_per_framework,
         flags={**values.shown, "launcher": "linux" if apart.linux else "posix"},
-        external_log_file=values.external_log_file,
+        external_log_file=log_file(values, FLAGS.command),
+        log_dir=values.log_dir,
+        domain=values.domain,
+        build=build(),
         authenticate_http_executors=values.authenticate_http_executors,
         authentication_token=http_authentication.token_maker(key),
         authorizer=authorization.authorizer(values, "authorizer"),

@@ -4,11 +4,13 @@ import atexit
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -20,10 +22,13 @@ from twisted.python.failure import Failure
 from mesoskit import __version__
 from mesoskit.app import garbage
 from mesoskit.app.late_tls import leave_tls_for_later
-from mesoskit.app.log import logs_as_twistd_does
-from mesoskit.flags import Flag, FlagError, Flags, Values, boolean, duration, port, text
+from mesoskit.app.log import logs_as_twistd_does, logs_to
+from mesoskit.flags import FLAGS_DIR, Flag, FlagError, Flags, Values, boolean, duration, port, text
 
 log = Logger()
+
+_DISCOVERY: Final = 30
+"""Seconds that C{--ip_discovery_command} may take."""
 
 
 class StartError(Exception):
@@ -41,6 +46,13 @@ def common_flags(default_port: int) -> list[Flag]:
             None,
             "Twisted endpoint strings to listen on in place of --ip and --port, separated by"
             " blanks: tcp:5050:interface=127.0.0.1, unix:/run/mesos.sock, ssl:..., systemd:...",
+        ),
+        Flag(
+            "ip_discovery_command",
+            text,
+            None,
+            "A command that prints the address to listen on, in place of --ip.",
+            is_path=True,
         ),
         Flag("advertise_ip", text, None, "IP address that others are told."),
         Flag("advertise_port", port, None, "Port that others are told."),
@@ -65,10 +77,28 @@ def common_flags(default_port: int) -> list[Flag]:
             " HTTP.",
             is_path=True,
         ),
+        Flag(
+            "log_dir",
+            text,
+            None,
+            "A directory to log to as well, in the file mesos-master.INFO or mesos-agent.INFO, of"
+            " which ten older ones of 64 MiB are kept; it is shown over HTTP.",
+            is_path=True,
+        ),
         Flag("quiet", boolean, False, "Log nothing to the terminal."),
         Flag(
             "runtime_dir", text, None, "Where sockets and other traces of a run are.", is_path=True
         ),
+        Flag(
+            FLAGS_DIR,
+            text,
+            None,
+            "A directory with a file for each flag, as /etc/mesos-master and /etc/mesos-slave are;"
+            " the command line counts more, the environment less.",
+            is_path=True,
+        ),
+        Flag("help", boolean, False, "Show this, and end."),
+        Flag("version", boolean, False, "Show the version, and end."),
     ]
 
 
@@ -86,18 +116,26 @@ class DaemonOptions(usage.Options):
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Read the command line that follows the plugin's name."""
         arguments = list(sys.argv[1:] if options is None else options)
+        # Whatever else is missing or wrong.
         if "--help" in arguments:
-            sys.stdout.write(self.flags.usage() + "\n")
-            raise SystemExit(0)
+            self._show(self.flags.usage())
         if "--version" in arguments:
-            sys.stdout.write(f"mesoskit {__version__}\n")
-            raise SystemExit(0)
+            self._show(f"mesoskit {__version__}")
         try:
             self.given = self.flags.parse(arguments)
         except FlagError as error:
             refuse(self.flags.command, str(error))
+        if self.given.help:
+            self._show(self.flags.usage())
+        if self.given.version:
+            self._show(f"mesoskit {__version__}")
         if self.under_twistd:
             self._prepare(self.parent)
+
+    @staticmethod
+    def _show(said: str) -> NoReturn:
+        sys.stdout.write(f"{said}\n")
+        raise SystemExit(0)
 
     def _prepare(self, twistd: Any) -> None:
         """Let twistd go on to what will be a daemon and nothing else."""
@@ -168,8 +206,11 @@ class Daemon(Service):
         if self._options is not None and self._options.under_twistd:
             garbage.begin()
         if self._options is not None:
+            self._log_to_directory()
             # Not before: the reactor takes all signals for itself as it begins to run.
             self._reactor.callWhenRunning(self._take_signals)
+            for note in self._options.given.notes:
+                log.warn("{note}", note=note)
         failures: list[Failure] = []
         # What fails later, after a round trip, ends a reactor that runs by then.
         taken: Callable[[Failure], None] = failures.append
@@ -185,6 +226,18 @@ class Daemon(Service):
         if self._terminal is not None:
             os.close(self._terminal)
             self._terminal = None
+
+    def _log_to_directory(self) -> None:
+        """Begin to log to C{--log_dir}: what was opened before a daemon's fork would be lost."""
+        assert self._options is not None
+        given = self._options.given
+        if given.log_dir is None:
+            return
+        try:
+            logs_to(str(log_file(given, self.command)), given.logging_level)
+        except OSError as error:
+            why = f"--log_dir: cannot write {error.filename or given.log_dir}: {error.strerror}"
+            self._cannot_start(Failure(StartError(why)))  # type: ignore[no-untyped-call]
 
     def _take_signals(self) -> None:
         """Let SIGTERM and SIGINT be a clean end: twistd would die by them when all is done."""
@@ -291,6 +344,41 @@ def directory(flag: str, path: str, *, own: bool = False) -> Path:
                 f"--{flag}: {where} must belong to this user and be writable by no other"
             )
     return where
+
+
+def log_file(values: Values, command: str) -> str | None:
+    """Return the path of the log that C{--log_dir} or C{--external_log_file} names, if one does."""
+    if values.log_dir is None:
+        external: str | None = values.external_log_file
+        return external
+    return str(Path(values.log_dir).absolute() / f"{command}.INFO")
+
+
+def find_ip(values: Values) -> None:
+    """
+    Have C{--ip} be what C{--ip_discovery_command} prints, where that is given.
+
+    @raise StartError: where it prints no address.
+    """
+    command = values.ip_discovery_command
+    if command is None:
+        return
+    if values.ip:
+        raise StartError("Only one of --ip or --ip_discovery_command should be specified")
+    flag = f"--ip_discovery_command: {command!r}"
+    try:
+        done = subprocess.run(
+            command, shell=True, stdout=subprocess.PIPE, timeout=_DISCOVERY, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise StartError(f"{flag} has not ended within {_DISCOVERY} seconds") from None
+    if done.returncode:
+        raise StartError(f"{flag} ended with status {done.returncode}")
+    printed = done.stdout.decode(errors="replace").strip()
+    try:
+        vars(values)["ip"] = str(IPv4Address(printed))
+    except ValueError:
+        raise StartError(f"{flag} printed {printed[:100]!r}, which is no IPv4 address") from None
 
 
 def host_name(values: Values, ip: str) -> str:

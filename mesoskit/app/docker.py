@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.flags import Flag, Values, boolean, duration, text
+from mesoskit.flags import Flag, Values, boolean, duration
 
 if TYPE_CHECKING:
     from mesoskit.agent.docker import DockerSettings
@@ -103,20 +103,6 @@ FLAGS: Final = (
         "/mnt/mesos/sandbox",
         "Where containers with an image find their sandbox.",
         is_path=True,
-    ),
-    Flag(
-        "docker",
-        text,
-        "docker",
-        "Taken as in Mesos, without effect: the engine is asked over its socket, not by the docker"
-        " command.",
-        is_path=True,
-    ),
-    Flag(
-        "docker_mesos_image",
-        text,
-        None,
-        "Taken as in Mesos, without effect: no executor runs in a container of its own.",
     ),
 )
 

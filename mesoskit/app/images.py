@@ -148,12 +148,6 @@ FLAGS: Final = (
         " given, the first of both that is installed.",
         is_path=True,
     ),
-    Flag(
-        "image_provisioner_backend",
-        text,
-        None,
-        "Taken as in Mesos, without effect: layers are always laid upon each other by overlay.",
-    ),
 )
 
 

@@ -7,6 +7,7 @@ fails, goes the long way.
 """
 
 from collections.abc import MutableMapping
+from pathlib import Path
 from string import Formatter
 from typing import Any, Final
 
@@ -17,7 +18,9 @@ from twisted.logger import (
     LogLevelFilterPredicate,
     formatEventAsClassicLogText,
     formatTime,
+    globalLogPublisher,
 )
+from twisted.python.logfile import LogFile
 
 from mesoskit.web.verbosity import VERBOSITY
 
@@ -71,6 +74,29 @@ class ClassicText:
         return self._stamp
 
 
+_ROTATED: Final = 64 * 1024 * 1024
+_OLDER: Final = 10
+
+
+def logs_to(path: str, level: str = "INFO") -> None:
+    """
+    Log to a file, too, whatever else is logged to. Raises L{OSError}.
+
+    @param path: of the file; its directory is made where it is not there.
+    @param level: as for L{logs_as_twistd_does}.
+    """
+    where = Path(path)
+    where.parent.mkdir(parents=True, exist_ok=True)
+    file: Any = LogFile(  # type: ignore[no-untyped-call]
+        where.name,
+        str(where.parent),
+        rotateLength=_ROTATED,
+        maxRotatedFiles=_OLDER,
+        defaultMode=0o644,
+    )
+    globalLogPublisher.addObserver(_chosen(FileLogObserver(file, ClassicText()), level))
+
+
 _LEVEL: Final = "mesoskit_level"
 _QUIET: Final = "mesoskit_quiet"
 
@@ -114,9 +140,14 @@ def observer() -> Any:
     logs = _twistd_unix.UnixAppLogger(_twistd)._getLogObserver()  # type: ignore[no-untyped-call]
     if isinstance(logs, FileLogObserver):
         logs.formatEvent = ClassicText()
+    return _chosen(logs, _twistd.get(_LEVEL, ""))
+
+
+def _chosen(logs: Any, level: str) -> FilteringLogObserver:
+    """Return an observer that hears what is to be logged at this level."""
     # What C{/logging/toggle} asks for comes before what the daemon was started with.
     chosen: list[Any] = [VERBOSITY]
-    least = _LEVELS.get(_twistd.get(_LEVEL, ""))
+    least = _LEVELS.get(level)
     if least is not None:
         chosen.append(LogLevelFilterPredicate(least))
     return FilteringLogObserver(logs, chosen)

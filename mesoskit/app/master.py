@@ -5,7 +5,17 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from mesoskit.app import authentication, authorization, http_authentication, limits, tls, zookeeper
+from mesoskit.app import (
+    authentication,
+    authorization,
+    domain,
+    http_authentication,
+    limits,
+    mesos_flags,
+    tls,
+    zookeeper,
+)
+from mesoskit.app.build import build
 from mesoskit.app.daemon import (
     Daemon,
     DaemonOptions,
@@ -14,8 +24,10 @@ from mesoskit.app.daemon import (
     common_flags,
     directory,
     endpoints,
+    find_ip,
     host_name,
     interval,
+    log_file,
     one_of,
     refuse,
 )
@@ -74,6 +86,18 @@ def percentage(value: str) -> float:
     return part
 
 
+def whitelist(value: str) -> str | None:
+    """Read C{--whitelist}: a path, also as a URL; C{*} is everybody, as it once was in Mesos."""
+    return None if value == "*" else value.removeprefix("file://")
+
+
+def region(serialized: bytes) -> str | None:
+    """Return the name of the region of a C{DomainInfo}, if it is one."""
+    from mesoskit.messages.mesos_pb2 import DomainInfo
+
+    return DomainInfo.FromString(serialized).fault_domain.region.name or None
+
+
 def web_pages(value: str) -> str:
     """Read C{--webui_dir}: a directory that a web UI is in."""
     path = Path(value).absolute()
@@ -92,6 +116,7 @@ FLAGS = Flags(
         *authorization.MASTER_FLAGS,
         *tls.FLAGS,
         *limits.MASTER_FLAGS,
+        *mesos_flags.MASTER_FLAGS,
         Flag("cluster", text, None, "A name of the cluster for people."),
         Flag(
             "webui_dir",
@@ -122,12 +147,6 @@ FLAGS = Flags(
             20.0,
             "How long writing into the registry may take; after that the master ends.",
             written="20secs",
-        ),
-        Flag(
-            "quorum",
-            integer,
-            None,
-            "Taken for the sake of Mesos' command lines: ZooKeeper knows its own quorum.",
         ),
         *zookeeper.MASTER_FLAGS,
         Flag(
@@ -217,6 +236,29 @@ FLAGS = Flags(
             "Weights of roles: role=weight,role=weight. Written down the first time, and changed by"
             " /weights from then on.",
         ),
+        Flag(
+            "whitelist",
+            whitelist,
+            None,
+            "The path of a file of the host names of the agents that are offered, one a line. It is"
+            " looked at every 5 seconds.",
+            is_path=True,
+        ),
+        domain.FLAG,
+        Flag("require_agent_domain", boolean, False, "Take no agent that has no --domain."),
+        Flag(
+            "publish_per_framework_metrics",
+            boolean,
+            True,
+            "Show numbers of each framework in /metrics/snapshot.",
+        ),
+        Flag(
+            "allocator",
+            one_of("hierarchical", "HierarchicalDRF"),
+            "hierarchical",
+            "How offers are made: hierarchical; allocators of your own are for masters within"
+            " Python programs.",
+        ),
         Flag("root_submissions", boolean, True, "Whether frameworks may run tasks as root."),
         Flag("max_completed_frameworks", integer, 50, "How many ended frameworks to remember."),
         Flag(
@@ -270,6 +312,12 @@ def make_master(
 
     if values.zk is None and values.registry == "zookeeper":
         raise StartError("--registry=zookeeper: --zk is missing, which says where that is")
+    find_ip(values)
+    listed = None
+    if values.whitelist is not None:
+        from mesoskit.master.whitelist_file import read_whitelist
+
+        listed = read_whitelist(values.whitelist)
     admission = authentication.admission(values)
     guard = http_authentication.master_guard(values, reactor)
     work_dir = directory("work_dir", values.work_dir)
@@ -299,8 +347,14 @@ def make_master(
         registry_gc_interval=values.registry_gc_interval,
         registry_max_agent_age=values.registry_max_agent_age,
         registry_max_agent_count=values.registry_max_agent_count,
-        external_log_file=values.external_log_file,
+        external_log_file=log_file(values, FLAGS.command),
+        log_dir=values.log_dir,
         webui_dir=values.webui_dir,
+        domain=values.domain,
+        require_agent_domain=values.require_agent_domain,
+        whitelist=listed,
+        publish_per_framework_metrics=values.publish_per_framework_metrics,
+        build=build(),
         authorizer=authorization.authorizer(values, "authorizers"),
     )
     election = store = None
@@ -324,6 +378,7 @@ def make_master(
         election=election,
         registry_fetch_timeout=values.registry_fetch_timeout,
         registry_store_timeout=values.registry_store_timeout,
+        whitelist=values.whitelist,
     )
 
 
@@ -354,6 +409,7 @@ def allocator_options(values: Values) -> "AllocatorOptions":
         framework_sorter=values.framework_sorter,
         filter_gpu_resources=values.filter_gpu_resources,
         roles=values.roles,
+        region=region(values.domain),
         **given,
     )
 

@@ -56,12 +56,6 @@ def ports(value: str) -> Ranges:
 
 FLAGS = (
     Flag(
-        "cgroups_cpu_enable_pids_and_tids_count",
-        boolean,
-        False,
-        "Taken as in Mesos, without effect: processes and threads are always counted.",
-    ),
-    Flag(
         "cgroups_net_cls_primary_handle",
         handle,
         None,

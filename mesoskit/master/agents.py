@@ -49,7 +49,11 @@ def register(state: "MasterState", peer: Peer, message: RegisterSlaveMessage) ->
     had the same address is taken to be this one before it lost its work_dir, and removed.
     """
     state.counters.messages_register_slave += 1
-    error = validate_register_agent(message) or version_error(message.version)
+    error = (
+        validate_register_agent(message)
+        or version_error(message.version)
+        or domain_error(state, message.slave)
+    )
     if error is not None:
         return _refuse(state, peer, "registration", error)
     if state.options.authorizer is not None:
@@ -86,6 +90,16 @@ def register(state: "MasterState", peer: Peer, message: RegisterSlaveMessage) ->
 def _refuse(state: "MasterState", peer: Peer, what: str, error: str) -> "Refusal":
     state.note("warn", f"Dropped the {what} of an agent at {peer.address}: {error}")
     return 400, error
+
+
+def domain_error(state: "MasterState", info: AgentInfo) -> str | None:
+    """Return why an agent in that domain, or in none, cannot be taken, or L{None}."""
+    if not info.HasField("domain"):
+        if state.options.require_agent_domain:
+            return "the agent has no domain (--domain), and this master requires one"
+    elif not state.options.domain:
+        return "the agent has a domain, and this master has none (--domain)"
+    return None
 
 
 def version_error(version: str) -> str | None:

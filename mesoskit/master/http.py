@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 def version(service: "MasterService", request: Any) -> Reply:
     """Say which Mesos this speaks like, and which mesoskit it is."""
-    return shared.version_reply(MESOS_VERSION)
+    return shared.version_reply(MESOS_VERSION, service.state.options.build)
 
 
 def flags(service: "MasterService", request: Any) -> Reply:

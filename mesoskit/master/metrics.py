@@ -45,9 +45,12 @@ class Metrics:
     What a master shows of its state, and what is kept to show it quickly.
 
     Each of its methods looks at the state anew.
+
+    @param per_framework: whether there are numbers of each framework among it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, per_framework: bool = True) -> None:
+        self._per_framework = per_framework
         self._frameworks = FrameworkMetrics()
         # What each agent has, and the sum of that.
         self._totals: list[Resources] = []
@@ -56,12 +59,13 @@ class Metrics:
     def all(self, state: "MasterState") -> dict[str, float]:
         """Return all gauges and counters of the state, and the allocator's."""
         shown = self.cluster(state)
-        shown.update(self._frameworks.metrics())
+        if self._per_framework:
+            shown.update(self._frameworks.metrics())
         return shown
 
     def members(self) -> list[bytes]:
         """Return what L{cluster} has left out the last time, as members of a JSON object."""
-        return self._frameworks.members()
+        return self._frameworks.members() if self._per_framework else []
 
     def cluster(self, state: "MasterState") -> dict[str, float]:
         """Return all but what is shown once a framework."""

@@ -107,7 +107,9 @@ def operator(service: "MasterService", request: Any) -> "Reply | Deferred[Reply]
         return files_http.read_file(service, request, call, accepted)
     if name == "SET_LOGGING_LEVEL":
         return api.set_logging_level(call, service.reactor)
-    facts = api.Facts(MESOS_VERSION, service.flags, lambda: measured(service))
+    facts = api.Facts(
+        MESOS_VERSION, service.flags, lambda: measured(service), service.state.options.build
+    )
     return api.process_reply(Response, name, facts, accepted) or api.not_implemented(name)
 
 

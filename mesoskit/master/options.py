@@ -12,6 +12,7 @@ from ipaddress import AddressValueError, IPv4Address
 from mesoskit.master.rate_limits import RateLimits
 from mesoskit.messages.mesos_pb2 import MasterInfo
 from mesoskit.model.authorization import IAuthorizer
+from mesoskit.model.build import Build
 
 MESOS_VERSION = "1.12.0"
 """The release of Apache Mesos whose protocol is spoken here, as C{MasterInfo.version} tells it."""
@@ -54,6 +55,13 @@ class MasterOptions:
     @ivar external_log_file: where somebody writes the master's log, to be shown.
     @ivar webui_dir: where Apache Mesos' web UI lies; L{None}: C{/} is a page of links.
     @ivar authorizer: who decides who may do what; L{None}: everything is allowed.
+    @ivar log_dir: the directory that the master writes its log in, or L{None}.
+    @ivar domain: the C{DomainInfo} of where the master is, serialized; empty for none. Agents of
+        another region are offered to region-aware frameworks alone.
+    @ivar require_agent_domain: take no agent that does not say where it is.
+    @ivar whitelist: host names of the agents that are offered as the master starts; L{None}: all.
+    @ivar publish_per_framework_metrics: show numbers of each framework among the metrics.
+    @ivar build: what is told of the build.
     @ivar story_length: how many past transitions L{mesoskit.master.story} can look back on
         (ours; not a flag of Mesos).
     """
@@ -86,6 +94,12 @@ class MasterOptions:
     external_log_file: str | None = None
     webui_dir: str | None = None
     authorizer: IAuthorizer | None = None
+    log_dir: str | None = None
+    domain: bytes = b""
+    require_agent_domain: bool = False
+    whitelist: frozenset[str] | None = None
+    publish_per_framework_metrics: bool = True
+    build: Build = field(default_factory=Build)
 
     def __post_init__(self) -> None:
         """Raise L{ValueError} for what cannot work."""
@@ -140,6 +154,8 @@ def master_info(options: MasterOptions, master_id: str) -> MasterInfo:
     info.address.port = options.port
     info.capabilities.add().type = MasterInfo.Capability.AGENT_UPDATE
     info.capabilities.add().type = MasterInfo.Capability.AGENT_DRAINING
+    if options.domain:
+        info.domain.ParseFromString(options.domain)
     return info
 
 

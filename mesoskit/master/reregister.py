@@ -63,6 +63,7 @@ def reregister(
     error = (
         validate_reregister_agent(message)
         or agents.version_error(message.version)
+        or agents.domain_error(state, message.slave)
         or _impossible_task(message)
     )
     if error is None and not agent_id:

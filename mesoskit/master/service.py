@@ -37,6 +37,8 @@ from mesoskit.master.operator_streams import OperatorStreams
 from mesoskit.master.options import MasterOptions
 from mesoskit.master.state import MasterState
 from mesoskit.master.watching import Told
+from mesoskit.master.whitelist import Whitelisted
+from mesoskit.master.whitelist_file import WhitelistFile
 from mesoskit.messages.mesos_pb2 import MasterInfo
 from mesoskit.messages.stream_pb2 import Purpose
 from mesoskit.model.events import PeerKind, Stop
@@ -97,6 +99,7 @@ class MasterService(Service):
         The service starts and stops it.
     @param registry_fetch_timeout: seconds that reading the registry may take.
     @param registry_store_timeout: seconds that writing into it may take.
+    @param whitelist: the file of C{options.whitelist}, which is read again when it has changed.
 
     @ivar state: what it knows.
     @ivar reactor: the clock, and threads.
@@ -131,6 +134,7 @@ class MasterService(Service):
         election: Election | None = None,
         registry_fetch_timeout: float = 60.0,
         registry_store_timeout: float = 20.0,
+        whitelist: str | None = None,
     ) -> None:
         self.reactor = self._reactor = reactor
         self._clock = cast(IReactorTime, reactor)
@@ -150,7 +154,11 @@ class MasterService(Service):
         self.peers = Peers(self._put, self.log)
         self.intake = Intake(self.peers, self._clock, lambda: self.turns, options.rate_limits)
         self.bulk = BulkLinks(self._clock)
-        self._metrics = Metrics()
+        self._metrics = Metrics(options.publish_per_framework_metrics)
+        self._whitelist: WhitelistFile | None = None
+        if whitelist is not None:
+            known = options.whitelist or frozenset()
+            self._whitelist = WhitelistFile(self._clock, whitelist, known, self._whitelisted)
         self._requests: dict[int, Deferred[Replied]] = {}
         self._fragments = Fragments()
         self._forgetting: IDelayedCall | None = None
@@ -230,6 +238,8 @@ class MasterService(Service):
 
     async def _start(self) -> None:
         await self.authorizing.begin()
+        if self._whitelist is not None:
+            self._whitelist.start()
         for text in self._endpoints:
             self.ports.append(await server_endpoint(self._reactor, text).listen(self.port))
         if self._options.port == 0 and self.ports:
@@ -322,6 +332,8 @@ class MasterService(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         self.turns.stop()
         self.intake.stop()
+        if self._whitelist is not None:
+            self._whitelist.stop()
         if self._forgetting is not None and self._forgetting.active():
             self._forgetting.cancel()
         self.bulk.stop("The master is shutting down")
@@ -396,6 +408,13 @@ class MasterService(Service):
         shown["mesoskit/rate_limited_calls"] = float(self.intake.waiting)
         shown.update(self.bulk.metrics())
         return shown
+
+    def _whitelisted(self, event: Whitelisted) -> bool:
+        """Let other agents be offered, as soon as there is a registry."""
+        if not self.state.ready:
+            return False
+        self.turns.put(event)
+        return True
 
     def _put(self, event: Any) -> None:
         self.turns.put(event)

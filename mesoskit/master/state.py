@@ -38,6 +38,7 @@ from mesoskit.master.options import MasterOptions, master_info
 from mesoskit.master.records import Agent, Deactivation, Framework, Offer, Peer, Task
 from mesoskit.master.removals import Removals
 from mesoskit.master.story import Entry, Past
+from mesoskit.master.whitelist import Whitelisted
 from mesoskit.messages.mesos_pb2 import AgentInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event
 from mesoskit.model.deadlines import Deadlines
@@ -132,6 +133,8 @@ class MasterState:
     ) -> None:
         self.options = options
         self.allocator = allocator
+        if options.whitelist is not None:
+            allocator.update_whitelist(elected_time, options.whitelist)
         self.info = master_info(options, ids.text())
         self.now = self.started = self.made = elected_time
         self.ready = False
@@ -165,6 +168,7 @@ class MasterState:
             Recovered: self._recovered,
             StoreFailed: self._store_failed,
             operator.Requested: self._requested,
+            Whitelisted: self._whitelisted,
         }
 
     def handle(self, now: float, event: Any) -> list[Any]:
@@ -325,6 +329,9 @@ class MasterState:
 
     def _requested(self, event: operator.Requested) -> None:
         operator.requested(self, event)
+
+    def _whitelisted(self, event: Whitelisted) -> None:
+        self.allocator.update_whitelist(self.now, event.hostnames)
 
     def _store_failed(self, event: StoreFailed) -> None:
         keys = ", ".join(key for key, _ in event.changes[:3])

@@ -56,9 +56,7 @@ def head_view(state: "MasterState", flags: dict[str, str] | None) -> Json:
     active = sum(agent.active for agent in agents)
     view: Json = {
         "version": MESOS_VERSION,
-        "build_date": "",
-        "build_time": 0.0,
-        "build_user": "",
+        **state.options.build.as_json(),
         "start_time": state.made,
         "elected_time": state.started,
         "id": info.id,
@@ -76,9 +74,13 @@ def head_view(state: "MasterState", flags: dict[str, str] | None) -> Json:
             "hostname": info.hostname,
         },
     }
+    if info.HasField("domain"):
+        view["domain"] = view["leader_info"]["domain"] = codec.to_dict(info.domain)
     if state.options.cluster is not None:
         view["cluster"] = state.options.cluster
     if flags is not None:
+        if state.options.log_dir:
+            view["log_dir"] = state.options.log_dir
         if state.options.external_log_file:
             view["external_log_file"] = state.options.external_log_file
         view["flags"] = flags

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from mesoskit.messages.mesos_pb2 import Metric
 from mesoskit.messages.pieces import Many, Tree, byte_pieces, json_pieces
+from mesoskit.model.build import Build
 from mesoskit.web.routes import Reply, not_allowed, text
 from mesoskit.web.sending import Document
 from mesoskit.web.verbosity import VERBOSITY
@@ -32,11 +33,13 @@ class Facts:
     @ivar version: the release of Mesos that this speaks like.
     @ivar flags: as they are shown.
     @ivar metrics: returns all metrics.
+    @ivar build: what is told of the build.
     """
 
     version: str
     flags: Mapping[str, str]
     metrics: Callable[[], Mapping[str, float]]
+    build: Build
 
 
 class NotTaken(Exception):
@@ -157,7 +160,8 @@ def _flags(answer: Any, facts: Facts) -> None:
 def _version(answer: Any, facts: Facts) -> None:
     info = answer.version_info
     info.version = facts.version
-    info.build_date, info.build_time, info.build_user = "", 0.0, ""
+    for name, value in facts.build.as_json().items():
+        setattr(info, name, value)
 
 
 def _logging_level(answer: Any, facts: Facts) -> None:

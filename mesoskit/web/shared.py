@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import orjson
 
 from mesoskit import __version__
+from mesoskit.model.build import Build
 from mesoskit.model.durations import InvalidDuration, parse_duration
 from mesoskit.web import prometheus, system, verbosity
 from mesoskit.web.authentication import Realm
@@ -60,17 +61,9 @@ def health(service: DaemonService, request: Any) -> Reply:
     return Reply()
 
 
-def version_reply(version: str) -> Reply:
+def version_reply(version: str, build: Build) -> Reply:
     """Return the answer of C{/version}: the Mesos that this speaks like, and our own."""
-    return Reply(
-        body={
-            "build_date": "",
-            "build_time": 0.0,
-            "build_user": "",
-            "mesoskit_version": __version__,
-            "version": version,
-        }
-    )
+    return Reply(body={**build.as_json(), "mesoskit_version": __version__, "version": version})
 
 
 def measured(service: DaemonService) -> dict[str, float]:

@@ -108,6 +108,51 @@ class MasterFlagsTests(SynchronousTestCase):
                 if written is not None and flag.default is not None:
                     self.assertEqual(flag.parse(written), flag.default, flag.name)
 
+    def test_address_may_be_what_a_command_prints(self):
+        made = master.make_master(Clock(), self.parse("--ip_discovery_command=echo 127.0.0.7"))
+        self.assertEqual("127.0.0.7", made.state.options.ip)
+        for flags, part in (
+            (["echo nothing"], "'echo nothing' printed 'nothing', which is no IPv4 address"),
+            (["exit 3"], "'exit 3' ended with status 3"),
+            (["echo 127.0.0.7", "--ip=127.0.0.1"], "Only one of --ip or --ip_discovery_command"),
+        ):
+            values = self.parse(f"--ip_discovery_command={flags[0]}", *flags[1:])
+            error = self.assertRaises(daemon.StartError, master.make_master, Clock(), values)
+            self.assertIn(part, str(error))
+
+    def test_master_says_where_it_is(self):
+        where = '{"fault_domain": {"region": {"name": "north"}, "zone": {"name": "n1"}}}'
+        path = Path(self.mktemp()).absolute()
+        path.write_text(where)
+        for given in (where, path, f"file://{path}"):
+            values = self.parse(f"--domain={given}", "--require_agent_domain")
+            made = master.make_master(Clock(), values)
+            self.assertEqual("n1", made.state.info.domain.fault_domain.zone.name)
+            self.assertTrue(made.state.options.require_agent_domain)
+            self.assertEqual("north", master.allocator_options(values).region)
+        self.assertIsNone(master.allocator_options(self.parse()).region)
+
+    def test_bad_domain_is_named(self):
+        for given in ("north", "{}", '{"fault_domain": {"region": {"name": "north"}}}', "/none"):
+            self.assertIn("--domain: cannot use", self.refused(f"--domain={given}"))
+
+    def test_whitelist_is_read_before_anything_is_offered(self):
+        path = Path(self.mktemp()).absolute()
+        path.write_text("a.example\n\nb.example\n")
+        made = master.make_master(Clock(), self.parse(f"--whitelist=file://{path}"))
+        self.assertEqual({"a.example", "b.example"}, made.state.options.whitelist)
+        path.write_text("a b\n")
+        error = self.assertRaises(
+            ValueError, master.make_master, Clock(), self.parse(f"--whitelist={path}")
+        )
+        self.assertIn(f"{path}, line 1: expected one host name a line", str(error))
+        self.assertIsNone(self.parse("--whitelist=*").whitelist)
+
+    def test_log_in_a_directory_is_shown_like_an_external_one(self):
+        made = master.make_master(Clock(), self.parse("--log_dir=/var/log/mesos"))
+        self.assertEqual("/var/log/mesos", made.state.options.log_dir)
+        self.assertEqual("/var/log/mesos/mesos-master.INFO", made.state.options.external_log_file)
+
     def test_work_dir_that_cannot_be_made_is_named(self):
         values = master.FLAGS.parse(["--work_dir=/proc/nowhere"], {})
         error = self.assertRaises(daemon.StartError, master.make_master, Clock(), values)
