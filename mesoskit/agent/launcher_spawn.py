@@ -42,8 +42,6 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _libc = ctypes.CDLL(None)
 _libc.setfsuid.restype = _libc.setfsgid.restype = ctypes.c_uint
 
-NO_LIMIT = resource.RLIM_INFINITY
-
 _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_LOG = (
     # Without O_NONBLOCK a FIFO in the place of the file would stop the launcher.
@@ -137,6 +135,46 @@ def limit_number(name: str) -> int:
     return int(number)
 
 
+def _limit(name: str, soft: int | None, hard: int | None) -> tuple[int, int, int]:
+    """Return a limit as setrlimit(2) has it. Raises L{SpawnError}."""
+    number = limit_number(name)
+    most = (1 << 64) - 1  # which is no limit, too
+    low, high = (most if value is None else value for value in (soft, hard))
+    if not 0 <= low <= high <= most:
+        raise SpawnError(
+            f"resource limit {name}: soft {_words(soft)}, hard {_words(hard)}:"
+            f" the soft one may not be more than the hard one, which is {most} at most"
+        )
+    return number, _signed(low), _signed(high)
+
+
+def _signed(limit: int) -> int:
+    """Return a limit as Python has it, which takes these 64 bits for 63 and a sign."""
+    return limit - (1 << 64) if limit >> 63 else limit
+
+
+def _words(limit: int | None) -> str:
+    return "unlimited" if limit is None else str(limit)
+
+
+def _check_environment(environment: dict[str, str]) -> None:
+    """Raise L{SpawnError} where a process cannot have such variables."""
+    for name, value in environment.items():
+        if not name or "=" in name or "\0" in name:
+            raise SpawnError(f"an environment variable cannot be named {name[:100]!r}")
+        if "\0" in value:
+            raise SpawnError(f"the environment variable {name!r} has a NUL character in its value")
+
+
+def _reason(error: OSError) -> str:
+    if error.errno != errno.E2BIG:
+        return error.strerror or str(error)
+    return (
+        f"{error.strerror}: an argument or a variable may have 128 KiB, all of them together 2 MiB"
+        " as a rule; put what is longer into a file"
+    )
+
+
 def find(file: str, environment: dict[str, str]) -> str:
     """Return the path of an executable, as execvp(3) would find it. Raises L{SpawnError}."""
     if "/" in file:
@@ -181,9 +219,8 @@ class Spawner:
         """
         if not order.argv or not order.file:
             raise SpawnError("nothing to execute: argv is empty")
-        limits = [
-            (limit_number(name), _bound(soft), _bound(hard)) for name, soft, hard in order.limits
-        ]
+        limits = [_limit(*limit) for limit in order.limits]
+        _check_environment(order.environment)
         opened: list[int] = []
         console = 0
         try:
@@ -244,7 +281,7 @@ class Spawner:
         try:
             return _start(path, order, actions, session=True)
         except OSError as error:
-            raise SpawnError(f"cannot execute {path!r}: {error.strerror}") from error
+            raise SpawnError(f"cannot execute {path!r}: {_reason(error)}") from error
 
     def _home(self, order: Order) -> str:
         """Return where to come back to from a container's cgroup, which is all that it wants."""
@@ -353,8 +390,8 @@ class Spawner:
                     isolation.go_on_as_init(_start(path, order), status)
                 if status >= 0:
                     isolation.be_init(status)
-            for number, soft, hard in limits:
-                step = f"resource limit {number} = {soft}:{hard}"
+            for (name, low, high), (number, soft, hard) in zip(order.limits, limits, strict=True):
+                step = f"resource limit {name}, {_words(low)} to {_words(high)}"
                 resource.setrlimit(number, (soft, hard))
             isolation.bound(wanted)
             if order.credentials is not None:
@@ -372,7 +409,7 @@ class Spawner:
                     raise
                 os.execve("/bin/sh", ["/bin/sh", path, *order.argv[1:]], order.environment)
         except OSError as error:
-            why = f"{step}: {error.strerror}"
+            why = f"{step}: {_reason(error)}"
         except isolation.IsolationError as error:
             why = f"isolation: {error}"
         except Exception as error:
@@ -473,7 +510,3 @@ def _start(
             raise
         # A script without "#!", as execvp(3) takes it.
         return start("/bin/sh", ["/bin/sh", path, *order.argv[1:]])
-
-
-def _bound(value: int | None) -> int:
-    return NO_LIMIT if value is None else value

@@ -139,12 +139,14 @@ class LauncherTests(SynchronousTestCase):
             b'[1, "launch", "a", "true", [7], {}, "@", null, []]': "TypeError",
             b'[1, "launch", "a", "true", ["true"], [], "@", null, []]': "AttributeError",
             b'[1, "launch", "a", "true", ["true"], {"A": 1}, "@", null, []]': "TypeError",
-            b'[1, "launch", "a", "true", ["true"], {"": "1"}, "@", null, []]': "cannot start",
+            b'[1, "launch", "a", "true", ["true"], {"": "1"}, "@", null, []]': "named ''",
+            b'[1, "launch", "a", "true", ["true"], {"A=": ""}, "@", null, []]': "named 'A='",
+            b'[1, "launch", "a", "true", ["true"], {"A": "\\u0000"}, "@", null, []]': "has a NUL",
             b'[1, "launch", "a", "true", ["true"], {}, 7, null, []]': "AttributeError",
             b'[1, "launch", "a", "true", ["true"], {}, "@", ["x", 1, []], []]': "becoming user",
             b'[1, "launch", "a", "true", ["true"], {}, "@", [1], []]': "IndexError",
             b'[1, "launch", "a", "true", ["true"], {}, "@", null, [["RLMT_CPU"]]]': "ValueError",
-            b'[1, "launch", "a", "true", ["true"], {}, "@", null, [["RLMT_CPU", 2, 1]]]': "2:1",
+            b'[1, "launch", "a", "true", ["true"], {}, "@", null, [["RLMT_CPU", 2, 1]]]': "2, hard",
             b'[1, "signal", ["a"], 9]': "TypeError",
             b'[1, "destroy"]': "TypeError",
         }.items():
@@ -153,6 +155,27 @@ class LauncherTests(SynchronousTestCase):
             self.assertIn(why, told, bad)
             self.assertIsNone(result)
         self.assertEqual(client.ask("hello")[2]["containers"], [])
+
+    def test_what_cannot_be_says_what_can(self):
+        client = self.client()
+        long = ["true", "x" * (1 << 18)]
+        for limits in ([], [["RLMT_CORE", 0, 0]]):  # it starts it in two ways
+            _, why, _ = client.ask("launch", "a", "true", long, {}, self.directory, None, limits)
+            self.assertIn("list too long: an argument or a variable may have 128 KiB", why)
+        limits = [["RLMT_NOFILE", 1 << 40, 1 << 40]]
+        _, why, _ = client.ask("launch", "a", "true", ["true"], {}, self.directory, None, limits)
+        self.assertIn("resource limit RLMT_NOFILE, 1099511627776 to 1099511627776: not al", why)
+        self.assertEqual(client.ask("hello")[2]["containers"], [])
+
+    def test_all_bits_are_no_limit(self):
+        client = self.client()
+        client.ask("hello")
+        most = (1 << 64) - 1
+        given = [["RLMT_FSIZE", most, most], ["RLMT_CORE", 0, 0]]
+        argv = ["sh", "-c", "ulimit -f; ulimit -c"]
+        client.ask("launch", "a", "/bin/sh", argv, {}, self.directory, None, given)
+        self.assertEqual(client.read(), [0, "exited", "a", 0])
+        self.assertEqual(Path(self.directory, "stdout").read_text(), "unlimited\n0\n")
 
     def test_a_signal_that_is_none_is_answered(self):
         client = self.client()

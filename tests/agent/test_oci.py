@@ -96,6 +96,30 @@ class EnvironmentTests(SynchronousTestCase):
         self.assertEqual(doors, [oci.OCIMount("/run/door", "/run/door", True)])
         self.assertEqual(oci.door_of(spec_of({})), [])
 
+    def test_what_no_process_can_have_is_refused_by_name(self):
+        for name, value in (("A=B", ""), ("", "x"), ("A", "\0"), ("\0", "")):
+            error = self.assertRaises(
+                ImageError,
+                oci.process,
+                spec_of(value="x"),
+                Rights(),
+                ["x"],
+                {name: value},
+                None,
+                "/",
+            )
+            self.assertIn(f"variable {name!r} cannot be", str(error))
+        self.assertEqual(list(self.merged({}, "=x", "A=")), [oci.MARK, "A"])
+
+    def test_a_hosts_name_has_at_most_what_the_kernel_takes(self):
+        def made(name: str) -> Any:
+            info = ContainerInfo(hostname=name)
+            return oci.configuration({}, "/", (), info, Rights())["hostname"]
+
+        self.assertEqual(made("x" * 64), "x" * 64)
+        for wrong in ("x" * 65, "ü" * 33):
+            self.assertIn("at most 64 bytes", str(self.assertRaises(ImageError, made, wrong)))
+
     def test_nobody_forges_whose_process_it_is(self):
         merged = self.merged({oci.MARK: "other"}, f"{oci.MARK}=other")
         self.assertEqual(next(iter(merged.items())), (oci.MARK, "c"))

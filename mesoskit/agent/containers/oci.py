@@ -27,6 +27,9 @@ _READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/s
 _OF_THE_MACHINE: Final = ("/etc/hosts", "/etc/resolv.conf")
 _NO_LIMIT: Final = (1 << 64) - 1
 
+_LONGEST_NAME: Final = 64
+"""Bytes, of sethostname(2)."""
+
 
 class OCIMount(NamedTuple):
     """A path of the machine that is seen in the container."""
@@ -80,7 +83,7 @@ def merged_environment(
     variables = {MARK: str(spec.id)}
     for text in image.get("Env") or ():
         name, equals, value = str(text).partition("=")
-        if equals and name != MARK:
+        if name and equals and name != MARK:
             variables[name] = value
     for name, value in spec.environment:
         if name == MARK:
@@ -128,7 +131,13 @@ def process(
     credentials: Credentials | None,
     directory: str,
 ) -> dict[str, Any]:
-    """Return the C{process} of a configuration."""
+    """Return the C{process} of a configuration. Raises L{ImageError}."""
+    for name, value in variables.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise ImageError(
+                f"the environment variable {name[:100]!r} cannot be: its name is empty or has an"
+                " '=', or one of name and value a NUL character"
+            )
     user: dict[str, Any] = {"uid": os.geteuid(), "gid": os.getegid()}
     if credentials is not None:
         user = {
@@ -175,7 +184,12 @@ def configuration(
     @param process: from L{process}.
     @param root: the directory that is its root.
     @param joined: paths of namespaces of others that it is in, by the names that a runtime has.
+    @raise ImageError: where it cannot be called as it is to be.
     """
+    if len(info.hostname.encode()) > _LONGEST_NAME or "\0" in info.hostname:
+        raise ImageError(
+            f"hostname {info.hostname[:100]!r}: a name of at most {_LONGEST_NAME} bytes is wanted"
+        )
     namespaces = ["mount", "ipc", "uts"]
     if not info.linux_info.share_pid_namespace:
         namespaces.append("pid")
