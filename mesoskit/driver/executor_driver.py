@@ -79,6 +79,7 @@ class ExecutorDriver:
     for C{MESOS_RECOVERY_TIMEOUT}, if the framework is checkpointed; otherwise the executor shuts
     down at once.
 
+    @ivar reactor: as given; what an executor that waits is to wait by.
     @ivar environment: who the executor is.
     @ivar tasks: the tasks that have not ended, by id. Not to be changed.
     @ivar updates: the statuses that were not acknowledged, by uuid, oldest first.
@@ -105,7 +106,7 @@ class ExecutorDriver:
         self.environment = environment
         self.tasks: dict[str, RunningTask] = {}
         self.updates: dict[bytes, TaskStatus] = {}
-        self._clock = reactor
+        self.reactor = reactor
         self._executor = executor
         self._alarms = Alarms(reactor)
         self._connection = Connection(
@@ -184,7 +185,7 @@ class ExecutorDriver:
         status = TaskStatus(uuid=uuid4().bytes, source=TaskStatus.SOURCE_EXECUTOR)
         status.task_id.value = task_id
         status.state = state  # type: ignore[assignment]
-        status.timestamp = self._clock.seconds()
+        status.timestamp = self.reactor.seconds()
         status.message = message
         if data is not None:
             status.data = data

@@ -215,6 +215,15 @@ class FrameworkTests(SharedCluster):
         self.assertEqual(await run.ended(), 0, run.output)
         self.assertEqual(run.output, "Command exited with status 0\n")
 
+    async def test_tasks_are_watched(self) -> None:
+        watch = await self.script("watch_tasks.py", "{master}")
+        await watch.said(" tasks\n")
+        run = await self.script("thirty_lines.py", "{master}", "true")
+        self.assertEqual(await run.ended(), 0, run.output)
+        await watch.said(": TASK_STAGING\n")
+        await watch.said(": TASK_FINISHED\n")
+        await watch.interrupted()
+
     async def test_framework_inside_a_web_server(self) -> None:
         port = free_port()
         run = await self.script("run_over_http.py", "{master}", str(port))
