@@ -217,9 +217,10 @@ def from_json(cls: type[M], text: bytes | str) -> M:
     """Return the message of class C{cls} that this JSON describes.
 
     As in Mesos, unknown fields, C{null} and, where the field is not required, unknown names of
-    enum values are passed over, a lone value stands for a list of one, and a number may stand in
-    a string, as an infinite one has to (C{"Infinity"}). Raises L{Malformed}, naming the field, for
-    anything else that does not fit.
+    enum values are passed over, a lone value stands for a list of one, a number may stand in a
+    string, as an infinite one has to (C{"Infinity"}), and so may C{true} and C{false}; base64 may
+    lack its padding and be broken into lines. Raises L{Malformed}, naming the field, for anything
+    else that does not fit.
     """
     try:
         value = orjson.loads(text)
@@ -414,10 +415,17 @@ def _bytes(value: object) -> bytes:
             return b64decode(value, validate=True)
         except ValueError:
             pass
+        digits = "".join(value.split()).rstrip("=")
+        try:
+            return b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+        except ValueError:
+            pass
     raise _Misfit(f"expected a string in base64, got {_show(value)}")
 
 
 def _bool(value: object) -> bool:
+    if value in ("true", "false"):
+        return value == "true"
     if not isinstance(value, bool):
         raise _Misfit(f"expected true or false, got {_show(value)}")
     return value

@@ -139,6 +139,20 @@ class ReadingTests(SynchronousTestCase):
             found = codec.from_json(Value.Range, f'{{"begin":{text},"end":1}}')
             self.assertEqual(found.begin, number)
 
+    def test_truth_may_stand_in_a_string(self) -> None:
+        for text in ("true", "false"):
+            status = codec.from_dict(TaskStatus, self.status(healthy=text))
+            self.assertEqual(text == "true", status.healthy)
+
+    def test_base64_may_lack_its_padding_and_be_broken(self) -> None:
+        for text in ("aGVsbG8=", "aGVsbG8", "aGVs\r\nbG8=", " aGVsbG8 "):
+            status = codec.from_dict(TaskStatus, self.status(data=text))
+            self.assertEqual(b"hello", status.data, text)
+
+    @staticmethod
+    def status(**fields: object) -> dict[str, object]:
+        return {"task_id": {"value": "t"}, "state": "TASK_RUNNING", **fields}
+
     def test_maps(self) -> None:
         text = (
             '{"name":"t","task_id":{"value":"t"},"agent_id":{"value":"a"},'
@@ -225,7 +239,7 @@ class RefusalTests(SynchronousTestCase):
             (Resource, "type", "SCALED", "expected one of SCALAR, RANGES, SET, TEXT, got "),
             (TaskStatus, "uuid", "?", "expected a string in base64, got "),
             (TaskStatus, "uuid", 5, "expected a string in base64, got 5"),
-            (TaskStatus, "healthy", "true", "expected true or false, got "),
+            (TaskStatus, "healthy", "True", "expected true or false, got "),
             (TaskStatus, "healthy", 1, "expected true or false, got 1"),
             (TaskStatus, "timestamp", True, "expected a number, got true"),
             (TaskStatus, "timestamp", "NaN", "expected a number, got "),
