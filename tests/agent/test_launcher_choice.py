@@ -134,8 +134,15 @@ class ChoiceTests(ChoiceTestCase):
 
     async def test_a_launcher_that_is_about_to_start_something_is_not_killed_with_it(self) -> None:
         first, _ = await self.as_flags_say(LINUX)
-        self.patch(first.inner, "launch", lambda *_: Deferred())  # is not heard of again
+        asked: list[Any] = []
+
+        def launch(*_: Any) -> Deferred[int]:
+            asked.append(None)
+            return Deferred()  # is not heard of again
+
+        self.patch(first.inner, "launch", launch)
         first.launch(self.spec("a", "exec sleep 1000"))
+        await until(lambda: asked)
         (group,) = self.groups()
         home = Visits().home(str(group))
         launcher = self.launcher()
