@@ -47,6 +47,7 @@ _METHODS: Final = frozenset(
     UNSUBSCRIBE PURGE""".split()
 )
 _HARMLESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+_SLASHES: Final = re.compile(rb"//+")
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 #: What may stand before the bracket of jsonp: nothing that a browser could be tricked by.
 _CALLBACK: Final = re.compile(rb"[A-Za-z0-9_.$]{1,128}")
@@ -88,10 +89,10 @@ def not_allowed(request: Any, *allowed: str) -> Reply:
 
 
 def parameter(request: Any, name: str) -> str | None:
-    """Return a parameter of the query, the first of its name, or L{None}."""
+    """Return a parameter of the query, the last of its name as in Mesos, or L{None}."""
     arguments: dict[bytes, list[bytes]] = request.args or {}
     values = arguments.get(name.encode())
-    return values[0].decode("utf-8", "replace") if values else None
+    return values[-1].decode("utf-8", "replace") if values else None
 
 
 def number(request: Any, name: str, default: int) -> int:
@@ -289,6 +290,8 @@ class RoutesResource(Resource):
         if request.path.startswith(b"http://"):
             # As clients ask proxies; the host is nobody's business (RFC 9112, 3.2.2).
             request.path = b"/" + request.path[7:].partition(b"/")[2]
+        # Clients put a base that ends in a slash before a path that begins with one.
+        request.path = _SLASHES.sub(b"/", request.path)
         request.principal = None
         request.subject = self._authorizing.subject(None)
         path = unquote(request.path.decode("latin-1"), errors="replace")
@@ -410,7 +413,7 @@ class RoutesResource(Resource):
 
     def _encode(self, request: Any, reply: Reply, body: bytes, kind: str) -> None:
         if kind == JSON:
-            callback = (request.args or {}).get(b"jsonp", [b""])[0]
+            callback = (request.args or {}).get(b"jsonp", [b""])[-1]
             if callback and _CALLBACK.fullmatch(callback):
                 body, kind = callback + b"(" + body + b")", "text/javascript"
         if len(body) < GZIP_FROM or not accepts_gzip(request):

@@ -150,6 +150,14 @@ class Recorded(Cluster):
     def test_paths_with_a_slash_at_the_end_are_the_same(self) -> None:
         self.assertEqual(self.ask("GET /master/state").body, self.ask("GET /master/state/").body)
 
+    def test_slashes_in_a_row_are_one(self) -> None:
+        for path in ("//state", "/master//state", "//master/state//", "http://x//master/state"):
+            self.assertEqual(200, self.ask(f"GET {path}").status, path)
+
+    def test_last_of_several_parameters_counts(self) -> None:
+        body = self.ask("GET /tasks?task_id=done&task_id=nobody&jsonp=f&jsonp=g").body
+        self.assertEqual(b'g({"tasks":[]})', body)
+
     def test_path_of_very_many_names_costs_no_more_than_another(self) -> None:
         tried: list[str] = []
 
