@@ -69,9 +69,16 @@ def detect(work_dir: str) -> Machine:
 
 
 def disk_used(path: str) -> float:
-    """Return how full the file system is on which a path lies, from 0.0 to 1.0."""
+    """
+    Return how full the file system is on which a path lies, from 0.0 to 1.0: of bytes, or of
+    files, if it can hold so many of them only and is nearer to that.
+    """
     disk = os.statvfs(path)
-    return (disk.f_blocks - disk.f_bfree) / disk.f_blocks if disk.f_blocks else 0.0
+    return max(_used(disk.f_blocks, disk.f_bfree), _used(disk.f_files, disk.f_ffree))
+
+
+def _used(total: int, free: int) -> float:
+    return (total - free) / total if total else 0.0
 
 
 def hostname() -> str:

@@ -41,6 +41,18 @@ class MachineTests(SynchronousTestCase):
         self.assertTrue(0.0 < machine.disk_used("/") < 1.0)
         self.assertRaises(OSError, machine.disk_used, "/nonexistent")
 
+    def test_a_disk_is_full_of_files_too(self):
+        for (blocks, free, files, left), used in (
+            ((100, 60, 100, 60), 0.4),
+            ((100, 60, 100, 10), 0.9),
+            ((100, 20, 100, 90), 0.8),
+            ((100, 60, 0, 0), 0.4),  # as many as one likes
+            ((0, 0, 0, 0), 0.0),
+        ):
+            figures = (4096, 4096, blocks, free, free, files, left, left, 0, 255)
+            self.patch(os, "statvfs", lambda path, figures=figures: os.statvfs_result(figures))
+            self.assertAlmostEqual(machine.disk_used("/"), used)
+
     def test_names_and_addresses(self):
         self.patch(socket, "gethostname", lambda: "localhost")
         self.assertTrue(machine.hostname().startswith("localhost"))
