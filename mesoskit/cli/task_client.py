@@ -73,7 +73,11 @@ class Server:
         try:
             connection.connect()
         except OSError as error:
-            raise TaskError(f"cannot reach {self.host}:{self.port}: {error}") from None
+            why = str(error)
+            broken = isinstance(error, (ssl.SSLError, ConnectionResetError))
+            if self.secure and broken and not isinstance(error, ssl.SSLCertVerificationError):
+                why += f"; if it speaks no TLS: http://{self.host}:{self.port}"
+            raise TaskError(f"cannot reach {self.host}:{self.port}: {why}") from None
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
@@ -94,7 +98,10 @@ class Server:
             connection.request("POST", self.path, call.SerializeToString(), asked)
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            raise TaskError(f"{self.host}:{self.port} did not answer: {error}") from None
+            why = str(error)
+            if not self.secure and isinstance(error, ConnectionError):
+                why += f"; if it speaks TLS: https://{self.host}:{self.port}"
+            raise TaskError(f"{self.host}:{self.port} did not answer: {why}") from None
         if response.status in (307, 308):
             raise _Elsewhere(response.headers.get("Location", ""))
         if response.status == 404 and self.path == _MASTER:

@@ -1,5 +1,6 @@
 """The sample configuration is read by the flags that it is for, as it stands."""
 
+import shlex
 from pathlib import Path
 
 from mesoskit.app import agent, master
@@ -11,9 +12,10 @@ FILES = sorted(CONF.rglob("*.env"))
 
 
 def variables(path):
-    """Return what systemd would take an environment file to say."""
+    """Return what systemd would take an environment file to say; a shell takes it for the same."""
     lines = [line.strip() for line in path.read_text().splitlines()]
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    words = [shlex.split(line) for line in lines if line and not line.startswith("#")]
+    return dict(word.split("=", 1) for (word,) in words)
 
 
 class ConfTests(SynchronousTestCase):
@@ -22,6 +24,7 @@ class ConfTests(SynchronousTestCase):
     def test_every_sample_is_understood_to_the_last_variable(self):
         self.assertEqual(len(FILES), 10)
         for path in FILES:
+            self.assertNotRegex(path.read_text(), r"(?m)^[^#\"\n]*;", "a shell would end there")
             flags = master.FLAGS if "master" in path.stem else agent.FLAGS
             given = flags.parse([], variables(path)).given
             said = {name.removeprefix("MESOS_").lower() for name in variables(path)}

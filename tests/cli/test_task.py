@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.server
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import Any
 
 from mesoskit.cli import main
@@ -215,6 +217,20 @@ class Masters(SynchronousTestCase):
         with master(nothing) as address:
             error = self.assertRaises(TaskError, self.cluster(address).rows, False)
         self.assertEqual(str(error), f"{address} is no master: nothing is at /master/api/v1")
+
+    def test_whoever_may_speak_tls_or_not_is_proposed(self) -> None:
+        def hang_up(handler: Any, call: Any) -> None:
+            reset = struct.pack("ii", 1, 0)
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            handler.connection.close()
+            handler.wfile = handler.rfile = BytesIO()
+
+        with master(hang_up) as address:
+            error = self.assertRaises(TaskError, self.cluster(address).rows, False)
+            self.assertIn("did not answer: ", str(error))
+            self.assertIn(f"if it speaks TLS: https://{address}", str(error))
+            error = self.assertRaises(TaskError, self.cluster(f"https://{address}").rows, False)
+        self.assertIn(f"if it speaks no TLS: http://{address}", str(error))
 
     def test_addresses_may_be_urls(self) -> None:
         line = Line(EXEC.parse([]), ())
