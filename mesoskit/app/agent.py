@@ -350,7 +350,7 @@ def make_agent(
         build=build(),
         authenticate_http_executors=values.authenticate_http_executors,
         authentication_token=http_authentication.token_maker(key),
-        authorizer=authorization.authorizer(values, "authorizer"),
+        authorizer=authorization.authorizer(values, "authorizer", reactor.seconds),
     )
     return AgentService(
         reactor,

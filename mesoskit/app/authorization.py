@@ -1,8 +1,6 @@
 """How daemons are told who may do what: C{--acls} and C{--authorizers}, and what they make."""
 
-import os
-import stat
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.logger import Logger
@@ -26,13 +24,12 @@ _PROOFS: Final = (
 )
 """Flags that have people prove who they are."""
 
-_LONGEST_FILE: Final = 4 * 1024 * 1024
-
 _ACLS: Final = Flag(
     "acls",
     text,
     None,
-    "Who may do what: JSON, or the path of a file of it. Without it everything is allowed.",
+    "Who may do what: JSON, or the path of a file of it, which is read again when it has changed."
+    " Without it everything is allowed.",
     is_path=True,
 )
 
@@ -60,11 +57,12 @@ class AuthorizationError(ValueError):
     """The flags about authorisation cannot be used."""
 
 
-def authorizer(values: Values, flag: str) -> "IAuthorizer | None":
+def authorizer(values: Values, flag: str, seconds: Callable[[], float]) -> "IAuthorizer | None":
     """
     Return who decides, L{None} where everything is allowed. Raises L{AuthorizationError}.
 
     @param flag: the name of the flag that says who: C{authorizers}, C{authorizer}.
+    @param seconds: the clock by which a file of ACLs is looked at.
     """
     name, given = getattr(values, flag), values.acls
     if name != LOCAL:
@@ -75,18 +73,16 @@ def authorizer(values: Values, flag: str) -> "IAuthorizer | None":
     if not given.strip():
         raise AuthorizationError(_EXPECTED)
     _warn(values)
+    from mesoskit.app.acl_file import FileAuthorizer
     from mesoskit.model.authorization_acls import LocalAuthorizer
     from mesoskit.model.authorization_text import AclError, parse_acls
 
     try:
         if given.lstrip().startswith("{"):
-            acls = parse_acls(given)
-        else:
-            path = given.removeprefix("file://")
-            acls = parse_acls(_read(path), path)
+            return LocalAuthorizer(parse_acls(given))
+        return FileAuthorizer(given.removeprefix("file://"), seconds)
     except AclError as error:
         raise AuthorizationError(f"--acls: {error}") from None
-    return LocalAuthorizer(acls)
 
 
 def _warn(values: Values) -> None:
@@ -97,37 +93,6 @@ def _warn(values: Values) -> None:
             "There are ACLs, but not everybody must prove who he is: that takes {flags}",
             flags=", ".join(missing),
         )
-
-
-def _read(path: str) -> str:
-    """Return the text of a file of ACLs, which not everybody may write."""
-    try:
-        # A named pipe in its place must not make anybody wait.
-        descriptor = os.open(Path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise AuthorizationError(f"--acls: cannot read {path}: {error.strerror}") from None
-    except ValueError:
-        raise AuthorizationError(_EXPECTED) from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise AuthorizationError(f"--acls: {path} is no file")
-        if status.st_mode & stat.S_IWOTH:
-            raise AuthorizationError(
-                f"--acls: {path}: everybody may write it (mode {status.st_mode & 0o777:04o}), and"
-                f" so decide what he may do; chmod o-w {path}"
-            )
-        with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(_LONGEST_FILE + 1)
-    finally:
-        os.close(descriptor)
-    if len(data) > _LONGEST_FILE:
-        raise AuthorizationError(f"--acls: {path} is larger than {_LONGEST_FILE} bytes")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise AuthorizationError(f"--acls: {path}, line {line}: is not UTF-8 text") from None
 
 
 def _plugged(flag: str, name: str, given: str | None) -> Any:

@@ -54,6 +54,22 @@ def container(value: str) -> bytes:
         ) from None
 
 
+def without_secrets(value: str) -> str:
+    """Return the JSON of a C{ContainerInfo} as it may be shown."""
+    from mesoskit.messages import codec
+    from mesoskit.messages.mesos_pb2 import ContainerInfo
+    from mesoskit.model.secrets import hide_secrets
+
+    if value.startswith("file://"):
+        return value
+    try:
+        read = codec.from_dict(ContainerInfo, json.loads(value))
+    except Exception:
+        # What cannot be read may hold a secret as well.
+        return "***"
+    return codec.to_json(read).decode() if hide_secrets(read) else value
+
+
 def runtime(value: str) -> str:
     """Read C{--oci_runtime}: crun or runc, or the absolute path of one."""
     name = value.rpartition("/")[2]
@@ -139,6 +155,7 @@ FLAGS: Final = (
         None,
         "What the containers of tasks and executors are that do not say so themselves: the JSON of"
         " a ContainerInfo, with an image, volumes, networks ...",
+        show=without_secrets,
     ),
     Flag(
         "oci_runtime",

@@ -355,7 +355,7 @@ def make_master(
         whitelist=listed,
         publish_per_framework_metrics=values.publish_per_framework_metrics,
         build=build(),
-        authorizer=authorization.authorizer(values, "authorizers"),
+        authorizer=authorization.authorizer(values, "authorizers", reactor.seconds),
     )
     election = store = None
     if values.zk is not None:

@@ -135,7 +135,10 @@ class IAuthorizer(Interface):
         """
 
     def allows(principal: str | None, action: Action, thing: Thing) -> bool:
-        """Say at once whether somebody may do something; the same answer to the same question."""
+        """
+        Say at once whether somebody may do something; the same answer to the same question, as
+        long as the rules stay as they are.
+        """
 
 
 @dataclass(slots=True, frozen=True)

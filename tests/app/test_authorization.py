@@ -13,6 +13,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from zope.interface import implementer
 
 from mesoskit.app import agent, master
+from mesoskit.app.acl_file import FileAuthorizer
 from mesoskit.app.authorization import AuthorizationError
 from mesoskit.model.authorization import Action, IAuthorizer, Thing
 from mesoskit.model.authorization_acls import LISTS, LocalAuthorizer
@@ -94,7 +95,8 @@ class FlagTests(SynchronousTestCase):
         for given in (INLINE, f"\n {INLINE}", str(path), f"file://{path}"):
             for make in (self.master, self.agent):
                 made = make(f"--acls={given}")
-                self.assertIsInstance(made, LocalAuthorizer)
+                kind = LocalAuthorizer if "{" in given else FileAuthorizer
+                self.assertIsInstance(made, kind)
                 self.assertFalse(made.allows("p", Action.VIEW_FLAGS, Thing()))
 
     def test_acls_for_people_who_need_prove_nothing_are_a_warning(self) -> None:

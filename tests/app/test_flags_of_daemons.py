@@ -1,5 +1,7 @@
 """The flags of master and agent, and what they become."""
 
+import base64
+import json
 import os
 import socket
 from pathlib import Path
@@ -223,6 +225,21 @@ class AgentFlagsTests(SynchronousTestCase):
         self.assertNotIn("hush", repr(made.state.options))
         error = self.assertRaises(FlagError, self.parse, "--zk_session_timeout=100ms")
         self.assertIn("must be from 1secs to 1hrs", str(error))
+
+    def test_secrets_of_the_default_container_are_shown_to_nobody(self):
+        secret = base64.b64encode(b"hunter2").decode()
+        source = {"type": "SECRET", "secret": {"type": "VALUE", "value": {"data": secret}}}
+        volume = {"mode": "RO", "container_path": "s", "source": source}
+        given = json.dumps({"type": "MESOS", "volumes": [volume]})
+        found = self.make(f"--default_container_info={given}").state.options
+        self.assertNotIn(secret, repr(found.flags))
+        self.assertIn('"container_path":"s"', found.flags["default_container_info"])
+        self.assertIn(b"hunter2", found.default_container)
+        error = self.assertRaises(FlagError, self.parse, f"--default_container_info={given[:-1]}")
+        self.assertNotIn(secret, str(error))
+        plain = '{"type": "MESOS"}'
+        values = self.parse(f"--default_container_info={plain}")
+        self.assertEqual(plain, values.shown["default_container_info"])
 
     def test_bad_environment_is_named(self):
         error = self.assertRaises(FlagError, self.parse, "--executor_environment_variables=[1]")
