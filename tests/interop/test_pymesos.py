@@ -51,7 +51,7 @@ class PymesosTests(PymesosTestCase):
         await client.until("it runs", lambda: "TASK_RUNNING" in client.states("long"))
         assert cluster.master.process is not None
         cluster.master.process.kill()
-        cluster.master.process.wait(10)
+        cluster.master.process.wait(60)
         cluster.master.start()
         await cluster.master.ready()
         await client.until("it subscribed again", lambda: client.values("reregistered"))

@@ -125,7 +125,7 @@ class FaultTests(TestCase):
         return servers, client
 
     async def test_server_that_stands_still_and_dies_and_comes_back(self) -> None:
-        servers, client = await self.start(session_timeout=1.2, operation_timeout=0.3)
+        servers, client = await self.start(session_timeout=6.0, operation_timeout=0.3)
         (server,) = servers.servers
         server.pause()
         error = await self.assertFailure(client.get("/"), Unavailable)
@@ -190,7 +190,7 @@ class TLSTests(TestCase):
 
     def client(self, tls: ZooKeeperTLS | None) -> ZooKeeper:
         url = ZooKeeperURL.parse(f"zk://127.0.0.1:{self.port}/mesos")
-        client = ZooKeeper(reactor, url, session_timeout=2.0, tls=tls)
+        client = ZooKeeper(reactor, url, session_timeout=10.0, tls=tls)
         self.addCleanup(client.close)
         return client
 
