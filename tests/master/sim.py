@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mesoskit.messages.internal_pb2 import StatusUpdateMessage
-from mesoskit.messages.mesos_pb2 import FrameworkInfo, Offer, Resource, Task
+from mesoskit.messages.mesos_pb2 import ExecutorInfo, FrameworkInfo, Offer, Resource, Task, TaskInfo
 from mesoskit.model.ids import PeerId
 from mesoskit.model.tasks import TERMINAL, TaskState
 from tests.master.bench import reported, update_of, uuid
@@ -38,6 +38,7 @@ class SimAgent:
 
     @ivar link: L{None} while it is not connected.
     @ivar frozen: it takes and sends nothing, though its link stands.
+    @ivar executors: by framework and executor, those that run here.
     """
 
     def __init__(self, hostname: str) -> None:
@@ -47,6 +48,7 @@ class SimAgent:
         self.frozen = False
         self.dead = False
         self.tasks: dict[tuple[str, str], SimTask] = {}
+        self.executors: dict[tuple[str, str], ExecutorInfo] = {}
         self.frameworks: dict[str, FrameworkInfo] = {}
         self.inbox: list[Any] = []
 
@@ -54,17 +56,10 @@ class SimAgent:
         """Take one message from the master."""
         kind = type(message).__name__
         if kind == "RunTaskMessage":
-            info = message.task
-            framework_id = message.framework.id.value
-            self.frameworks[framework_id] = message.framework
-            executor_id = info.executor.executor_id.value if info.HasField("executor") else None
-            self.tasks[framework_id, info.task_id.value] = SimTask(
-                framework_id,
-                info.task_id.value,
-                message.framework.checkpoint,
-                executor_id,
-                list(info.resources),
-            )
+            self._run(message.framework, message.task, message.launch_executor)
+        elif kind == "RunTaskGroupMessage":
+            for info in message.task_group.tasks:
+                self._run(message.framework, info, message.launch_executor)
         elif kind == "StatusUpdateAcknowledgementMessage":
             self._acknowledged(message)
         elif kind == "KillTaskMessage":
@@ -76,7 +71,12 @@ class SimAgent:
         elif kind == "ShutdownFrameworkMessage":
             framework_id = message.framework_id.value
             self.tasks = {key: task for key, task in self.tasks.items() if key[0] != framework_id}
+            self.executors = {
+                key: info for key, info in self.executors.items() if key[0] != framework_id
+            }
             self.frameworks.pop(framework_id, None)
+        elif kind == "ShutdownExecutorMessage":
+            self.end_executor(message.framework_id.value, message.executor_id.value)
         elif kind == "SlaveReregisteredMessage":
             for question in message.reconciliations:
                 self.frameworks[question.framework_id.value] = question.framework
@@ -84,6 +84,31 @@ class SimAgent:
                     self._answer(question.framework_id.value, status.task_id.value)
         elif kind == "ShutdownMessage":
             self.dead = True
+
+    def _run(self, framework: FrameworkInfo, info: TaskInfo, launch_executor: bool) -> None:
+        framework_id = framework.id.value
+        self.frameworks[framework_id] = framework
+        executor_id = info.executor.executor_id.value if info.HasField("executor") else None
+        task = SimTask(
+            framework_id,
+            info.task_id.value,
+            framework.checkpoint,
+            executor_id,
+            list(info.resources),
+        )
+        self.tasks[framework_id, info.task_id.value] = task
+        if executor_id is not None and launch_executor:
+            self.executors[framework_id, executor_id] = info.executor
+        elif executor_id is not None and (framework_id, executor_id) not in self.executors:
+            # It has ended meanwhile, and the master had not heard so.
+            self.move(framework_id, info.task_id.value, "TASK_LOST")
+
+    def end_executor(self, framework_id: str, executor_id: str) -> bool:
+        """End an executor with its tasks; return whether it was there."""
+        for task in list(self.tasks.values()):
+            if task.framework_id == framework_id and task.executor_id == executor_id:
+                self.move(framework_id, task.task_id, "TASK_FAILED")
+        return self.executors.pop((framework_id, executor_id), None) is not None
 
     def _acknowledged(self, message: Any) -> None:
         key = (message.framework_id.value, message.task_id.value)
@@ -118,6 +143,9 @@ class SimAgent:
         self.frozen = False
         self.inbox.clear()
         self.tasks = {key: task for key, task in self.tasks.items() if task.checkpointed}
+        self.executors = {
+            key: info for key, info in self.executors.items() if self.frameworks[key[0]].checkpoint
+        }
 
     def heads(self) -> list[StatusUpdateMessage]:
         """Return the first unacknowledged update of each task."""
@@ -127,11 +155,14 @@ class SimAgent:
         """Return what it says of its tasks and frameworks when it registers again."""
         tasks = []
         for task in self.tasks.values():
-            info = reported(task.framework_id, self.id, task.task_id, task.state)
+            info = reported(
+                task.framework_id, self.id, task.task_id, task.state, executor_id=task.executor_id
+            )
             del info.resources[:]
             info.resources.extend(task.resources)
             tasks.append(info)
         ids = {task.framework_id for task in self.tasks.values()}
+        ids.update(framework_id for framework_id, _ in self.executors)
         return tasks, [info for one, info in self.frameworks.items() if one in ids]
 
 
@@ -148,6 +179,11 @@ class SimFramework:
         self.launched: dict[str, str] = {}
         self.told: dict[str, str] = {}
         self.unacknowledged: list[tuple[str, str, str]] = []
+
+    @property
+    def roles(self) -> Any:
+        """Return its roles, where it may have several."""
+        return self.fields.get("roles")
 
     def take(self, event: Any) -> None:
         """Take one event from the master."""
