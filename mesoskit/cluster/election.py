@@ -112,9 +112,7 @@ class Election:
         need not wait for the session's end.
         """
         self._end("the master is shutting down")
-        if self._closing is None:
-            self._closing = succeed(None)
-        return self._closing
+        return self._close()
 
     def fence(self) -> str | None:
         """
@@ -260,7 +258,9 @@ class Election:
         if self._over or self._candidate is None:
             return
         self._end(why)
+        # Before ZooKeeper is left: what waits for that fails, and would be taken for the reason.
         self._candidate.deposed(why)
+        self._close()
 
     def _ended(self) -> bool:
         return bool(self._over)
@@ -277,6 +277,9 @@ class Election:
             if timer is not None and timer.active():
                 timer.cancel()
         self._renewal = self._forgetting = None
-        # The node goes with the session.
-        if self._candidate is not None:
-            self._closing = self._ensemble.close()
+
+    def _close(self) -> "Deferred[None]":
+        """Leave ZooKeeper, if we ever came; our node goes with the session."""
+        if self._closing is None:
+            self._closing = succeed(None) if self._candidate is None else self._ensemble.close()
+        return self._closing

@@ -261,6 +261,8 @@ class MasterService(Service):
 
     def _not_recovered(self, reason: Failure) -> None:
         self.turns.stop()
+        if not self.running:
+            return  # It was asked to stop, and nobody reads any more.
         self._ended(Stop(f"Failed to recover the registry: {reason.getErrorMessage()}", 1))
 
     def led(self, leader: Leader | None) -> None:

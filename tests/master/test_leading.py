@@ -196,6 +196,37 @@ class LeadingTests(SynchronousTestCase):
             self.assertEqual(status, 1)
             self.assertIn("Failed to recover the registry", why)
 
+    def reading(self) -> Master:
+        """Return a master that is elected, and reads the registry from servers that are still."""
+        one, two, _ = self.masters
+        begin = two.service.elected
+
+        def elected(epoch: int) -> None:
+            two.client.freeze()
+            begin(epoch)
+
+        self.patch(two.service, "elected", elected)
+        self.successResultOf(one.service.stopService())
+        self.turn()
+        away = two.service.away("/state")
+        assert away is not None
+        self.assertEqual(away.why, "Master has not finished recovery")
+        return two
+
+    def test_master_that_loses_its_session_as_it_reads_the_registry_says_so(self) -> None:
+        master = self.reading()
+        self.turn(TIMEOUT)
+        ((why, status),) = master.stops
+        self.assertIn("Lost leadership", why)
+        self.assertEqual(status, 1)
+
+    def test_master_that_is_stopped_as_it_reads_the_registry_ends_quietly(self) -> None:
+        master = self.reading()
+        stopping = master.service.stopService()
+        self.turn(TIMEOUT)
+        self.successResultOf(stopping)
+        self.assertEqual(master.stops, [])
+
     def test_master_that_was_started_again_sends_nobody_to_itself(self) -> None:
         one, two, three = self.masters
         for master in (two, three):
