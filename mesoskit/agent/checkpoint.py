@@ -11,6 +11,7 @@
                                        overdue, abandoned (with its whole group)
     updates/<framework>/<task>/<n>     StatusUpdateRecord (L{mesoskit.model.updates})
     nested/<container> ...             no task's containers (L{mesoskit.agent.nested_records})
+    history/<framework> ...            what has ended (L{mesoskit.agent.history})
 
 A head line is text of blank-separated words up to a newline; the message follows it. Notes are
 what came true of an executor or a task later, so that its message is written once. Ids
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
-from mesoskit.agent import nested_records
+from mesoskit.agent import history, nested_records
 from mesoskit.agent.frameworks import AgentTask, Executor, Kind
 from mesoskit.messages.mesos_pb2 import (
     AgentInfo,
@@ -213,6 +214,7 @@ class Snapshot:
 
     @ivar boot: the boot of the machine in which it was written; empty where that is not known.
     @ivar told: what was said of a task, in order, as far as it is remembered.
+    @ivar history: the records of what has ended, not read yet: nothing rests on them.
     @ivar unreadable: the keys of records that cannot be read, each with why. What hangs on one
         of them is unreadable too.
     """
@@ -227,6 +229,7 @@ class Snapshot:
     streams: dict[tuple[FrameworkId, TaskId], UpdateStream] = field(default_factory=dict)
     told: dict[tuple[FrameworkId, TaskId], list[TaskStatus]] = field(default_factory=dict)
     nested: dict[ContainerId, nested_records.StoredNested] = field(default_factory=dict)
+    history: dict[str, bytes] = field(default_factory=dict)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -250,7 +253,9 @@ def read(snapshot: dict[str, bytes]) -> Snapshot:
         kind, *path = key.split("/")
         if key in (LIFE, AGENT, DRAIN):
             continue
-        if len(path) not in _DEPTHS.get(kind, ()):
+        if kind == history.KIND:
+            found.history[key] = data
+        elif len(path) not in _DEPTHS.get(kind, ()):
             found.unreadable.append((key, "no such kind of record"))
         else:
             kinds[kind].append((key, path, data))

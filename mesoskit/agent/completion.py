@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import checkpoint, shutdown
+from mesoskit.agent import checkpoint, history, shutdown
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Framework
 from mesoskit.model.events import Store
 from mesoskit.model.ids import FrameworkId
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def complete(state: AgentState, task: AgentTask) -> None:
     """A task's last update is acknowledged: it goes into the history of its executor."""
     executor = task.executor
-    state.out.append(Store(checkpoint.forget_task(task)))
+    state.out.append(Store((*checkpoint.forget_task(task), *history.task_ended(state, task))))
     del state.tasks[executor.framework.id, task.id]
     executor.complete(task, state.options.max_completed_tasks_per_executor)
     remove_executor_if_done(state, executor)
@@ -34,8 +34,10 @@ def remove_executor(state: AgentState, executor: Executor) -> None:
     changes = list(checkpoint.forget_executor(executor))
     for task in list(executor.tasks.values()):
         changes.extend(checkpoint.forget_task(task))
+        changes.extend(history.task_ended(state, task))
         del state.tasks[framework.id, task.id]
         executor.complete(task, state.options.max_completed_tasks_per_executor)
+    changes.extend(history.executor_ended(state, executor))
     if changes:
         state.out.append(Store(tuple(changes)))
     del framework.executors[executor.id]
@@ -48,12 +50,14 @@ def remove_framework_if_idle(state: AgentState, framework: Framework) -> None:
     if framework.executors or framework.id not in state.frameworks:
         return
     del state.frameworks[framework.id]
-    state.out.append(Store(((checkpoint.framework_key(framework.id), None),)))
-    history = state.completed_frameworks
-    history.pop(framework.id, None)
-    history[framework.id] = framework
-    while len(history) > state.options.max_completed_frameworks:
-        del history[next(iter(history))]
+    changes: list[tuple[str, bytes | None]] = [(checkpoint.framework_key(framework.id), None)]
+    changes.extend(history.framework_ended(framework))
+    completed = state.completed_frameworks
+    completed.pop(framework.id, None)
+    completed[framework.id] = framework
+    while len(completed) > state.options.max_completed_frameworks:
+        changes.extend(history.forget_framework(completed.pop(next(iter(completed)))))
+    state.out.append(Store(tuple(changes)))
     if framework.terminating:
         shutdown.framework_gone(state)
 

@@ -247,17 +247,20 @@ def _subscribed(state: AgentState, executor: Executor) -> Event:
 def _update(
     state: AgentState, executor: Executor, peer: PeerId, status: TaskStatus, number: int | None
 ) -> None:
-    if _take_update(state, executor, status):
+    refused = _take_update(state, executor, status)
+    if refused is None:
         _taken(state, peer, number)
     else:
-        state.counters["invalid_status_updates"] += 1
-        why = f"Too many updates of task '{status.task_id.value}' wait to be acknowledged"
-        refuse(state, peer, number, 429, why)
+        refuse(state, peer, number, *refused)
 
 
-def _take_update(state: AgentState, executor: Executor, status: TaskStatus) -> bool:
+def _take_update(
+    state: AgentState, executor: Executor, status: TaskStatus
+) -> tuple[int, str] | None:
     """
-    Take a status, unless too many wait. What was taken is acknowledged to the executor
+    Take a status, or say why not now: too many wait, or the store took it not and does not yet.
+    In that case its framework hears of it already, but should the agent be killed only the
+    executor knows. What was taken is acknowledged to the executor
     behind the store; so is what nobody else needs to hear (a repetition, a word after the
     last, anything of a framework that is being shut down or of a task that the executor
     does not have), so that it is not repeated.
@@ -275,7 +278,10 @@ def _take_update(state: AgentState, executor: Executor, status: TaskStatus) -> b
             complete_status(status, state.agent_id, executor.id, state.now)
             updates.describe_container(state, task, status)
             if updates.report(state, framework.id, status, task) is Receipt.FULL:
-                return False
+                state.counters["invalid_status_updates"] += 1
+                return 429, f"Too many updates of task '{task_id}' wait to be acknowledged"
+            if not updates.written(state, task, status.uuid):
+                return 503, f"An update of task '{task_id}' is not stored yet"
         else:
             state.counters["invalid_status_updates"] += 1
             names = TaskState(task.state).name, TaskState(status.state).name
@@ -287,7 +293,7 @@ def _take_update(state: AgentState, executor: Executor, status: TaskStatus) -> b
         event.acknowledged.task_id.value = task_id
         event.acknowledged.uuid = status.uuid
         state.out.append(Send(executor.peer, event))
-    return True
+    return None
 
 
 def _message(state: AgentState, executor: Executor, data: bytes) -> None:

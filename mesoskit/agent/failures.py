@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from mesoskit.agent import (
     checkpoint,
     executors,
+    history,
     nested_calls,
     nested_records,
     processes,
@@ -56,7 +57,7 @@ def store_failed(state: AgentState, event: StoreFailed) -> None:
                 untold.append(key)
             else:
                 updates.not_acknowledged(state, key, name, data)
-        else:
+        elif kind != history.KIND or data is None:
             state.unstored.add(name)
     why = f"Failed to checkpoint: {event.why}"
     for task in unlaunched:
@@ -144,6 +145,8 @@ def _record(state: AgentState, kind: str, path: list[str]) -> bytes | None:
     """Return what is to be stored under a key now; L{None}: nothing."""
     if kind == "agent":
         return _own_record(state, path)
+    if kind == history.KIND:
+        return None  # What was to be written is done without.
     if kind == nested_records.KIND:
         return nested_records.current(state, path)
     framework = state.frameworks.get(FrameworkId(path[0])) if path else None

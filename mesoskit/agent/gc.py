@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mesoskit.agent import history
 from mesoskit.agent.container import DiskRead, Remove, Removed, SandboxesFound
 from mesoskit.agent.frameworks import Executor
 from mesoskit.model.deadlines import Deadlines
@@ -102,6 +103,7 @@ def removed(state: AgentState, event: Removed) -> None:
         state.note("warn", f"Could not remove {event.path}: {event.why}")
     else:
         state.sandboxes.succeeded += 1
+        history.sandbox_removed(state, event.path)
 
 
 def _remove(state: AgentState, until: float) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesoskit.agent import allotments, checkpoint, checks, docker, nested, updates
+from mesoskit.agent import allotments, checkpoint, checks, docker, history, nested, updates
 from mesoskit.agent.frameworks import (
     AgentTask,
     Executor,
@@ -60,6 +60,7 @@ def rebuild(state: AgentState, snapshot: checkpoint.Snapshot) -> None:
     for group in groups.values():
         early = TaskState.TASK_STAGING, TaskState.TASK_STARTING
         group.launched = not any(task.state in early for task in group.tasks)
+    history.rebuild(state, snapshot.history)
 
 
 def _executor(

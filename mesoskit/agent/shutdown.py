@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, completion, executors, processes, updates
+from mesoskit.agent import checkpoint, completion, executors, history, processes, updates
 from mesoskit.agent.events import Leave, ShutDown
 from mesoskit.agent.frameworks import Executor, ExecutorState, Framework, Kind
 from mesoskit.agent.phase import Phase
@@ -140,7 +140,10 @@ def framework_gone(state: AgentState) -> None:
         return
     for key in list(state.streams):
         updates.discard(state, key)
-    state.out.append(Store(((checkpoint.AGENT, None), (checkpoint.LIFE, None))))
+    changes: list[tuple[str, bytes | None]] = [(checkpoint.AGENT, None), (checkpoint.LIFE, None)]
+    for framework in state.completed_frameworks.values():
+        changes.extend(history.forget_framework(framework))
+    state.out.append(Store(tuple(changes)))
     if state.master is not None:
         state.out.append(Drop(state.master, state.stopping_why))
     state.out.append(Stop(state.stopping_why, 0))

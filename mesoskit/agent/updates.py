@@ -245,6 +245,28 @@ def not_acknowledged(state: AgentState, key: Key, name: str, data: bytes) -> Non
         _push(state, key, stream)
 
 
+def written(state: AgentState, task: AgentTask, uuid: bytes) -> bool:
+    """
+    Tell whether an update may be acknowledged to its executor: behind what this wants, an agent
+    that starts again will know of it. What the store refused before is stored now, all of it,
+    as soon as the store takes again what else it had refused.
+    """
+    key = task.executor.framework.id, task.id
+    stream = state.streams.get(key)
+    if stream is None or task.unrecorded:
+        return True
+    if key not in state.in_memory:
+        return stream.is_written(uuid)
+    if state.unstored:
+        return False
+    waiting = {update.uuid for update in stream.waiting}
+    told = [TaskStatus.FromString(data) for _, data in task.statuses]
+    before = [make_update(key[0], status) for status in told if status.uuid not in waiting]
+    state.out.append(Store(stream.store_under(checkpoint.updates_of(*key), before)))
+    state.in_memory.discard(key)
+    return True
+
+
 def begin_in_memory(state: AgentState, key: Key) -> UpdateStream:
     """Make a stream of which nothing is stored."""
     stream = UpdateStream(None, paused=not state.registered)

@@ -86,6 +86,7 @@ class UpdateStream:
         "_paused",
         "_pending",
         "_refused",
+        "_repeated",
         "ended",
     )
 
@@ -102,6 +103,7 @@ class UpdateStream:
         self._pending: deque[tuple[int, StatusUpdate]] = deque()
         self._known: dict[bytes, int] = {}  # uuid -> number; what waits and what is remembered
         self._refused: dict[str, bytes] = {}
+        self._repeated: set[str] = set()
         self._next = 0
         self._due: float | None = None
         self._interval = RETRY_MIN
@@ -146,10 +148,7 @@ class UpdateStream:
             self._due = now
         if self._key is None:
             return Receipt.NEW, ()
-        record = StatusUpdateRecord()
-        record.type = StatusUpdateRecord.UPDATE
-        record.update.CopyFrom(update)
-        return Receipt.NEW, ((self._key_of(number), record.SerializeToString()),)
+        return Receipt.NEW, ((self._key_of(number), _unacknowledged(update)),)
 
     def send(self, now: float) -> StatusUpdate | None:
         """
@@ -184,13 +183,9 @@ class UpdateStream:
         forgotten = self._trim()
         if self._key is None:
             return True, ()
-        record = StatusUpdateRecord()
-        record.type = StatusUpdateRecord.ACK
-        record.uuid = uuid
-        record.update.CopyFrom(head)
-        record.update.status.ClearField("data")
         # What was refused before comes first: what is stored is never acknowledged out of order.
-        self._refused[self._key_of(number)] = record.SerializeToString()
+        self._refused[self._key_of(number)] = _acknowledged(head)
+        self._repeated.discard(self._key_of(number))
         changes: Changes = tuple(self._refused.items())
         self._refused.clear()
         return True, changes + tuple((self._key_of(old), None) for old in forgotten)
@@ -209,7 +204,8 @@ class UpdateStream:
     def refused(self, now: float, name: str, data: bytes) -> bool:
         """
         Take note that an acknowledgement could not be stored. It stands all the same, and what
-        comes after it is due: an agent that starts again would only send its update once more.
+        comes after it is due, for that was not sent either; not where L{again} had asked for
+        nothing but the storing. An agent that starts again would only send its update once more.
         Return whether L{again} has something to store for it: not where it is of another stream.
         """
         record = StatusUpdateRecord.FromString(data)
@@ -217,7 +213,7 @@ class UpdateStream:
         if self._key is None or number is None or self._key_of(number) != name:
             return False
         self._refused[name] = data
-        if self._pending:
+        if self._pending and name not in self._repeated:
             self._due = now
         return True
 
@@ -226,7 +222,43 @@ class UpdateStream:
         data = self._refused.pop(name, None)
         if name not in map(self._key_of, self._known.values()):
             return ((name, None),)
-        return () if data is None else ((name, data),)
+        if data is None:
+            return ()
+        self._repeated.add(name)
+        return ((name, data),)
+
+    def is_written(self, uuid: bytes) -> bool:
+        """
+        Tell whether an agent that starts again will know of an update that was received: it need
+        not where it has forgotten it itself.
+        """
+        number = self._known.get(uuid)
+        if number is None:
+            return True
+        return self._key is not None and self._key_of(number) not in self._refused
+
+    def store_under(self, key: str, before: Iterable[StatusUpdate]) -> Changes:
+        """
+        Begin to store a stream of which nothing was stored, and name all its records.
+
+        @param before: what was acknowledged, as far as that is known, in order.
+        """
+        waiting = self.waiting
+        self._key = key
+        self._next = 0
+        self._known.clear()
+        self._pending.clear()
+        changes = []
+        for update in before:
+            number = self._next
+            self._next += 1
+            self._known[update.uuid] = number
+            changes.append((self._key_of(number), _acknowledged(update)))
+        for update in waiting:
+            number = self._append(update, update.status.state in TERMINAL)
+            changes.append((self._key_of(number), _unacknowledged(update)))
+        self._repeated.update(key for key, _ in changes)  # Nothing is sent with them.
+        return tuple(changes)
 
     def pause(self) -> None:
         """Send nothing: the master is away."""
@@ -287,6 +319,22 @@ class UpdateStream:
 
     def _key_of(self, number: int) -> str:
         return f"{self._key}/{number:08d}"
+
+
+def _unacknowledged(update: StatusUpdate) -> bytes:
+    record = StatusUpdateRecord()
+    record.type = StatusUpdateRecord.UPDATE
+    record.update.CopyFrom(update)
+    return record.SerializeToString()
+
+
+def _acknowledged(update: StatusUpdate) -> bytes:
+    record = StatusUpdateRecord()
+    record.type = StatusUpdateRecord.ACK
+    record.uuid = update.uuid
+    record.update.CopyFrom(update)
+    record.update.status.ClearField("data")
+    return record.SerializeToString()
 
 
 def _read(key: str, name: str, data: bytes) -> tuple[int, StatusUpdateRecord]:

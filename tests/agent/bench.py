@@ -153,6 +153,10 @@ class Bench:
         else:
             self.others.append(effect)
 
+    def records(self) -> set[str]:
+        """Return the keys of what is stored of what lives."""
+        return {key for key in self.store if not key.startswith("history/")}
+
     def recover(
         self,
         running: dict[str, int] | None = None,

@@ -34,9 +34,9 @@ class LifeTests(SynchronousTestCase):
         bench.run(task())
         bench.start()
         bench.exit()
-        self.assertNotEqual(set(bench.store), OWN_RECORDS)
+        self.assertNotEqual(bench.records(), OWN_RECORDS)
         bench.acknowledge()
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)
 
     def test_launch_and_update_stand_behind_the_store(self) -> None:
         bench = Bench().register()

@@ -53,7 +53,7 @@ class RebootTests(ReconnectTestCase):
             self.assertIn("machine restarted", after.last().message)
             after.wait(0.1)
             self.assertEqual(after.store["agent/life"], b"2 boot-2")
-            self.assertEqual(set(after.store), OWN_RECORDS)
+            self.assertEqual(after.records(), OWN_RECORDS)
         after = self.again(bench, {}, {known: 0}, boot_id="boot-2")
         self.accept(after)
         self.assertIn(("t", "TASK_FINISHED"), after.updates())
@@ -66,7 +66,7 @@ class RebootTests(ReconnectTestCase):
         self.assertEqual(after.store, {})
         self.assertEqual(after.state.tasks, {})
         after.accept()
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_without_a_reboot_it_is_refused(self) -> None:
         after = self.again(self.before(), hostname="other")
@@ -113,7 +113,7 @@ class DamageTests(ReconnectTestCase):
         after.exit("good", 0)
         after.acknowledge()
         self.assertIn(("good", "TASK_FINISHED"), after.updates())
-        self.assertEqual(set(after.store) - OWN_RECORDS, set())
+        self.assertEqual(after.records() - OWN_RECORDS, set())
 
     def busy(self) -> Bench:
         bench = self.before()
@@ -162,7 +162,7 @@ class DamageTests(ReconnectTestCase):
             for container in list(kept):
                 after.give(ContainerExited(ContainerId(container), 9))
             after.wait(20)
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_whatever_is_damaged_it_goes_on(self) -> None:
         bench = self.busy()
@@ -175,7 +175,7 @@ class DamageTests(ReconnectTestCase):
                 after.acknowledge(20)
                 after.wait(100)
                 after.acknowledge(20)
-                self.assertEqual(set(after.store), OWN_RECORDS, key)
+                self.assertEqual(after.records(), OWN_RECORDS, key)
                 self.assertEqual(after.state.tasks, {})
 
     def test_records_of_a_newer_agent_are_refused_however_lenient(self) -> None:

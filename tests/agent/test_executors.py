@@ -464,7 +464,7 @@ class EndTests(ExecutorTestCase):
         self.assertEqual(self.exited(), [256])
         self.assertEqual([one.peer for one in bench.dropped], [DOOR])
         bench.acknowledge()
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)
 
     def test_kill_goes_to_the_executor_with_its_policy(self) -> None:
         bench = self.running()
@@ -509,4 +509,4 @@ class EndTests(ExecutorTestCase):
         bench.wait(100)
         self.assertEqual(bench.updates(), [])
         self.assertEqual(bench.state.frameworks, {})
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)

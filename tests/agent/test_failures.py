@@ -106,10 +106,10 @@ class StoreFailureTests(SynchronousTestCase):
         bench.exit()
         bench.acknowledge()
         bench.wait(25)
-        self.assertNotEqual(set(bench.store), OWN_RECORDS)
+        self.assertNotEqual(bench.records(), OWN_RECORDS)
         bench.full = False
         bench.wait(20)
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)
         self.assertIsNone(bench.state.deadlines.when(("unstored",)))
 
     def test_how_a_task_ended_is_not_forgotten_before_that_is_stored(self) -> None:
@@ -126,7 +126,7 @@ class StoreFailureTests(SynchronousTestCase):
         self.assertNotIn(Forget(container), bench.hands)
         bench.full = False
         bench.wait(20)
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)
         self.assertEqual(bench.hands.count(Forget(container)), 1)
         self.assertIsNone(bench.state.deadlines.when(("unstored",)))
 
@@ -149,7 +149,7 @@ class StoreFailureTests(SynchronousTestCase):
         self.assertEqual(bench.updates()[-1], ("t", "TASK_FAILED"))
         bench.wait(20.0)
         self.assertEqual(bench.hands.count(Forget(container)), 1)
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)
 
     def test_end_that_was_stored_stays_so_though_an_acknowledgement_cannot_be(self) -> None:
         bench = self.bench()
@@ -175,7 +175,20 @@ class StoreFailureTests(SynchronousTestCase):
         bench.acknowledge()
         bench.wait(20.0)
         self.assertEqual(bench.updates()[-1], ("t", "TASK_FINISHED"))
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)
+
+    def test_update_behind_it_is_sent_ever_more_rarely_though_the_disk_stays_full(self) -> None:
+        bench = self.bench()
+        bench.run(task())
+        bench.start()
+        bench.full = True
+        bench.receive(acknowledgement(bench.sent[-1].update))
+        bench.clear()
+        for _ in range(60):
+            bench.receive(internal.PingSlaveMessage(connected=True))
+            bench.wait(10)
+        self.assertEqual(set(bench.updates()), {("t", "TASK_RUNNING")})
+        self.assertEqual(len(bench.updates()), 4)  # after 20 s, and twice as long each time
 
     def test_what_an_executor_left_to_be_stored_is_not_stored_of_the_next_of_its_name(self) -> None:
         bench = self.bench()
@@ -195,7 +208,7 @@ class StoreFailureTests(SynchronousTestCase):
         bench.exit("b")
         bench.acknowledge()
         bench.wait(20)
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)
 
     def test_other_tasks_go_on(self) -> None:
         bench = self.bench()
@@ -238,8 +251,85 @@ class StoreFailureTests(SynchronousTestCase):
         self.assertEqual(bench.updates(), [("t", "TASK_RUNNING")])
         self.assertNotIn("ACKNOWLEDGED", bench.heard())
         bench.update(peer, 1, uuid=uuid)
+        self.assertEqual(bench.answers[-1].status, 503)
+        self.assertNotIn("ACKNOWLEDGED", bench.heard())
+        bench.full = False
+        bench.wait(10)
+        bench.update(peer, 1, uuid=uuid)
         self.assertEqual(bench.heard()[-1], "ACKNOWLEDGED")
+        self.assertEqual(set(bench.updates()), {("t", "TASK_RUNNING")})
         self.assertEqual(bench.dropped, [])
+
+    def restarted(self, bench: FullDisk) -> Bench:
+        """Start the agent again; its executor says that it heard of everything."""
+        container = bench.container_of()
+        after = Bench(replace(OPTIONS, recover=RECONNECT), bench.store, b"fedcba9876543210")
+        after.recover({container: 7})
+        after.subscribe()
+        after.give(Connected(PeerId(1), PeerKind.MASTER, "127.0.0.1:5050"))
+        message = internal.SlaveReregisteredMessage()
+        message.slave_id.value = after.state.agent_id
+        after.receive(message)
+        return after
+
+    def test_executor_is_not_told_that_its_end_is_known_before_that_is_stored(self) -> None:
+        bench = self.bench()
+        keeps = framework(checkpoint=True)
+        bench.run(task(executor=custom_executor()), info=keeps, launch=True)
+        peer = bench.subscribe()
+        bench.update(peer, TaskState.TASK_RUNNING)
+        bench.acknowledge()
+        bench.full = True
+        uuid = bench.update(peer, TaskState.TASK_FINISHED)
+        bench.full = False
+        bench.clear()
+        bench.update(peer, TaskState.TASK_FINISHED, uuid=uuid)
+        self.assertEqual(bench.answers[-1].status, 503)
+        bench.wait(10)
+        bench.update(peer, TaskState.TASK_FINISHED, uuid=uuid)
+        self.assertEqual(bench.heard(), ["ACKNOWLEDGED"])
+        after = self.restarted(bench)
+        self.assertEqual(after.updates(), [("t", "TASK_FINISHED")])
+
+    def test_task_runs_on_though_the_store_took_it_late_that_it_does(self) -> None:
+        bench = self.bench()
+        keeps = framework(checkpoint=True)
+        bench.run(task(executor=custom_executor()), info=keeps, launch=True)
+        peer = bench.subscribe()
+        bench.full = True
+        uuid = bench.update(peer, TaskState.TASK_RUNNING)
+        bench.acknowledge()
+        bench.full = False
+        bench.wait(10)
+        bench.clear()
+        bench.update(peer, TaskState.TASK_RUNNING, uuid=uuid)
+        self.assertEqual(bench.heard(), ["ACKNOWLEDGED"])
+        self.assertEqual(bench.updates(), [])
+        after = self.restarted(bench)
+        self.assertEqual(after.updates(), [])
+        (found,) = after.state.tasks.values()
+        self.assertEqual(found.state, TaskState.TASK_RUNNING)
+
+    def test_what_was_acknowledged_meanwhile_is_tried_again_until_it_is_stored(self) -> None:
+        bench = self.bench()
+        bench.run(task(executor=custom_executor()), launch=True)
+        peer = bench.subscribe()
+        bench.full = True
+        uuid = bench.update(peer, TaskState.TASK_RUNNING)
+        bench.acknowledge()
+        bench.full = False
+        bench.wait(10)
+        bench.full = True
+        bench.update(peer, TaskState.TASK_RUNNING, uuid=uuid)  # All of it is refused again.
+        bench.clear()
+        bench.update(peer, TaskState.TASK_RUNNING, uuid=uuid)
+        self.assertEqual((bench.heard(), bench.answers[-1].status), ([], 503))
+        bench.full = False
+        bench.wait(20)
+        bench.update(peer, TaskState.TASK_RUNNING, uuid=uuid)
+        self.assertEqual(bench.heard(), ["ACKNOWLEDGED"])
+        (record,) = [data for key, data in bench.store.items() if key.startswith("updates/")]
+        self.assertEqual(internal.StatusUpdateRecord.FromString(record).uuid, uuid)
 
     def test_destruction_that_was_dropped_is_asked_for_again(self) -> None:
         bench = self.bench()

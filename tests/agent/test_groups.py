@@ -85,7 +85,7 @@ class GroupTests(SynchronousTestCase):
         self.assertIn(("m-0000", "two"), bench.state.tasks)
         bench.acknowledge()
         self.assertEqual(bench.state.frameworks, {})
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)
 
     def test_task_that_fails_takes_the_others_along(self) -> None:
         bench = self.running()
@@ -202,4 +202,4 @@ class EarlyEndTests(ReconnectTestCase):
         self.assertEqual(bench.hands.count(Forget(one)), 1)
         bench.acknowledge()
         self.assertEqual(dict(bench.updates()), {"one": "TASK_FAILED", "two": "TASK_FAILED"})
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)

@@ -517,7 +517,7 @@ class AgentMachine(RuleBasedStateMachine):
             self.settle()
         assert self.settled(), self.left()
         self.state.validate_state()
-        assert {name.split("/")[0] for name in self.store} <= {"agent"}, self.store
+        assert {name.split("/")[0] for name in self.store} <= {"agent", "history"}, self.store
         self.replay()
 
     def settled(self) -> bool:

@@ -144,7 +144,7 @@ class Standalone(SynchronousTestCase):
             self.bench.answer(number), (400, "Failed to launch container: no such file")
         )
         self.bench.give(Woke())
-        self.assertEqual(self.bench.store.keys(), OWN_RECORDS)
+        self.assertEqual(self.bench.records(), OWN_RECORDS)
         self.bench.launch("c")
         self.assertIsInstance(self.bench.hands[-1], Launch)
 

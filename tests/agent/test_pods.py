@@ -164,7 +164,7 @@ class LaunchTests(PodTestCase):
         self.assertEqual(last.message, "Failed to launch container: no cgroups")
         self.assertEqual(last.reason, TaskStatus.REASON_CONTAINER_LAUNCH_FAILED)
         self.assertEqual(self.exited(bench), [-1])
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)
 
     def test_a_group_killed_before_is_never_launched(self) -> None:
         bench = self.bench()
@@ -181,7 +181,7 @@ class LaunchTests(PodTestCase):
         why = "A task within the task group was killed before delivery to the executor"
         self.assertEqual(bench.last().message, why)
         self.assertEqual(self.exited(bench), [0])
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)
 
     def test_what_could_not_be_recorded_has_failed(self) -> None:
         bench = self.bench()
@@ -195,7 +195,7 @@ class LaunchTests(PodTestCase):
         self.assertEqual(bench.state.containers, {})
         bench.wait(20)
         self.assertEqual(bench.state.tasks, {})
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)
 
 
 class VolumeTests(PodTestCase):
@@ -271,7 +271,7 @@ class EndTests(PodTestCase):
         self.assertEqual(self.exited(bench), [0])
         bench.acknowledge()
         self.assertEqual(bench.state.frameworks, {})
-        self.assertEqual(set(bench.store), OWN_RECORDS)
+        self.assertEqual(bench.records(), OWN_RECORDS)
 
     def test_a_group_for_one_that_goes_is_dropped(self) -> None:
         bench = self.running(self.bench(), "one")
@@ -379,7 +379,7 @@ class RestartTests(PodTestCase):
         after.acknowledge()
         self.assertEqual(self.ends(after), [("one", "TASK_FAILED"), ("two", "TASK_FAILED")])
         self.assertEqual(after.state.frameworks, {})
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_an_agent_that_was_killed_before_it_launched_the_tasks(self) -> None:
         bench = self.bench(self.OPTIONS)
@@ -393,7 +393,7 @@ class RestartTests(PodTestCase):
             self.reregister(after)
             after.acknowledge()
             self.assertEqual(self.ends(after), [("one", "TASK_KILLED"), ("two", "TASK_KILLED")])
-            self.assertEqual(set(after.store), OWN_RECORDS)
+            self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_what_was_left_alone_for_too_long_does_not_outlive_it(self) -> None:
         bench = self.before("one")

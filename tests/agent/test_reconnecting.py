@@ -53,7 +53,7 @@ class CommandTests(ReconnectTestCase):
         self.assertEqual(after.updates(), [("t", "TASK_FINISHED")])
         self.assertEqual(after.last().container_status.executor_pid, 77)
         after.acknowledge()
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_what_was_said_of_a_task_is_known_though_it_was_acknowledged(self) -> None:
         bench = self.running()
@@ -87,7 +87,7 @@ class CommandTests(ReconnectTestCase):
         after.acknowledge()
         self.assertEqual(after.updates(), [("t", "TASK_FAILED")])
         self.assertEqual(after.last().uuid, uuid)
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_task_that_had_started_unseen_is_reported_as_running(self) -> None:
         bench = self.before()
@@ -132,7 +132,7 @@ class CommandTests(ReconnectTestCase):
         after.exit(status=9)
         self.assertEqual(after.updates(), [("t", "TASK_KILLED")])
         after.acknowledge()
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_clock_that_was_set_back_makes_no_kill_longer(self) -> None:
         bench = self.running()
@@ -282,7 +282,7 @@ class GroupTests(ReconnectTestCase):
         self.assertEqual(
             sorted(set(after.updates())), [("one", "TASK_FAILED"), ("two", "TASK_KILLED")]
         )
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_failure_that_nobody_saw_takes_the_others_along(self) -> None:
         bench = self.group("one", "two")
@@ -316,7 +316,7 @@ class GroupTests(ReconnectTestCase):
         after.exit("one", 9)
         after.acknowledge()
         self.assertEqual(set(after.updates()), {("one", "TASK_KILLED"), ("two", "TASK_KILLED")})
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_group_that_was_being_given_up_is_given_up(self) -> None:
         bench = self.group("one")
@@ -343,7 +343,7 @@ class GroupTests(ReconnectTestCase):
         self.accept(after)
         self.assertEqual(after.updates(), [("one", "TASK_KILLED")])
         after.acknowledge()
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_group_stays_one_when_its_first_task_is_done(self) -> None:
         bench = self.before()
@@ -438,7 +438,7 @@ class ExecutorTests(ReconnectTestCase):
         self.accept(after)
         self.assertEqual(after.updates(), [("t", "TASK_FAILED")])
         after.acknowledge()
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_nothing_of_a_master_is_heard_before_recovery_is_over(self) -> None:
         bench = self.subscribed()

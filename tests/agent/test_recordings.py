@@ -133,7 +133,7 @@ class RecordingTests(SynchronousTestCase):
         play.run()
         self.assertEqual(play.heard(), play.expected)
         self.assertEqual(play.bench.state.frameworks, {})
-        self.assertEqual(set(play.bench.store), OWN_RECORDS)
+        self.assertEqual(play.bench.records(), OWN_RECORDS)
         return play
 
     def test_commands(self) -> None:

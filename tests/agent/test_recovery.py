@@ -79,7 +79,7 @@ class CleanupTests(RecoveryTestCase):
             self.assertEqual(status.reason, TaskStatus.REASON_AGENT_RESTARTED)
             self.assertEqual(status.source, TaskStatus.SOURCE_AGENT)
             after.acknowledge()
-            self.assertEqual(set(after.store), OWN_RECORDS)
+            self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_task_that_ended_while_nobody_looked_is_reported_as_it_ended(self) -> None:
         for status, state in ((0, "TASK_FINISHED"), (256, "TASK_FAILED"), (None, "TASK_FAILED")):
@@ -134,7 +134,7 @@ class CleanupTests(RecoveryTestCase):
             after.updates(),
             [("t", "TASK_STARTING"), ("t", "TASK_RUNNING"), ("t", "TASK_FINISHED")],
         )
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_update_of_a_refused_task_survives(self) -> None:
         bench = self.running()
@@ -168,7 +168,7 @@ class CleanupTests(RecoveryTestCase):
         after.receive(self.reregistered())
         self.assertEqual(after.updates(), [("t", "TASK_GONE")])
         after.acknowledge()
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_group(self) -> None:
         bench = self.before()
@@ -185,7 +185,7 @@ class CleanupTests(RecoveryTestCase):
         self.assertEqual(
             sorted(set(after.updates())), [("one", "TASK_FINISHED"), ("two", "TASK_GONE")]
         )
-        self.assertEqual(set(after.store), OWN_RECORDS)
+        self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_sandboxes_of_before_wait_for_the_gc(self) -> None:
         after = self.again(self.before())

@@ -238,6 +238,25 @@ class RecordsTests(SynchronousTestCase):
         self.assertEqual(self.store[key], data)
         self.assertEqual(self.stream.again(key), ())
 
+    def test_what_waits_is_not_sent_again_because_an_acknowledgement_is_refused_again(self):
+        self.receive(1)
+        self.receive(2)
+        _, [(key, data)] = self.stream.acknowledge(0, uuid(1))
+        self.stream.refused(0, key, data or b"")
+        self.assertEqual(self.stream.send(0), update(2))
+        sent = 0
+        for now in range(10, 610, 10):
+            self.assertEqual(self.stream.again(key), ((key, data),))
+            self.stream.refused(now, key, data or b"")
+            sent += self.stream.send(now) is not None
+        self.assertEqual(sent, 5)  # after 10 s, and twice as long each time
+        # With a new acknowledgement that is refused what comes next was not sent.
+        self.receive(3)
+        _, changes = self.stream.acknowledge(600, uuid(2))
+        for name, value in changes:
+            self.stream.refused(600, name, value or b"")
+        self.assertEqual(self.stream.send(600), update(3))
+
     def test_a_later_acknowledgement_is_not_stored_before_one_that_was_refused(self):
         for number in (1, 2):
             self.receive(number)
