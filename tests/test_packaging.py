@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import re
 import shutil
 import subprocess
@@ -135,6 +136,12 @@ class BuildTests(SynchronousTestCase):
             self.assertRegex(name, r"^(mesoskit/|mesoskit-[^/]*\.dist-info/|twisted/plugins/)")
             self.assertNotIn("dropin.cache", name)
         self.assertNotIn("twisted/plugins/__init__.py", self.contents(self.wheel))
+
+    def test_wheel_tells_of_its_build(self) -> None:
+        with zipfile.ZipFile(self.wheel) as archive:
+            told = json.loads(archive.read("mesoskit/build.json"))
+        self.assertGreater(told["time"], 0)
+        self.assertEqual({"time", "user", "sha", "branch"}, set(told))
 
     def test_wheel_of_the_sources_is_the_same(self) -> None:
         self.assertEqual(self.contents(self.wheel_of_sdist), self.contents(self.wheel))

@@ -241,6 +241,12 @@ class AgentFlagsTests(SynchronousTestCase):
         values = self.parse(f"--default_container_info={plain}")
         self.assertEqual(plain, values.shown["default_container_info"])
 
+    def test_agent_shows_where_things_are_that_nobody_said(self):
+        found = self.make("--docker_store_dir=/srv/images").state.options
+        self.assertEqual(found.runtime_dir, found.flags["runtime_dir"])
+        self.assertEqual(f"{found.work_dir}/fetch", found.flags["fetcher_cache_dir"])
+        self.assertEqual("/srv/images", found.flags["docker_store_dir"])
+
     def test_bad_environment_is_named(self):
         error = self.assertRaises(FlagError, self.parse, "--executor_environment_variables=[1]")
         self.assertIn("--executor_environment_variables", str(error))
