@@ -29,6 +29,7 @@ some milliseconds and a part of its memory.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -179,7 +180,10 @@ class Stage:
             options += f",upperdir={writable}/upper,workdir={writable}/work"
         if len(options.encode()) > _MAX_OPTIONS:
             raise StageError(f"{len(layers)} layers are more than one mount can be told of")
-        _mount("overlay", target, "overlay", 0, options)
+        try:
+            _mount("overlay", target, "overlay", 0, options)
+        except StageError as error:
+            raise StageError(f"{error}{_why_no_overlay(directory, writable)}") from error
         os.chdir("/")
 
     def _bind(self, source: str, target: str) -> None:
@@ -464,6 +468,20 @@ def _mount(
         None if options is None else options.encode(),
     )
     _call(f"cannot mount {kind or source or 'again'} at {target}", result)
+
+
+def _why_no_overlay(directory: str, writable: str | None) -> str:
+    """Return what to do when layers cannot be laid upon each other; empty where that is unknown."""
+    if ctypes.get_errno() not in (errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP):
+        return ""
+    with open("/proc/filesystems", encoding="ascii") as file:
+        if "\toverlay\n" not in file.read():
+            return ": the kernel has no overlay file system (modprobe overlay)"
+    above = "" if writable is None else f", or that of {writable} (below --work_dir),"
+    return (
+        f": the file system of {directory} (--docker_store_dir){above} does not bear it;"
+        " ext4 and xfs do, and a container's own root does not"
+    )
 
 
 def _drop_capabilities() -> None:

@@ -47,9 +47,12 @@ def is_zstandard(path: str) -> bool:
 
 
 def room_for(directory: str) -> int:
-    """Return how many bytes of files a layer may have that is unpacked there."""
+    """
+    Return how many bytes of files a layer may have that is unpacked there, as far as the file
+    system says how large it is.
+    """
     found = os.statvfs(directory)
-    return min(MAX_BYTES, found.f_bavail * found.f_frsize)
+    return min(MAX_BYTES, found.f_bavail * found.f_frsize) if found.f_blocks else MAX_BYTES
 
 
 def read_layer(path: str, layer: str, room: int = MAX_BYTES) -> Hidden:
