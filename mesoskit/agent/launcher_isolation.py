@@ -14,6 +14,7 @@ The standard library alone, one thread.
 
 import base64
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -163,6 +164,15 @@ class PidNamespace:
         _check(_libc.setns(self._own, NAMESPACES["pid"]))
 
 
+def why_no_namespace(error: OSError) -> str:
+    """Return why one cannot be made, with what to look at where the words are misleading."""
+    if error.errno == errno.ENOSPC:
+        return "there are too many already (sysctl user.max_pid_namespaces and its like)"
+    if error.errno == errno.EINVAL:
+        return "the kernel has none of that kind (/proc/self/ns has those that it has)"
+    return error.strerror or str(error)
+
+
 def open_namespaces(pid: int) -> dict[str, int]:
     """Open those namespaces of a process that are not ours, by name. Raises L{OSError}."""
     opened: dict[str, int] = {}
@@ -197,7 +207,11 @@ def isolate(wanted: Isolation, entered: dict[str, int], sandbox: str) -> None:
             _step(f"namespace {name}", _setns, descriptor, NAMESPACES[name])
     flags = sum(NAMESPACES[name] for name in wanted.namespaces if name != "pid")
     if flags:
-        _step(f"namespaces {', '.join(wanted.namespaces)}", _unshare, flags)
+        try:
+            _unshare(flags)
+        except OSError as error:
+            names = ", ".join(wanted.namespaces)
+            raise IsolationError(f"namespaces {names}: {why_no_namespace(error)}") from error
     if "net" in wanted.namespaces:
         _step("loopback", _raise_loopback)
     if "mnt" in wanted.namespaces:

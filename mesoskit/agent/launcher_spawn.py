@@ -347,7 +347,7 @@ class Spawner:
             pid = os.fork()
         except OSError as error:
             self._pid_namespace.leave()
-            raise SpawnError(f"a pid namespace: {error.strerror}") from error
+            raise SpawnError(f"a pid namespace: {isolation.why_no_namespace(error)}") from error
         if pid:
             self._pid_namespace.leave()
         return pid

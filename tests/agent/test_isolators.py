@@ -342,6 +342,15 @@ class NameTests(SynchronousTestCase):
         self.assertIn("--seccomp_config_dir", self.refused("linux/seccomp"))
         self.assertIn("no cgroups", self.refused("cgroups/mem", cgroups_hierarchy="/nowhere"))
 
+    def test_a_kernel_without_a_namespace_is_found_out_at_the_start(self) -> None:
+        there = os.path.exists
+        self.patch(os.path, "exists", lambda path: not path.endswith("/ns/ipc") and there(path))
+        self.assertEqual(
+            self.refused("namespaces/ipc"),
+            "namespaces/ipc: this kernel has no such namespaces, for want of /proc/self/ns/ipc",
+        )
+        self.assertEqual(len(self.made("namespaces/pid", "disk/du")), 2)
+
     def test_no_sandbox_may_lie_where_shared_memory_of_its_own_is_mounted(self) -> None:
         def made(work_dir: str) -> list[Any]:
             settings = IsolationSettings(isolation=("namespaces/ipc",))

@@ -6,6 +6,7 @@ These tests make real ones, as root; what they leave is removed by path.
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import pwd
 import struct
@@ -23,6 +24,7 @@ from mesoskit.agent.launcher_isolation import (
     MS_REC,
     IsolationError,
     isolation,
+    why_no_namespace,
 )
 from mesoskit.model.ids import ContainerId
 from tests.agent.real import RealTestCase, alive, until
@@ -60,6 +62,14 @@ class RequestTests(SynchronousTestCase):
             ({"seccomp": "?"}, "cannot be understood"),
         ):
             self.assertIn(why, str(self.assertRaises(IsolationError, isolation, given)))
+
+    def test_too_many_namespaces_are_no_matter_of_the_disk(self):
+        for number, why in (
+            (errno.ENOSPC, "sysctl user.max_pid_namespaces"),
+            (errno.EINVAL, "the kernel has none of that kind"),
+            (errno.EPERM, "Operation not permitted"),
+        ):
+            self.assertIn(why, why_no_namespace(OSError(number, os.strerror(number))))
 
     def test_no_cgroup_has_nothing_in_it(self):
         kill_all("/nowhere")

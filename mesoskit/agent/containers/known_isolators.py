@@ -91,6 +91,14 @@ _MAKERS: Final[Mapping[str, Callable[[IsolationSettings, str], Any]]] = {
     "network/none": lambda settings, hide: NoNetworkIsolator(),
 }
 
+_NAMESPACES: Final = {
+    "filesystem/linux": "mnt",
+    "namespaces/ipc": "ipc",
+    "namespaces/pid": "pid",
+    "network/none": "net",
+}
+"""Of which kind each of them wants one, by the names in C{/proc/self/ns}."""
+
 DISK: Final = ("disk/du", "posix/disk")
 
 PORTS: Final = "network/ports"
@@ -144,6 +152,11 @@ def make_isolators(
         interval, enforce = settings.disk_interval, settings.enforce_disk_quota
         made.append(DiskIsolator(reactor, in_thread, interval, enforce, written))
     for name in settings.isolation:
+        kind = f"/proc/self/ns/{_NAMESPACES.get(name, '')}"
+        if not os.path.exists(kind):
+            raise IsolationUnknown(
+                f"{name}: this kernel has no such namespaces, for want of {kind}"
+            )
         try:
             if name in _MAKERS:
                 made.append(_MAKERS[name](settings, sandboxes))
