@@ -253,6 +253,8 @@ class Framework:
     @ivar instance: of the peer that subscribed last.
     @ivar superseded: those whose place another one has taken, the oldest forgotten past a cap.
     @ivar recovered: known from a re-registered agent, not yet subscribed since.
+    @ivar claimed: subscribed by somebody who proved who he is, with an id of which neither this
+        master nor an agent has said yet whose it is.
     @ivar tasks: all that its agents may have, terminal ones until they are acknowledged.
     @ivar unreachable: those whose agent is unreachable, the oldest forgotten past a cap.
     @ivar completed: those that have ended, likewise.
@@ -266,6 +268,7 @@ class Framework:
         "active",
         "calls",
         "capabilities",
+        "claimed",
         "completed",
         "events",
         "id",
@@ -304,6 +307,7 @@ class Framework:
         self.superseded: deque[str] = deque(maxlen=SUPERSEDED)
         self.active = False
         self.recovered = False
+        self.claimed = False
         self.registered_time = now
         self.reregistered_time = now
         self.unregistered_time = 0.0

@@ -18,6 +18,7 @@ from mesoskit.master import (
     health,
     offers,
     registry,
+    subscribe,
     tasks,
     watching,
 )
@@ -304,7 +305,11 @@ def _take_in_frameworks(state: "MasterState", message: ReregisterSlaveMessage) -
     """Take in the frameworks that only this agent knows; they may subscribe again."""
     for info in message.frameworks:
         framework_id = FrameworkId(info.id.value)
-        if framework_id not in state.frameworks and framework_id not in state.completed:
+        known = state.frameworks.get(framework_id)
+        if known is not None:
+            if known.claimed:
+                subscribe.settle_claim(state, known, info)
+        elif framework_id not in state.completed:
             kept = mesos_pb2.FrameworkInfo()
             kept.CopyFrom(info)
             frameworks.add(state, kept, (), None)

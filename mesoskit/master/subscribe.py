@@ -16,7 +16,13 @@ of one that is subscribed elsewhere   the other gets ERROR "Framework failed ove
 of one whose place another has taken  ERROR "Framework failed over", and the link ends, as
                                       long as the other is there
 of one subscribed over this link      its offers are rescinded, and it is subscribed again
+of one of another principal           ERROR "Changing framework's principal is not allowed.",
+                                      and the link ends
 ====================================  =====================================================
+
+After a failover anybody could come with an id that he has seen, before the agents that know whose
+it is. Whoever proved who he is and comes so has a claim (C{claimed}), which the first
+agent that has the framework settles. Until then nobody else is told that it is not his.
 
 In each other case than the first, and those of an ERROR, all agents hear how things stand
 (C{UpdateFrameworkMessage}). Whose place was taken is known of peers that say of which instance
@@ -79,6 +85,7 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
     known = state.frameworks.get(framework_id)
     if known is None:
         known = frameworks.add(state, info, suppressed, None)
+        known.claimed = peer.principal is not None
     if known.connected and peer.instance != known.instance and peer.instance in known.superseded:
         # It was cut off when another one took its place, so nobody could tell it.
         _refuse(state, peer, _FAILED_OVER)
@@ -89,6 +96,10 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
         info.checkpoint = known.info.checkpoint
     error = validate_principal_kept(known.info, info)
     if error is not None:
+        if known.claimed and state.now < state.started + state.options.agent_reregister_timeout:
+            # It may be this one's as well, who must not give up then.
+            state.drop(peer, f"Framework {framework_id} was claimed by somebody else")
+            return None
         _refuse(state, peer, error)
         return None
     known.calls[Call.SUBSCRIBE] += 1
@@ -99,6 +110,31 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
     if state.watchers:
         watching.framework_updated(state, known)
     return None
+
+
+def settle_claim(state: "MasterState", framework: Framework, told: FrameworkInfo) -> None:
+    """
+    Hear from an agent whose a claimed framework is: another principal loses it, and it can be
+    subscribed by its own.
+
+    @param told: the framework as the agent has it since it was launched there.
+    """
+    framework.claimed = False
+    error = validate_principal_kept(told, framework.info)
+    if error is None or not told.HasField("principal"):
+        return
+    state.note("warn", f"Framework {framework.id} is not that of {framework.info.principal!r}")
+    if framework.peer is not None:
+        _refuse(state, framework.peer, error)
+    info = FrameworkInfo()
+    info.CopyFrom(told)
+    _update(state, framework, info, ())
+    framework.recovered = True
+    patience = max(info.failover_timeout, state.options.agent_reregister_timeout)
+    state.deadlines.set(("failover", framework.id), state.now + patience)
+    tell_agents(state, framework)
+    if state.watchers:
+        watching.framework_updated(state, framework)
 
 
 def update_framework(state: "MasterState", framework: Framework, call: Call) -> "Refusal | None":
