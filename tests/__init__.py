@@ -28,6 +28,9 @@ if PROFILE == "mesoskit" and hasattr(providers, "_get_local_constants"):
     providers._get_local_constants = lambda: _none
 
 
+# Other users have to reach what tests make for them, whatever the mask of whoever runs these.
+os.umask(0o022)
+
 _TIMES = max(1, int(os.environ.get("MESOSKIT_SOAK") or 1))
 
 

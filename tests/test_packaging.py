@@ -161,7 +161,7 @@ class BuildTests(SynchronousTestCase):
             cwd=self.scratch,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=True,
         )
         file, text = done.stdout.splitlines()
@@ -214,7 +214,7 @@ class DescriptionTests(SynchronousTestCase):
             cwd=tempfile.gettempdir(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=True,
         )
         self.assertNotEqual(done.stdout.strip(), "[]")
