@@ -40,7 +40,8 @@ def leading(master: str) -> str:
             leader = await detecting.addTimeout(PATIENCE, reactor)
             found.extend([leader] if leader else [])
         except TookTooLong:
-            pass
+            nobody = "no master leads there" if detector.connected else "ZooKeeper did not answer"
+            wrong.append(f"{nobody} for {PATIENCE:g} s")
         except Exception as error:
             wrong.append(str(error))
         await detector.close()
@@ -51,6 +52,6 @@ def leading(master: str) -> str:
     for number, handler in before.items():
         signal.signal(number, handler)
     if not found:
-        why = wrong[0] if wrong else f"no master was found within {PATIENCE:g} s"
+        why = next(filter(None, wrong), "asked to end before a master was found")
         raise TaskError(f"{hidden(master)}: {why}")
     return found[0]

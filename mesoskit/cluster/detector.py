@@ -156,6 +156,11 @@ class ZooKeeperDetector:
         """Who was found last."""
         return self._watch.current
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session in ZooKeeper: otherwise nobody can say who leads."""
+        return self._ensemble.connected
+
     def detect(self, previous: str | None) -> "Deferred[str | None]":
         """
         Fire when the leading master is not C{previous} any more, with what is dialled; L{None}

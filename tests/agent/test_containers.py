@@ -543,7 +543,7 @@ class BreakTests(RealTestCase):
 
     async def test_a_launcher_of_another_version_is_refused(self):
         await self.started()
-        speaks = f"speaks version {launcher.VERSION}, this agent 99"
+        speaks = f"speaks version {launcher.VERSION}, this agent up to 99"
         self.patch(launcher, "VERSION", 99)
         self.patch(launched, "_VERSIONS", (99,))
         await self.assert_does_not_start(self.agent(Ends()), speaks)

@@ -43,6 +43,18 @@ class ZooKeeperTestCase(SynchronousTestCase):
         return ZooKeeperDetector(client, self.clock, PATH), client
 
 
+class SessionTests(ZooKeeperTestCase):
+    """What a detector says of ZooKeeper itself."""
+
+    def test_nobody_found_without_a_session_is_no_word_of_zookeeper(self) -> None:
+        detector, client = self.detector()
+        self.assertFalse(detector.connected)
+        detector.detect(None)
+        self.assertTrue(detector.connected)
+        client.cut()
+        self.assertFalse(detector.connected)
+
+
 class ContenderTests(ZooKeeperTestCase):
     """One node, kept for as long as it is wanted."""
 

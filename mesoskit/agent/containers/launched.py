@@ -462,8 +462,10 @@ class LaunchedContainers:
             result = await lines.hello.addTimeout(10.0, self._reactor)
             if result["version"] not in _VERSIONS:
                 raise ContainerError(
-                    f"the launcher {result['pid']} speaks version {result['version']},"
-                    f" this agent {launcher.VERSION}: it has to end before"
+                    f"the launcher {result['pid']} is a newer agent's: it speaks version"
+                    f" {result['version']}, this agent up to {launcher.VERSION}. Start the newer"
+                    " agent again; or kill that process: what it runs goes on, but how that ends"
+                    " will not be known"
                 )
             self._version = result["version"]
             self.launcher_pid = result["pid"]
