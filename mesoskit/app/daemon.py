@@ -354,15 +354,35 @@ def log_file(values: Values, command: str) -> str | None:
     return str(Path(values.log_dir).absolute() / f"{command}.INFO")
 
 
-def find_ip(values: Values) -> None:
-    """
-    Have C{--ip} be what C{--ip_discovery_command} prints, where that is given.
+_OF_LIBPROCESS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+    "ip": ("LIBPROCESS_IP", lambda text: str(IPv4Address(text))),
+    "advertise_ip": ("LIBPROCESS_ADVERTISE_IP", lambda text: str(IPv4Address(text))),
+    "advertise_port": ("LIBPROCESS_ADVERTISE_PORT", port),
+}
+"""Variables that count in Mesos where a flag is not given; C{--port} always is."""
 
-    @raise StartError: where it prints no address.
+
+def find_ip(values: Values, environment: Mapping[str, str] | None = None) -> None:
     """
+    Have C{--ip} be what C{--ip_discovery_command} prints, where that is given, and let the
+    variables of libprocess count that say where a daemon is.
+
+    @raise StartError: where that is no address.
+    """
+    environment = os.environ if environment is None else environment
     command = values.ip_discovery_command
-    if command is None:
-        return
+    if command is not None:
+        _discover_ip(values, command)
+    for name, (variable, parse) in _OF_LIBPROCESS.items():
+        given = environment.get(variable)
+        if given and not getattr(values, name):
+            try:
+                vars(values)[name] = parse(given)
+            except ValueError as error:
+                raise StartError(f"{variable}: cannot use {given!r}: {error}") from None
+
+
+def _discover_ip(values: Values, command: str) -> None:
     if values.ip:
         raise StartError("Only one of --ip or --ip_discovery_command should be specified")
     flag = f"--ip_discovery_command: {command!r}"

@@ -122,6 +122,25 @@ class MasterFlagsTests(SynchronousTestCase):
             error = self.assertRaises(daemon.StartError, master.make_master, Clock(), values)
             self.assertIn(part, str(error))
 
+    def test_variables_of_libprocess_count_where_flags_are_silent(self):
+        environment = {
+            "LIBPROCESS_IP": "127.0.0.5",
+            "LIBPROCESS_ADVERTISE_IP": "203.0.113.7",
+            "LIBPROCESS_ADVERTISE_PORT": "31000",
+            "LIBPROCESS_PORT": "1",
+        }
+        values = self.parse()
+        daemon.find_ip(values, environment)
+        found = values.ip, values.advertise_ip, values.advertise_port, values.port
+        self.assertEqual(("127.0.0.5", "203.0.113.7", 31000, 5050), found)
+        values = self.parse("--ip=127.0.0.1", "--advertise_port=7")
+        daemon.find_ip(values, environment)
+        self.assertEqual(("127.0.0.1", 7), (values.ip, values.advertise_port))
+        error = self.assertRaises(
+            daemon.StartError, daemon.find_ip, self.parse(), {"LIBPROCESS_IP": "eth0"}
+        )
+        self.assertIn("LIBPROCESS_IP: cannot use 'eth0'", str(error))
+
     def test_master_says_where_it_is(self):
         where = '{"fault_domain": {"region": {"name": "north"}, "zone": {"name": "n1"}}}'
         path = Path(self.mktemp()).absolute()
