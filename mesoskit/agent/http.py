@@ -6,7 +6,7 @@ C{src/slave/http.cpp}). A handler's docstring is its page under C{/help}.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from twisted.internet.defer import Deferred
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 PROCESS = "slave(1)"
 """What stands before most paths: the name of the agent's libprocess actor in Mesos."""
+
+_WHICH_CONTAINERS: Final = (
+    "Supported query parameters are container_id only, framework_id only, or executor_id and"
+    " framework_id only"
+)
 
 
 def version(service: "AgentService", request: Any) -> Reply:
@@ -83,12 +88,27 @@ def _state(state: "AgentState", master: str | None, viewer: authorizing.Viewer) 
     yield b"}"
 
 
-def containers(service: "AgentService", request: Any) -> "Deferred[Reply]":
-    """Show what runs and what it uses, an object for each executor; C{container_id} picks one."""
+def containers(service: "AgentService", request: Any) -> "Reply | Deferred[Reply]":
+    """
+    Show what runs and what it uses, an object for each executor.
+
+    C{container_id} picks one, C{framework_id} those of a framework, with C{executor_id} one of
+    those.
+    """
     container_id = parameter(request, "container_id")
+    framework_id = parameter(request, "framework_id")
+    executor_id = parameter(request, "executor_id")
+    if (executor_id is not None and framework_id is None) or (
+        container_id is not None and framework_id is not None
+    ):
+        return text(400, _WHICH_CONTAINERS)
     viewer = authorizing.Viewer(request.subject)
     return measured(service).addCallback(
-        lambda _: Reply(body=views.containers_view(service.state, container_id, viewer))
+        lambda _: Reply(
+            body=views.containers_view(
+                service.state, container_id, viewer, framework_id, executor_id
+            )
+        )
     )
 
 

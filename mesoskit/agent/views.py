@@ -213,13 +213,24 @@ def source_of(executor: Executor) -> str:
 
 
 def containers_view(
-    state: AgentState, container_id: str | None = None, viewer: Viewer = EVERYTHING
+    state: AgentState,
+    container_id: str | None = None,
+    viewer: Viewer = EVERYTHING,
+    framework_id: str | None = None,
+    executor_id: str | None = None,
 ) -> list[Json]:
-    """Return C{/containers}: what runs and what it uses, an object for each executor."""
+    """
+    Return C{/containers}: what runs and what it uses, an object for each executor; only those of
+    these names, where any are given.
+    """
     shown = []
     for framework in state.frameworks.values():
+        if framework_id not in (None, framework.id):
+            continue
         for executor in framework.executors.values():
             if executor.state is ExecutorState.TERMINATED:
+                continue
+            if executor_id not in (None, executor.id):
                 continue
             if container_id not in (None, executor.container) or not viewer.container(executor):
                 continue

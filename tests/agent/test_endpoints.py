@@ -113,6 +113,20 @@ class Recorded(Cluster):
         self.assertEqual(1, one["statistics"]["processes"])
         self.assertEqual([], self.ask("GET /containers?container_id=another").json())
 
+    def test_containers_can_be_picked_by_framework_and_executor(self) -> None:
+        framework_id = self.names["framework"]
+        for query, count in (
+            (f"framework_id={framework_id}", 1),
+            ("framework_id=another", 0),
+            (f"framework_id={framework_id}&executor_id=run-1", 1),
+            (f"framework_id={framework_id}&executor_id=another", 0),
+        ):
+            self.assertEqual(count, len(self.ask(f"GET /containers?{query}").json()), query)
+        for query in ("executor_id=run-1", "container_id=c&framework_id=f"):
+            answer = self.ask(f"GET /containers?{query}")
+            self.assertEqual(400, answer.status, query)
+            self.assertIn(b"Supported query parameters are container_id only", answer.body)
+
 
 class Files(Cluster):
     """Nothing outside what is attached can be read, and nothing keeps the agent waiting."""
