@@ -184,6 +184,9 @@ def _parsed(parse: Callable[[Any, str], Any], reactor: Any, description: str, te
     if description.startswith(("ssl:", "tls:")):
         # A daemon's reactor may have left TLS out until somebody asks for it.
         import twisted.internet.ssl  # noqa: F401
+    scheme, _, place = text.partition("://")
+    if scheme in ("http", "https") and place:
+        raise EndpointError(text, f"the address alone is expected: {place.partition('/')[0]}")
     try:
         return parse(reactor, description)
     except TypeError as error:

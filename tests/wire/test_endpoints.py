@@ -54,6 +54,7 @@ class ClientEndpointTests(SynchronousTestCase):
             (":5050", "the host is missing"),
             ("tcp:5050", "missing 1 required positional argument: 'port'"),
             ("carrier:pigeon:1", "carrier"),
+            ("http://10.0.0.1:5050/master", "the address alone is expected: 10.0.0.1:5050"),
             ("unix:", "the path is missing"),
             ("unix:/" + "x" * 107, "at most 107 bytes, this one 108"),
         ):
