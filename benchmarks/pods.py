@@ -22,7 +22,7 @@ from twisted.internet.task import deferLater
 from mesoskit.driver import command_task, executor_info, launch_group
 
 _LIMITS = "cgroups/cpu,cgroups/mem,cgroups/pids"
-KINDS = {
+KINDS: dict[str, tuple[str, ...]] = {
     "posix": ("--launcher=posix",),
     "launcher=linux, nothing is shared": ("--launcher=linux",),
     _LIMITS: (f"--isolation={_LIMITS}",),
