@@ -123,6 +123,9 @@ FLAGS = Flags(
             is_path=True,
         ),
         Flag(
+            "runtime_dir", text, None, "Where sockets and other traces of a run are.", is_path=True
+        ),
+        Flag(
             "resources",
             text,
             None,

@@ -87,9 +87,6 @@ def common_flags(default_port: int) -> list[Flag]:
         ),
         Flag("quiet", boolean, False, "Log nothing to the terminal."),
         Flag(
-            "runtime_dir", text, None, "Where sockets and other traces of a run are.", is_path=True
-        ),
-        Flag(
             FLAGS_DIR,
             text,
             None,

@@ -111,6 +111,7 @@ FLAGS = Flags(
     [
         *common_flags(5050),
         Flag("work_dir", text, None, "Where the registry is kept.", required=True, is_path=True),
+        Flag("runtime_dir", text, is_path=True, idle="all that a master keeps is in --work_dir"),
         *authentication.MASTER_FLAGS,
         *http_authentication.MASTER_FLAGS,
         *authorization.MASTER_FLAGS,
