@@ -14,6 +14,7 @@ from typing import Any, Final
 from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
+    ILogObserver,
     LogLevel,
     LogLevelFilterPredicate,
     formatEventAsClassicLogText,
@@ -78,9 +79,9 @@ _ROTATED: Final = 64 * 1024 * 1024
 _OLDER: Final = 10
 
 
-def logs_to(path: str, level: str = "INFO") -> None:
+def logs_to(path: str, level: str = "INFO") -> ILogObserver:
     """
-    Log to a file, too, whatever else is logged to. Raises L{OSError}.
+    Log to a file, too, whatever else is logged to; return what does it. Raises L{OSError}.
 
     @param path: of the file; its directory is made where it is not there.
     @param level: as for L{logs_as_twistd_does}.
@@ -94,7 +95,9 @@ def logs_to(path: str, level: str = "INFO") -> None:
         maxRotatedFiles=_OLDER,
         defaultMode=0o644,
     )
-    globalLogPublisher.addObserver(_chosen(FileLogObserver(file, ClassicText()), level))
+    chosen = _chosen(FileLogObserver(file, ClassicText()), level)
+    globalLogPublisher.addObserver(chosen)
+    return chosen
 
 
 _LEVEL: Final = "mesoskit_level"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from mesoskit.app import daemon
@@ -46,6 +49,19 @@ class StartTests(SynchronousTestCase):
             self.start(fail(ValueError("no disk")))
         self.assertIn("no disk", f"{caught.exception} {self.said.getvalue()}")
         self.assertEqual(self.ends, [])
+
+    def test_directory_of_logs_that_cannot_be_is_refused(self) -> None:
+        path = Path(self.mktemp()).absolute()
+        path.write_text("")
+        given = SimpleNamespace(log_dir=str(path), external_log_file=None, logging_level="INFO")
+        options: Any = SimpleNamespace(
+            given=given, daemonizes=False, under_twistd=False, pidfile=None
+        )
+        reactor: Any = Clock()
+        service = Daemon("mesos-agent", Starting(Deferred()), reactor, options)
+        with self.assertRaises(SystemExit):
+            service.startService()
+        self.assertIn(f"mesos-agent: --log_dir: cannot write {path}", self.said.getvalue())
 
     def test_what_fails_later_ends_the_process(self) -> None:
         started = Deferred[None]()

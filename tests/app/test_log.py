@@ -10,10 +10,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
-from twisted.logger import Logger, LogLevel, formatEventAsClassicLogText
+from twisted.logger import Logger, LogLevel, formatEventAsClassicLogText, globalLogPublisher
 from twisted.python.failure import Failure
 
-from mesoskit.app.log import ClassicText, logs_as_twistd_does, observer
+from mesoskit.app.log import ClassicText, logs_as_twistd_does, logs_to, observer
 from mesoskit.web.verbosity import VERBOSITY
 from tests.base import SynchronousTestCase
 
@@ -145,3 +145,25 @@ class Choosing(SynchronousTestCase):
 
     def test_quiet_daemon_with_a_log_file_writes_it(self) -> None:
         self.assertEqual(self.logged("INFO", True).count("all is well"), 2)
+
+
+class Directories(SynchronousTestCase):
+    """A log in a directory, besides whatever else is logged to."""
+
+    def test_what_is_bad_enough_is_in_the_file(self) -> None:
+        path = Path(self.mktemp()) / "new" / "mesos-master.INFO"
+        for level, kept in (("INFO", "one\ntwo"), ("WARNING", "two")):
+            logs = logs_to(str(path), level)
+            log = Logger(namespace="mesoskit.tests")
+            log.info("one")
+            log.warn("two")
+            log.debug("three")
+            globalLogPublisher.removeObserver(logs)
+            said = [line.rpartition("] ")[2] for line in path.read_text().splitlines()]
+            self.assertEqual(kept.split(), said)
+            path.unlink()
+
+    def test_directory_that_cannot_be_is_an_error(self) -> None:
+        path = Path(self.mktemp())
+        path.write_text("")
+        self.assertRaises(OSError, logs_to, str(path / "mesos-master.INFO"))
