@@ -37,7 +37,7 @@ from mesoskit.driver import (
 
 SESSION = "2secs"
 TICK = "n=0; while true; do n=$((n + 1)); echo $n > {file}; sleep 1; done"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Demo:

@@ -160,7 +160,7 @@ class DemonstrationTests(FailoverTestCase):
             stderr=subprocess.STDOUT,
         )
         self.addCleanup(process.kill)
-        await until("it is over", lambda: process.poll() is not None, 120)
+        await until("it is over", lambda: process.poll() is not None, 300)
         assert process.stdout is not None
         said = process.stdout.read().decode()
         process.stdout.close()
