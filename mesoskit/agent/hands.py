@@ -173,7 +173,8 @@ class Hands:
         self._sandboxes = sandboxes
         self._fetcher = fetcher
         self._tell = tell
-        self._starting: set[ContainerId] = set()
+        self._starting: dict[ContainerId, str] = {}  # and what is being done for it
+        self._changing: dict[tuple[ContainerId, str], int] = {}
         self._doomed: set[ContainerId] = set()
         self._updates: dict[ContainerId, Update] = {}  # of those that are being started
         self._facts: dict[ContainerId, ContainerFacts] = {}  # likewise
@@ -206,6 +207,13 @@ class Hands:
         for measured in self.measured:
             shown.update(measured())
         return shown
+
+    def pending(self) -> list[tuple[ContainerId, str]]:
+        """
+        Return what is being done and has not come to its end: C{user}, C{sandbox}, C{fetch},
+        C{launch}, C{update} or C{destroy}, and for which container.
+        """
+        return [*self._starting.items(), *self._changing]
 
     def stop(self) -> "Deferred[None]":
         """Let go: fetching ends, containers live on."""
@@ -274,7 +282,7 @@ class Hands:
             self._facts[container] = facts
 
     async def _launch(self, spec: ContainerSpec) -> None:
-        self._starting.add(spec.id)
+        self._starting[spec.id] = "user"
         stage = "sandbox"
         try:
             if spec.wrong:
@@ -282,12 +290,13 @@ class Hands:
                 raise ContainerError(spec.wrong)
             watch = None if self.logs is None else self.logs.prepare(spec)
             credentials = await self._users.find(spec.user)
+            self._starting[spec.id] = stage
             self._sandboxes.make(spec, credentials)
             if spec.uris:
-                stage = "fetch"
+                stage = self._starting[spec.id] = "fetch"
                 self._still_wanted(spec.id)
                 await self._fetch(spec, credentials)
-            stage = "launch"
+            stage = self._starting[spec.id] = "launch"
             self._still_wanted(spec.id)
             self._handed.add(spec.id)
             if watch is not None:
@@ -302,7 +311,7 @@ class Hands:
             event = ContainerStarted(spec.id, pid, self._facts.pop(spec.id, None))
         if self.logs is not None and isinstance(event, ContainerFailed):
             self.logs.over(spec.id)
-        self._starting.discard(spec.id)
+        self._starting.pop(spec.id, None)
         self._handed.discard(spec.id)
         doomed = spec.id in self._doomed
         self._doomed.discard(spec.id)
@@ -337,7 +346,25 @@ class Hands:
             self._counts["containerizer/mesos/container_destroy_errors"] += 1
             self.log.warn("destroying {container}: {why}", container=container, why=why)
 
-        self.containers.destroy(container).addErrback(failed)
+        self._change(container, "destroy", self.containers.destroy(container), failed)
+
+    def _change(
+        self,
+        container: ContainerId,
+        what: str,
+        done: "Deferred[None]",
+        failed: Callable[[Failure], None],
+    ) -> None:
+        """Count what is being done to a container until it is."""
+        key = container, what
+        self._changing[key] = self._changing.get(key, 0) + 1
+
+        def over(result: None) -> None:
+            self._changing[key] -= 1
+            if not self._changing[key]:
+                del self._changing[key]
+
+        done.addErrback(failed).addBoth(over)
 
     def _probe(self, effect: Probe | Abandon) -> None:
         if self.prober is None:
@@ -357,7 +384,8 @@ class Hands:
             why = reason.getErrorMessage()
             self.log.warn("updating {container}: {why}", container=effect.container, why=why)
 
-        self.containers.update(effect.container, effect.allotment).addErrback(failed)
+        updated = self.containers.update(effect.container, effect.allotment)
+        self._change(effect.container, "update", updated, failed)
 
     def _settle(self, agent_id: str) -> None:
         try:

@@ -112,6 +112,20 @@ def containers(service: "AgentService", request: Any) -> "Reply | Deferred[Reply
     )
 
 
+def containerizer_debug(service: "AgentService", request: Any) -> Reply:
+    """
+    Show what is being done for containers and has not come to its end: where one hangs.
+
+    C{operation} is C{user} (who it runs as is being found out), C{sandbox}, C{fetch}, C{launch},
+    C{update} or C{destroy}.
+    """
+    pending = [
+        {"operation": operation, "args": {"containerId": container}}
+        for container, operation in service.hands.pending()
+    ]
+    return Reply(body={"pending": pending})
+
+
 def statistics(service: "AgentService", request: Any) -> "Deferred[Reply]":
     """
     Show what each executor uses: CPU seconds, resident bytes, and its limits.
@@ -141,6 +155,7 @@ ROUTES: tuple[Route, ...] = (
     Route("flags", flags, realm=Realm.READONLY),
     Route("state", state, realm=Realm.READONLY),
     Route("containers", containers, realm=Realm.READONLY),
+    Route("containerizer/debug", containerizer_debug, realm=Realm.READONLY),
     Route("monitor/statistics", statistics, realm=Realm.READONLY),
     Route("files/browse", files_http.browse, prefixed=False, realm=Realm.READONLY),
     Route("files/read", files_http.read, prefixed=False, realm=Realm.READONLY),

@@ -113,6 +113,14 @@ class Recorded(Cluster):
         self.assertEqual(1, one["statistics"]["processes"])
         self.assertEqual([], self.ask("GET /containers?container_id=another").json())
 
+    def test_what_is_being_done_for_containers(self) -> None:
+        self.assertEqual({"pending": []}, self.ask("GET /containerizer/debug").json())
+        self.patch(self.service.hands, "pending", lambda: [("c", "fetch")])
+        self.assertEqual(
+            {"pending": [{"operation": "fetch", "args": {"containerId": "c"}}]},
+            self.ask("GET /slave(1)/containerizer/debug").json(),
+        )
+
     def test_containers_can_be_picked_by_framework_and_executor(self) -> None:
         framework_id = self.names["framework"]
         for query, count in (

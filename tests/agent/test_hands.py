@@ -114,6 +114,22 @@ class HandsTests(SynchronousTestCase):
         self.fetcher.fetching[A].callback(None)
         self.assertEqual(self.told(), [ContainerStarted(A, 1001)])
 
+    def test_what_is_being_done_can_be_asked(self):
+        self.users.pending = Deferred()
+        self.launch(uris=(Uri("file:///x"),))
+        self.assertEqual(self.hands.pending(), [(A, "user")])
+        self.users.pending.callback(None)
+        self.assertEqual(self.hands.pending(), [(A, "fetch")])
+        self.hands.perform(Destroy(A))
+        self.assertEqual(self.hands.pending(), [])
+        destroyed: Deferred[None] = Deferred()
+        self.patch(self.hands.containers, "destroy", lambda container: destroyed)
+        for _ in range(2):
+            self.hands.perform(Destroy(A))
+        self.assertEqual(self.hands.pending(), [(A, "destroy")])
+        destroyed.errback(ContainerError("it hangs"))
+        self.assertEqual(self.hands.pending(), [])
+
     def test_destroyed_while_it_is_fetched(self):
         self.launch(uris=(Uri("/x"),))
         self.hands.perform(Destroy(A))
