@@ -25,6 +25,9 @@ HTTP_TOKEN = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The C{PATH} of a container where neither flag nor command gives one."""
 
+_LARGEST = 0xFFFF
+"""Rows, or columns, of a terminal."""
+
 Variables = tuple[tuple[str, str], ...]
 
 
@@ -150,7 +153,7 @@ def console_of(container: ContainerInfo, session: bool = False) -> Console | Non
     if not container.HasField("tty_info"):
         return Console(session=True) if session else None
     size = container.tty_info.window_size
-    return Console(True, session, size.rows, size.columns)
+    return Console(True, session, min(size.rows, _LARGEST), min(size.columns, _LARGEST))
 
 
 def _rlimits(

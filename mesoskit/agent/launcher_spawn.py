@@ -135,7 +135,7 @@ def limit_number(name: str) -> int:
     return int(number)
 
 
-def _limit(name: str, soft: int | None, hard: int | None) -> tuple[int, int, int]:
+def limit_of(name: str, soft: int | None, hard: int | None) -> tuple[int, int, int]:
     """Return a limit as setrlimit(2) has it. Raises L{SpawnError}."""
     number = limit_number(name)
     most = (1 << 64) - 1  # which is no limit, too
@@ -219,7 +219,7 @@ class Spawner:
         """
         if not order.argv or not order.file:
             raise SpawnError("nothing to execute: argv is empty")
-        limits = [_limit(*limit) for limit in order.limits]
+        limits = [limit_of(*limit) for limit in order.limits]
         _check_environment(order.environment)
         opened: list[int] = []
         console = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mesoskit.agent.containers.volumes import (
     image_name,
     surrounding,
 )
-from mesoskit.agent.environment import DEFAULT_PATH, EXECUTOR_SOCKET, process_of
+from mesoskit.agent.environment import DEFAULT_PATH, EXECUTOR_SOCKET, console_of, process_of
 from mesoskit.agent.isolation import IsolationSettings
 from mesoskit.agent.users import Credentials
 from mesoskit.app.images import collection, container, providers, registry, runtime
@@ -110,6 +111,22 @@ class EnvironmentTests(SynchronousTestCase):
             )
             self.assertIn(f"variable {name!r} cannot be", str(error))
         self.assertEqual(list(self.merged({}, "=x", "A=")), [oci.MARK, "A"])
+
+    def test_limits_that_cannot_be_are_refused_as_without_an_image(self):
+        for limit, why in (
+            (("RLMT_CPU", 2, 1), "RLMT_CPU: soft 2, hard 1: the soft one may not be more"),
+            (("UNKNOWN", 1, 1), "unknown resource limit 'UNKNOWN'"),
+        ):
+            spec = replace(spec_of(value="x"), rlimits=(limit,))
+            error = self.assertRaises(ImageError, oci.process, spec, Rights(), ["x"], {}, None, "/")
+            self.assertIn(why, str(error))
+
+    def test_no_terminal_is_larger_than_a_terminal_can_be(self):
+        info = ContainerInfo()
+        info.tty_info.window_size.rows, info.tty_info.window_size.columns = 1 << 31, 7
+        console = console_of(info)
+        assert console is not None
+        self.assertEqual((console.rows, console.columns), (65535, 7))
 
     def test_a_hosts_name_has_at_most_what_the_kernel_takes(self):
         def made(name: str) -> Any:
