@@ -49,8 +49,8 @@ class EndTests(SynchronousTestCase):
     """The last sweep."""
 
     def sleeper(self, **variables: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(["sleep", "60"], env={"PATH": os.defpath, **variables})
-        self.addCleanup(process.wait, 10)
+        process = subprocess.Popen(["sleep", "1000"], env={"PATH": os.defpath, **variables})
+        self.addCleanup(process.wait, 60)
         self.addCleanup(process.kill)
         return process
 
@@ -81,8 +81,8 @@ class EndTests(SynchronousTestCase):
             self.sleeper(OTHER=f"{ours}/agent-1"),
         ]
         end_containers_below(ours)
-        self.assertEqual(inside.wait(10), -9)
-        self.assertEqual(executor.wait(10), -9)
+        self.assertEqual(inside.wait(60), -9)
+        self.assertEqual(executor.wait(60), -9)
         self.assertEqual([process.poll() for process in outside], [None] * 3)
 
 
