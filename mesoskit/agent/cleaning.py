@@ -76,16 +76,22 @@ def vanished(state: AgentState, task: AgentTask, event: RecoveredContainers) -> 
     """A task of the agent's own runs no more, or never did: say what is known of its end."""
     assert task.container is not None
     container = task.container
-    status = event.exited.get(container)
+    note_cause(state, task, event)
+    state.containers.pop(container, None)
+    state.destroying.discard(container)
+    processes.end(state, task, event.exited.get(container))
+
+
+def note_cause(state: AgentState, task: AgentTask, event: RecoveredContainers) -> None:
+    """Note what a task that is not there ends with, where that is not its exit status."""
+    assert task.container is not None
+    container = task.container
     if container in event.abandoned and not task.killed:
         task.ending = gone(task, ABANDONED)
-    elif status is None and state.recovery.rebooted:
+    elif event.exited.get(container) is None and state.recovery.rebooted:
         task.ending = gone(task, MACHINE_RESTARTED)
     elif container not in event.exited:
         task.ending = _never_seen(task)
-    state.containers.pop(container, None)
-    state.destroying.discard(container)
-    processes.end(state, task, status)
 
 
 def _never_seen(task: AgentTask) -> tuple[int, int, int, str]:

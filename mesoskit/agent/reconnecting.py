@@ -99,6 +99,9 @@ def _unlaunched(state: AgentState, group: Group, event: RecoveredContainers) -> 
         why = processes.GROUP_KILLED_BEFORE if killed else groups.FAILED_TO_LAUNCH
         if not (killed or group.broken or group.abandoned):
             _ended_before(state, group, event)
+            for task in group.tasks:
+                if not task.ended and not _is_known(task, event):
+                    cleaning.note_cause(state, task, event)
         groups.abandon(state, group, why)
         for task in group.tasks:
             if not task.ended and task.container not in event.running:

@@ -178,7 +178,7 @@ class EarlyEndTests(ReconnectTestCase):
         one, two = bench.container_of("one"), bench.container_of("two")
         bench.exit("one", 0)
         self.assertNotIn(Forget(one), bench.hands)
-        for running, second in (({two: 8}, "TASK_RUNNING"), ({}, "TASK_KILLED")):
+        for running, second in (({two: 8}, "TASK_RUNNING"), ({}, "TASK_DROPPED")):
             after = self.again(bench, running, {one: 0})
             self.assertEqual(after.hands.count(Forget(one)), 1)
             self.accept(after)

@@ -392,7 +392,7 @@ class RestartTests(PodTestCase):
                 after.give(ContainerExited(holder, 9))
             self.reregister(after)
             after.acknowledge()
-            self.assertEqual(self.ends(after), [("one", "TASK_KILLED"), ("two", "TASK_KILLED")])
+            self.assertEqual(self.ends(after), [("one", "TASK_LOST"), ("two", "TASK_LOST")])
             self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_what_was_left_alone_for_too_long_does_not_outlive_it(self) -> None:

@@ -315,8 +315,22 @@ class GroupTests(ReconnectTestCase):
         self.accept(after)
         after.exit("one", 9)
         after.acknowledge()
-        self.assertEqual(set(after.updates()), {("one", "TASK_KILLED"), ("two", "TASK_KILLED")})
+        self.assertEqual(set(after.updates()), {("one", "TASK_KILLED"), ("two", "TASK_DROPPED")})
         self.assertEqual(after.records(), OWN_RECORDS)
+
+    def test_group_of_which_nothing_came_to_be_was_never_launched(self) -> None:
+        bench = self.group()
+        for boot, end, why in (
+            ("boot-1", "TASK_DROPPED", "Task launched during agent restart"),
+            ("boot-2", "TASK_GONE", "The machine restarted, and the task ended with it"),
+        ):
+            after = self.again(bench, boot_id=boot)
+            self.accept(after)
+            after.acknowledge()
+            self.assertEqual(set(after.updates()), {("one", end), ("two", end)})
+            self.assertEqual(after.last().message, why)
+            self.assertEqual(after.last().reason, TaskStatus.REASON_AGENT_RESTARTED)
+            self.assertEqual(after.records(), OWN_RECORDS)
 
     def test_group_that_was_being_given_up_is_given_up(self) -> None:
         bench = self.group("one")

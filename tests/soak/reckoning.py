@@ -188,7 +188,7 @@ def _asked_to_end(book: Book, told: Mapping[str, Book]) -> bool:
         other.intended.get("group") == group
         and any(
             entry["what"] == books.KILL
-            or entry.get("state") == "TASK_FAILED"
+            or entry.get("state") in ("TASK_FAILED", "TASK_DROPPED")
             or entry.get("reason") == Reason.REASON_AGENT_DRAINING
             for entry in other.entries
         )
