@@ -88,11 +88,12 @@ def process_of(command: CommandInfo) -> tuple[tuple[str, ...], str | None]:
     Return argv and the executable of a command in an image; L{None}: the image's own entrypoint.
 
     Other than without an image, C{value} and all of C{arguments} are what the entrypoint is
-    given, and where there is neither the image's own command (C{src/docker/docker.cpp}).
+    given, and where there is neither the image's own command (C{src/docker/docker.cpp}). There an
+    empty C{value} is one, with which nothing can be started; here it is none.
     """
     if command.shell:
         return ("/bin/sh", "-c", command.value), "/bin/sh"
-    given = (command.value,) if command.HasField("value") else ()
+    given = (command.value,) if command.value else ()
     return (*given, *command.arguments), None
 
 

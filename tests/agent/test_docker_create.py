@@ -237,6 +237,8 @@ class CommandTests(SynchronousTestCase):
 
     def test_nothing_is_the_images_own(self):
         self.assertEqual(self.body(shell=False), (None, None))
+        self.assertEqual(self.body(shell=False, value=""), (None, None))
+        self.assertEqual(self.body(shell=False, value="", arguments=["b"]), (None, ["b"]))
 
 
 class ParameterTests(SynchronousTestCase):
