@@ -11,11 +11,11 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor
+from twisted.internet.defer import maybeDeferred
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-REACTOR: Any = reactor
+from tests.agent.real import REACTOR, until
 
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
@@ -72,10 +72,17 @@ class Registry(Resource):
             listening.close()
         self.address = f"127.0.0.1:{self._port.getHost().port}"
 
-    def close(self) -> Any:
-        """Stop listening."""
+    async def close(self) -> None:
+        """Stop listening, and leave nobody connected."""
         self.go_on()
-        return self._port.stopListening()
+        await maybeDeferred(self._port.stopListening)
+        for connection in self._connections():
+            connection.abortConnection()
+        await until(lambda: not self._connections())
+
+    def _connections(self) -> list[Any]:
+        there = {*REACTOR.getReaders(), *REACTOR.getWriters()}
+        return [each for each in there if getattr(each, "server", None) is self._port]
 
     def go_on(self) -> None:
         """Send what was held back."""

@@ -56,7 +56,8 @@ class DefaultTests(ClusterTestCase):
         self.assertTrue(processes.alive(daemon))
         handle.kill()
         await ledger.over("daemons")
-        self.assertFalse(processes.alive(daemon))
+        # Who leaves a cgroup is about to be no more.
+        await until("no daemon", lambda: not processes.alive(daemon))
         await until("no cgroup", lambda: not group.exists())
 
     def daemon(self, group: Path) -> int:
