@@ -18,7 +18,6 @@ anything else is cut off instead.
 The standard library alone, one thread.
 """
 
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -31,6 +30,8 @@ import termios
 import time
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
+
+from mesoskit.agent import launcher_marks
 
 TERMINAL = "terminal"
 PIPES = "pipes"
@@ -53,10 +54,6 @@ FLUSH = 60.0
 """Seconds in which a listener has to hear something of what is left, when nothing more comes."""
 LOOK = 0.1
 """Seconds between two looks whether a log still has its name."""
-
-
-_PR_SET_TIMERSLACK = 29
-_libc = ctypes.CDLL(None)
 
 
 class ConsoleError(Exception):
@@ -232,7 +229,7 @@ def _relay(
         for number in (signal.SIGCHLD, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
-        _forget_mark()
+        launcher_marks.forget()  # It is in no container, and outlives its own.
         os.close(told)
         # Whatever else is open belongs to the launcher: its lock and its clients too.
         kept = sorted({0, 1, 2, home, listener.fileno(), *outer, *logs[:3]})
@@ -246,11 +243,6 @@ def _relay(
         status = 0
     finally:
         os._exit(status)
-
-
-def _forget_mark() -> None:
-    """Bear no mark of a container (L{mesoskit.agent.launcher_containers}): this is in none."""
-    _libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(50_000), 0, 0, 0)
 
 
 class _Client:

@@ -23,6 +23,13 @@ _RLIMIT_LOCKS = 10
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def forget() -> None:
+    """Bear no number, in whichever way we did: this is no part of what was started so."""
+    _libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(_SLACK), 0, 0, 0)
+    most = resource.getrlimit(_RLIMIT_LOCKS)[1]
+    resource.setrlimit(_RLIMIT_LOCKS, (most, most))
+
+
 class Marking:
     """How processes are marked."""
 
