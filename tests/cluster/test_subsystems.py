@@ -101,4 +101,5 @@ class SubsystemTests(ClusterTestCase):
 
         self.assertEqual(ledger.states("good")[-1], "TASK_RUNNING")
         handle.kill()
+        await ledger.over("good")
         await until("no cgroups", lambda: not list(path.glob("*/")))
