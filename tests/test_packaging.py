@@ -86,7 +86,8 @@ def built() -> Built:
     sdist = build("sdist", tree, out)
     wheel = build("wheel", tree, out)
     with tarfile.open(sdist) as archive:
-        archive.extractall(scratch / "unpacked", filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # since Python 3.11.4
+        archive.extractall(scratch / "unpacked")
     (unpacked,) = (scratch / "unpacked").iterdir()
     return Built(scratch, sdist, wheel, build("wheel", unpacked, again))
 

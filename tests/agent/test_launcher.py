@@ -21,6 +21,8 @@ from mesoskit.agent.launcher_journal import Entry, Journal
 from mesoskit.agent.launcher_server import MAX_CLIENTS, MAX_LINE
 from tests.base import SynchronousTestCase
 
+BECOMING = "becoming user" if os.geteuid() == 0 else "not permitted"
+
 
 class Raw:
     """A client that sends what it likes."""
@@ -143,7 +145,7 @@ class LauncherTests(SynchronousTestCase):
             b'[1, "launch", "a", "true", ["true"], {"A=": ""}, "@", null, []]': "named 'A='",
             b'[1, "launch", "a", "true", ["true"], {"A": "\\u0000"}, "@", null, []]': "has a NUL",
             b'[1, "launch", "a", "true", ["true"], {}, 7, null, []]': "AttributeError",
-            b'[1, "launch", "a", "true", ["true"], {}, "@", ["x", 1, []], []]': "becoming user",
+            b'[1, "launch", "a", "true", ["true"], {}, "@", ["x", 1, []], []]': BECOMING,
             b'[1, "launch", "a", "true", ["true"], {}, "@", [1], []]': "IndexError",
             b'[1, "launch", "a", "true", ["true"], {}, "@", null, [["RLMT_CPU"]]]': "ValueError",
             b'[1, "launch", "a", "true", ["true"], {}, "@", null, [["RLMT_CPU", 2, 1]]]': "2, hard",
