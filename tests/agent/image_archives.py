@@ -120,3 +120,10 @@ def oci_layout(
     Path(path, "index.json").write_text(json.dumps(index))
     Path(path, "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     return [blobs / str(each["digest"]).partition(":")[2] for each in packed]
+
+
+def busy_images(folder: Path, **config: Any) -> dict[str, Any]:
+    """Put an image C{busy} into a folder, made if it is not there; return an agent's flags."""
+    folder.mkdir(exist_ok=True)
+    docker_archive(f"{folder}/busy.tar", [busybox_layer()], {"Env": ["PATH=/bin"], **config})
+    return {"image_providers": "docker", "docker_registry": str(folder)}

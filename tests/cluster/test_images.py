@@ -6,13 +6,14 @@ import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
 from mesoskit.driver import ExecutorInfo, Offer, Reason, TaskInfo, TaskState, executor_info
 from mesoskit.messages import agent_pb2
 from mesoskit.messages.mesos_pb2 import CheckInfo, ContainerInfo, HealthCheck, Image, Volume
-from tests.agent.image_archives import BUSYBOX, busybox_layer, docker_archive
+from tests.agent.image_archives import BUSYBOX, busy_images
 from tests.agent.test_imaged import sleeping
 from tests.cluster import asking, processes
 from tests.cluster.at_every_step import StepTestCase
@@ -65,11 +66,11 @@ class ImageTests(ClusterTestCase):
     async def started(self, **flags: Any) -> tuple[Cluster, Ledger]:
         """Return a cluster with an agent that knows an image C{busy}, and a framework."""
         cluster = self.cluster()
-        folder = cluster.directory / "images"
-        folder.mkdir()
-        config = {"Env": ["PATH=/bin", f"TROPHY={TROPHY}"], "Cmd": ["sh", "-c", "exit 5"]}
-        docker_archive(str(folder / "busy.tar"), [busybox_layer()], config)
-        known = {"image_providers": "docker", "docker_registry": folder}
+        known = busy_images(
+            cluster.directory / "images",
+            Env=["PATH=/bin", f"TROPHY={TROPHY}"],
+            Cmd=["sh", "-c", "exit 5"],
+        )
         await cluster.start(agent={**known, **flags})
         return cluster, cluster.framework(fields={"checkpoint": True})
 
@@ -212,10 +213,8 @@ class ImageStepTests(StepTestCase):
     async def test_nothing_is_left_at_whichever_step_the_agent_was_killed(self) -> None:
         folder = tempfile.mkdtemp(prefix="mesoskit-images-")
         self.addCleanup(shutil.rmtree, folder)
-        docker_archive(f"{folder}/busy.tar", [busybox_layer()], {"Env": ["PATH=/bin"]})
         flags = {
-            "image_providers": "docker",
-            "docker_registry": folder,
+            **busy_images(Path(folder)),
             "isolation": "cgroups/mem,cgroups/pids,disk/du",
         }
 

@@ -12,7 +12,7 @@ from unittest import skipIf
 
 from mesoskit.driver import Reason, TaskState, executor_info
 from mesoskit.messages.mesos_pb2 import ContainerInfo, ExecutorInfo, HealthCheck, TaskStatus, Volume
-from tests.agent.image_archives import busybox_layer, docker_archive
+from tests.agent.image_archives import busy_images
 from tests.cluster import asking, processes
 from tests.cluster.harness import Cluster, ClusterTestCase
 from tests.cluster.ledger import Ledger
@@ -55,11 +55,7 @@ class PodTests(ClusterTestCase):
         cluster = self.cluster()
         flags: dict[str, Any] = {"isolation": ALL, "cgroups_root": self.root}
         if image:
-            folder = cluster.directory / "images"
-            folder.mkdir()
-            config = {"Env": ["PATH=/bin"]}
-            docker_archive(str(folder / "busy.tar"), [busybox_layer()], config)
-            flags.update(image_providers="docker", docker_registry=folder)
+            flags.update(busy_images(cluster.directory / "images"))
         await cluster.start(agent=flags)
         return cluster, cluster.framework(fields={"checkpoint": True})
 
