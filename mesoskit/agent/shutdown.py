@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, completion, executors, history, processes, updates
+from mesoskit.agent import (
+    checkpoint,
+    completion,
+    executors,
+    history,
+    nested_records,
+    processes,
+    updates,
+)
 from mesoskit.agent.events import Leave, ShutDown
 from mesoskit.agent.frameworks import Executor, ExecutorState, Framework, Kind
 from mesoskit.agent.phase import Phase
@@ -143,6 +151,11 @@ def framework_gone(state: AgentState) -> None:
     changes: list[tuple[str, bytes | None]] = [(checkpoint.AGENT, None), (checkpoint.LIFE, None)]
     for framework in state.completed_frameworks.values():
         changes.extend(history.forget_framework(framework))
+    # Those that still run are being destroyed, and will be found to be nobody's.
+    for one in state.nested.all.values():
+        changes += ((nested_records.key(one), None), (nested_records.end_key(one), None))
+    changes += ((name, None) for name in sorted(state.unstored))
+    state.unstored.clear()
     state.out.append(Store(tuple(changes)))
     if state.master is not None:
         state.out.append(Drop(state.master, state.stopping_why))

@@ -28,7 +28,7 @@ from mesoskit.agent.container_call import (
     ContainerCall,
     SessionOver,
 )
-from mesoskit.agent.events import Leave
+from mesoskit.agent.events import Leave, ShutDown
 from mesoskit.agent.nested import path_of
 from mesoskit.messages.agent_pb2 import Call, Response
 from mesoskit.messages.mesos_pb2 import ContainerInfo
@@ -251,6 +251,15 @@ class Standalone(SynchronousTestCase):
         self.assertNotIn(Stop, map(type, self.bench.give(Leave())))
         self.bench.give(ContainerExited(ContainerId("c"), 9))
         self.assertIn(Stop, map(type, self.bench.others))
+
+    def test_nothing_is_known_of_it_when_the_agent_leaves_for_good(self) -> None:
+        for key in "cd":
+            self.bench.launch(key)
+            self.bench.started(key)
+        self.bench.give(ContainerExited(ContainerId("d"), 0))
+        self.bench.give(ShutDown("SIGUSR1"))
+        self.assertEqual(["c"], self.bench.destroyed())
+        self.assertEqual({}, self.bench.store)
 
     def test_what_cannot_be_recorded_is_not_launched(self) -> None:
         number = self.bench.launch("c")
