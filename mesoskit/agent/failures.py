@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from mesoskit.agent import (
     checkpoint,
     executors,
+    exits,
     history,
     nested_calls,
     nested_records,
@@ -68,6 +69,7 @@ def store_failed(state: AgentState, event: StoreFailed) -> None:
     for key in untold:
         _go_on(state, key, why)
     _repeat(state)
+    exits.tell_again(state, state.now - exits.STORING)
     if checkpoint.AGENT in state.unstored:
         registration.announce(state)
     waits = state.unstored or state.unforgotten

@@ -14,6 +14,7 @@ from mesoskit.agent import (
     checkpoint,
     checks,
     completion,
+    exits,
     failures,
     gc,
     processes,
@@ -22,7 +23,6 @@ from mesoskit.agent import (
 from mesoskit.agent.container import Launch
 from mesoskit.agent.frameworks import AgentTask, Executor, ExecutorState, Group
 from mesoskit.agent.paths import task_link
-from mesoskit.messages.internal_pb2 import ExitedExecutorMessage
 from mesoskit.messages.mesos_pb2 import TaskInfo
 from mesoskit.model.events import Store
 from mesoskit.model.ids import ContainerId
@@ -149,10 +149,6 @@ def finish(state: AgentState, executor: Executor) -> None:
 
 
 def report_exited(state: AgentState, executor: Executor, status: int | None) -> None:
-    """Tell the master that an executor is gone; C{-1} stands for an unknown status."""
+    """Count an executor that is gone, and tell the master."""
     state.counters["executors_terminated"] += 1
-    message = ExitedExecutorMessage(status=-1 if status is None else status)
-    message.slave_id.value = state.agent_id
-    message.framework_id.value = executor.framework.id
-    message.executor_id.value = executor.id
-    state.to_master(message)
+    exits.tell(state, executor.framework.id, executor.id, status)

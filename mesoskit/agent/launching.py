@@ -17,6 +17,7 @@ from mesoskit.agent import (
     docker,
     draining,
     executors,
+    exits,
     groups,
     pods,
     processes,
@@ -36,7 +37,6 @@ from mesoskit.agent.frameworks import (
 from mesoskit.agent.paths import executor_run_path
 from mesoskit.agent.phase import Phase
 from mesoskit.messages.internal_pb2 import (
-    ExitedExecutorMessage,
     ResourceVersionUUID,
     RunTaskGroupMessage,
     RunTaskMessage,
@@ -236,11 +236,7 @@ def _answer_for_executor(
     if executor is not None and executor.state is not ExecutorState.TERMINATED:
         shutdown.shutdown_executor(state, executor)
         return
-    message = ExitedExecutorMessage(status=-1)
-    message.slave_id.value = state.agent_id
-    message.framework_id.value = framework_id
-    message.executor_id.value = executor_id
-    state.to_master(message)
+    exits.tell(state, framework_id, executor_id, None)
 
 
 def _obtain(state: AgentState, framework_id: FrameworkId, info: FrameworkInfo) -> Framework:

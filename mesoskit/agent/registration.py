@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesoskit.agent import checkpoint, updates
+from mesoskit.agent import checkpoint, exits, updates
 from mesoskit.agent.container import Settle
 from mesoskit.agent.frameworks import AgentTask, ExecutorState
 from mesoskit.agent.phase import Phase
@@ -103,6 +103,7 @@ def register(state: AgentState) -> None:
     if state.master is None or state.registered or _terminating(state):
         return
     state.attempts += 1
+    state.asked = state.now
     message = reregistration(state) if state.agent_id else _registration(state)
     state.out.append(Send(state.master, message))
     state.backoff = min(2 * state.backoff, BACKOFF_MAX)
@@ -276,6 +277,7 @@ def _running(state: AgentState) -> None:
     state.deadlines.drop(("register",))
     state.deadlines.set(("ping",), state.now + state.ping_timeout)
     announce(state)
+    exits.tell_again(state, state.asked)
     updates.resume(state)
 
 

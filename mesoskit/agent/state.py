@@ -69,7 +69,7 @@ from mesoskit.model.events import (
     StoreFailed,
     Woke,
 )
-from mesoskit.model.ids import AgentId, ContainerId, FrameworkId, Ids, PeerId, TaskId
+from mesoskit.model.ids import AgentId, ContainerId, ExecutorId, FrameworkId, Ids, PeerId, TaskId
 from mesoskit.model.updates import UpdateStream
 
 
@@ -79,6 +79,7 @@ class AgentState:
 
     @ivar agent_id: C{""} until a master has given one.
     @ivar master: the link to the master; C{epoch} is the newest leader's.
+    @ivar asked: when it last asked a master for registration.
     @ivar frameworks: those with an executor here.
     @ivar completed_frameworks: those that had one, oldest first.
     @ivar tasks: every task that is not completed, by framework and task.
@@ -94,6 +95,7 @@ class AgentState:
     @ivar tokens: which executor may show which token.
     @ivar proofs: what peers have proved over HTTP: it as text, and what they may claim.
     @ivar probes: the checks that wait for an answer, by the number of the question.
+    @ivar exits: executors that have ended, the last one last: when, and the status.
     @ivar in_memory: the streams of which nothing is stored, because the store refused it.
     @ivar unforgotten: tasks by the containers that they ended in, where that is not stored: what
         is known of those containers is kept until nothing is stored of the tasks either.
@@ -121,6 +123,7 @@ class AgentState:
         self.master: PeerId | None = None
         self.epoch = 0
         self.attempts = 0
+        self.asked = 0.0
         self.backoff = 0.0
         self.ping_timeout = registration.PING_TIMEOUT
         self.frameworks: dict[FrameworkId, Framework] = {}
@@ -138,6 +141,7 @@ class AgentState:
         self.deadlines = Deadlines()
         self.sandboxes = gc.Sandboxes()
         self.usage: dict[ContainerId, Usage] = {}
+        self.exits: dict[tuple[FrameworkId, ExecutorId], tuple[float, int]] = {}
         self.in_memory: set[tuple[FrameworkId, TaskId]] = set()
         self.unforgotten: dict[ContainerId, tuple[FrameworkId, TaskId]] = {}
         self.unstored: set[str] = set()
@@ -258,15 +262,25 @@ def _lost(state: AgentState, event: Lost) -> None:
 
 def _woke(state: AgentState, _event: Woke) -> None:
     again = answers = False
+    checked: list[tuple[Any, ...]] = []
     for key in state.deadlines.due(state.now):
         assert isinstance(key, tuple)
         if key == _UNSTORED:
             again = True
         elif key == nested.ANSWERS:
             answers = True
+        elif key[0] == "check":
+            checked.append(key)
         else:
             _DEADLINES[key[0]](state, *key[1:])
-    gc.due(state)
+    # Should the store refuse what stands here, these would not be done either, and waited for.
+    if state.out:
+        for key in checked:
+            state.deadlines.set(key, state.now)
+    else:
+        gc.due(state)
+        for key in checked:
+            checks.due(state, *key[1:])
     if answers and state.out:
         state.deadlines.set(nested.ANSWERS, state.now)
     elif answers:
@@ -376,7 +390,6 @@ _DEADLINES: dict[str, Callable[..., None]] = {
     "retry": updates.retry,
     "kill": processes.escalate,
     "completion": processes.overdue,
-    "check": checks.due,
     "subscribe": executors.subscription_timed_out,
     "shutdown": executors.shutdown_timed_out,
     "group": nested_calls.end_group,

@@ -144,7 +144,8 @@ class _Checked(PodMachine):
 
     @invariant()
     def probes_are_known(self) -> None:
-        assert set(self.state.probes) == set(self.probes)
+        # One that was abandoned when the store refused how its task has ended goes on in vain.
+        assert set(self.state.probes) <= set(self.probes)
 
     # Containers.
 

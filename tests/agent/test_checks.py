@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesoskit.agent.container import Destroy, Signal
+from mesoskit.agent.container import Destroy, Remove, Signal
 from mesoskit.agent.probe import Abandon, HttpGet, Probe, Probed, RunCommand, TcpConnect
 from mesoskit.messages.mesos_pb2 import CheckInfo, CheckStatusInfo, HealthCheck, TaskStatus
-from mesoskit.model.events import Connected, PeerKind, Woke
+from mesoskit.model.events import Connected, PeerKind, Store, Woke
 from tests.agent.bench import (
     AWARE,
     KILLING,
@@ -354,6 +354,24 @@ class CheckTests(_Case):
         bench = self.running(check={"type": CheckInfo.UNKNOWN})
         bench.wait(60)
         self.assertEqual([], self.probes(bench))
+
+    def test_question_stands_beside_nothing_that_the_store_may_refuse(self) -> None:
+        """With what is refused it would not be asked, and its answer waited for in vain."""
+        bench = self.running(health_check=health())
+        late = task("late")
+        late.max_completion_time.nanoseconds = 5 * 10**9
+        bench.run(late, info=framework(AWARE, checkpoint=True))
+        bench.start("late")
+        bench.acknowledge()
+        bench.state.sandboxes.schedule("/w/old", bench.now + 5)
+        bench.now += 5
+        events = []
+        while (when := bench.state.deadline()) is not None and when <= bench.now:
+            events.append([type(one) for one in bench.give(Woke())])
+        self.assertTrue([one for one in events if Store in one])
+        self.assertTrue([one for one in events if Probe in one])
+        for event in events:
+            self.assertFalse(Store in event and (Probe in event or Remove in event), event)
 
 
 class WhateverHappens(_Case):

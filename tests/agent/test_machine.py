@@ -109,7 +109,7 @@ class AgentMachine(RuleBasedStateMachine):
         effects = self.state.handle(self.now, event)
         self.events.append((self.now, kept, repr(effects)))
         changes = [change for one in effects if isinstance(one, Store) for change in one.changes]
-        if changes and self.full:
+        if changes and self.refuses():
             self.give(StoreFailed(tuple(changes), "disk full"))
             return
         for key, value in changes:
@@ -119,6 +119,10 @@ class AgentMachine(RuleBasedStateMachine):
                 self.store[key] = value
         for effect in effects:
             self.perform(effect)
+
+    def refuses(self) -> bool:
+        """Tell whether the store refuses what it is given now."""
+        return self.full
 
     def perform(self, effect: Any) -> None:
         if isinstance(effect, Launch):
