@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
-from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from mesoskit.driver import executor_info
@@ -282,7 +281,7 @@ class TaskCommandTests(SharedCluster):
         cluster = await self.shared()
         port = cluster.agent.port
 
-        async def call(name: str, **fields: Any) -> tuple[int, bytes]:
+        def request(name: str, **fields: Any) -> bytes:
             body = {"type": name, name.lower(): {"container_id": {"value": "alone"}, **fields}}
             content = json.dumps(body)
             heads = (
@@ -292,8 +291,11 @@ class TaskCommandTests(SharedCluster):
                 "Connection: close",
                 f"Content-Length: {len(content)}",
             )
-            said = "\r\n".join([*heads, "", content]).encode()
-            head, _, answer = (await asking.exchange(port, said)).partition(b"\r\n\r\n")
+            return "\r\n".join([*heads, "", content]).encode()
+
+        async def call(name: str, **fields: Any) -> tuple[int, bytes]:
+            said = await asking.exchange(port, request(name, **fields))
+            head, _, answer = said.partition(b"\r\n\r\n")
             return int(head.split()[1]), answer
 
         shell = {"value": "echo $MESOS_SANDBOX; sleep 1000; true", "shell": True}
@@ -301,9 +303,11 @@ class TaskCommandTests(SharedCluster):
         self.assertEqual((await call("LAUNCH_CONTAINER", command=shell))[0], 202)
         home = cluster.agent.work_dir / "containers" / "alone"
         await until("its output", lambda: (home / "stdout").read_text() == f"{home}\n")
-        waiting = Deferred.fromCoroutine(call("WAIT_CONTAINER"))
+        waiting = await asking.converse(port, request("WAIT_CONTAINER"))
+        for _ in range(3):  # when those who came later are answered, it has been heard
+            await asking.get(port, "/health")
         self.assertEqual((await call("KILL_CONTAINER", signal=15))[0], 200)
-        _, answer = await waiting
+        _, _, answer = (await waiting.over).partition(b"\r\n\r\n")
         self.assertEqual(json.loads(answer)["wait_container"]["exit_status"], 15)
         self.assertEqual((await call("REMOVE_CONTAINER"))[0], 200)
         await until("the end of its sandbox", lambda: not home.exists())
