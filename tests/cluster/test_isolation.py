@@ -124,6 +124,7 @@ class IsolationTests(ClusterTestCase):
             await ledger.running(name)
             self.assertEqual(ledger.states(name)[-1], "TASK_RUNNING")
             handles[name].kill()
+            await ledger.over(name)
         await until("no cgroups", lambda: not self.groups())
         await cluster.acknowledged()
 
