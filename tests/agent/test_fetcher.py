@@ -338,7 +338,11 @@ class ArchiveTests(FetchTestCase):
         victim.write_text("precious")
         os.symlink(victim, self.sandbox / "file")
         os.symlink(self.source, self.sandbox / "dir")
-        await self.assert_refused(self.tar("a.tar", lambda tar: self.add(tar, "file")))
+        tar = self.tar("a.tar", lambda tar: self.add(tar, "file"))
+        if hasattr(tarfile, "data_filter"):  # since Python 3.11.4: it minds where links lead
+            await self.assert_refused(tar)
+        else:
+            await self.fetch(tar)
         with zipfile.ZipFile(self.source / "a.zip", "w") as archive:
             archive.writestr("file", "content")
         await self.fetch(Uri(str(self.source / "a.zip")))
