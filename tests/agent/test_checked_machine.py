@@ -187,8 +187,9 @@ class _Checked(PodMachine):
 
     @rule(weeks=st.sampled_from((0.1, 1.1)))
     def much_time_passes(self, weeks: float) -> None:
-        """Nobody is there meanwhile who could say anything: nothing waits for a master."""
-        if not (self.state.tasks or self.state.streams or self.master):
+        """Nobody is there meanwhile who could say anything: nothing waits for one, or for room."""
+        waits = self.state.tasks or self.state.streams or self.state.unstored
+        if not (waits or self.master or self.full):
             self.pass_time(weeks * 7 * 86400)
 
     # The master.
