@@ -11,7 +11,7 @@ offers cut to limits and headroom in L{HierarchicalAllocator._offer}.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from zope.interface import implementer
@@ -255,6 +255,7 @@ class HierarchicalAllocator:
             ledger.drop(agent, client)
             ledger.untrack(client)
         self._clear_filters(agent)
+        self._judge_anew(agent)
         ledger.resize(agent, Resources.EMPTY)
         ledger.free.pop(agent, None)
         del ledger.agents[agent_id]
@@ -273,6 +274,8 @@ class HierarchicalAllocator:
         if options is not None:
             if options.attributes != agent.options.attributes:
                 self._clear_filters(agent)
+            if options != agent.options:
+                self._judge_anew(agent)
             agent.options = options
         if total is not None:
             self._ledger.resize(agent, total)
@@ -313,8 +316,15 @@ class HierarchicalAllocator:
         agent.picky = agent.gpu or agent.remote or not able.multi_role or not able.hierarchical_role
 
     def _clear_filters(self, agent: Agent) -> None:
-        clients = (c for role in self._ledger.roles.values() for c in role.clients.values())
-        self._rhythm.filters.clear_agent(agent, clients)
+        self._rhythm.filters.clear_agent(agent, self._clients())
+
+    def _judge_anew(self, agent: Agent) -> None:
+        """Have offer constraints asked about an agent again."""
+        for client in self._clients():
+            client.judged.pop(agent, None)
+
+    def _clients(self) -> Iterator[Client]:
+        return (c for role in self._ledger.roles.values() for c in role.clients.values())
 
     # Who is worth how much.
 

@@ -55,6 +55,7 @@ class Reason(Enum):
     INCAPABLE = "what is left is revocable, shared or of a refined reservation, which it cannot use"
     TOO_SMALL = "what is left is below the minimum"
     FILTERED = "the framework refused it"
+    CONSTRAINED = "the framework's offer constraints exclude the agent"
     GPU = "the agent has GPUs, which the framework does not know of"
     REGION = "the agent is in another region, and the framework is not region-aware"
     AGENT_NOT_MULTI_ROLE = "the agent does not know frameworks with several roles"

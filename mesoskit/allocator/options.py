@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from mesoskit.allocator.constraints import RoleConstraints
 from mesoskit.model.capabilities import AgentCapability, FrameworkCapability
 from mesoskit.model.quantities import Quantities
 
@@ -76,12 +77,14 @@ class FrameworkOptions:
     @ivar capabilities: what it can deal with.
     @ivar min_allocatable: its own minimum, by role (C{FrameworkInfo.offer_filters}); an empty
         one accepts any offer. Roles that are absent have the operator's.
+    @ivar constraints: which agents it wants to be offered, by role; all where a role is absent.
     """
 
     roles: frozenset[str] = frozenset({"*"})
     suppressed_roles: frozenset[str] = frozenset()
     capabilities: FrameworkCapability = _NO_CAPABILITIES
     min_allocatable: Mapping[str, Minimum] = field(default_factory=dict)
+    constraints: Mapping[str, RoleConstraints] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,14 @@ class AgentOptions:
     @ivar attributes: anything comparable; when it changes, filters on the agent end, since
         frameworks may have refused it for what it was.
     @ivar region: its fault domain's region; L{None} if it has no domain.
+    @ivar zone: its fault domain's zone, likewise.
+    @ivar named: the texts of its attributes by name, of several of a name the first;
+        L{None} is the value of one that is no text.
     """
 
     hostname: str = ""
     attributes: object = None
     capabilities: AgentCapability = AgentCapability.MULTI_ROLE | AgentCapability.HIERARCHICAL_ROLE
     region: str | None = None
+    zone: str | None = None
+    named: Mapping[str, str | None] = field(default_factory=dict)

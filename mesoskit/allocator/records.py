@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from mesoskit.allocator.constraints import RoleConstraints
 from mesoskit.allocator.filters import Filter
 from mesoskit.allocator.options import AgentOptions, FrameworkOptions, Minimum
 from mesoskit.allocator.sorter import Sorter
@@ -187,15 +188,20 @@ class Client:
     @ivar holds: on how many agents it holds something.
     @ivar minimum: what an offer has to hold at least.
     @ivar sees: bits of C{REVOCABLE_SEEN} and so on.
+    @ivar constraints: which agents it wants; L{None} for any.
+    @ivar judged: what they say of agents, of those that they were asked about; whoever changes
+        an agent's options drops it here.
     """
 
     __slots__ = (
         "active",
+        "constraints",
         "filters",
         "framework",
         "gpu",
         "hierarchical",
         "holds",
+        "judged",
         "minimum",
         "multi_role",
         "regional",
@@ -212,12 +218,19 @@ class Client:
         self.holds = 0
         self.minimum: tuple[Quantities, ...] = ()
         self.sees = 0
+        self.constraints: RoleConstraints | None = None
+        self.judged: dict[Agent, bool] = {}
         self.gpu = self.multi_role = self.regional = False
 
     def configure(self, default_minimum: Minimum) -> bool:
         """Take over the framework's options; tell whether it can be offered more than before."""
         options = self.framework.options
         before = (self.minimum, self.sees, self.gpu, self.multi_role, self.regional)
+        constrained = options.constraints.get(self.role.name)
+        constraints_changed = constrained != self.constraints
+        if constraints_changed:
+            self.constraints = constrained
+            self.judged.clear()
         self.minimum = tuple(options.min_allocatable.get(self.role.name, default_minimum))
         able = options.capabilities
         self.gpu = able.gpu_resources
@@ -228,7 +241,17 @@ class Client:
             | SHARED_SEEN * bool(able & FrameworkCapability.SHARED_RESOURCES)
             | REFINED_SEEN * bool(able & FrameworkCapability.RESERVATION_REFINEMENT)
         )
-        return before != (self.minimum, self.sees, self.gpu, self.multi_role, self.regional)
+        after = (self.minimum, self.sees, self.gpu, self.multi_role, self.regional)
+        return constraints_changed or before != after
+
+    def excludes(self, agent: Agent) -> bool:
+        """Tell whether an agent is one that the framework does not want to be offered."""
+        if self.constraints is None:
+            return False
+        excluded = self.judged.get(agent)
+        if excluded is None:
+            excluded = self.judged[agent] = self.constraints.excludes(agent.options)
+        return excluded
 
 
 class Role:

@@ -118,6 +118,11 @@ def audit(options: Options, ledger: Ledger) -> list[str]:
         for client in role.clients.values():
             name = f"framework {client.framework.id} in role {role.name}"
             actives += client in ledger.actives
+            for agent, excluded in client.judged.items():
+                if client.constraints is None or ledger.agents.get(agent.id) is not agent:
+                    wrong.append(f"{name} has judged {agent.id}, and need not")
+                elif client.constraints.excludes(agent.options) is not excluded:
+                    wrong.append(f"{name} excludes {agent.id}: {excluded}, wrongly")
             if client.active is not (verdict.of_client(client, options.roles) is Reason.ELIGIBLE):
                 wrong.append(f"{name} is active: {client.active}")
             if client.active is not (

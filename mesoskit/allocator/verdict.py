@@ -1,7 +1,7 @@
 """Why somebody is or is not offered something: the one place where that is decided.
 
 Passes ask L{of_pair} for every client and agent that they look at; explanations ask all three.
-What later features forbid (offer constraints, maintenance) belongs into L{of_pair}; what they
+What later features forbid (maintenance) belongs into L{of_pair}; what they
 take away from an offer (quota limits, headroom) is between a L{mesoskit.allocator.records.View}
 and its verdict.
 """
@@ -19,6 +19,8 @@ def of_pair(client: Client, agent: Agent, view: View) -> Reason:
     resources = view.resources
     if not resources:
         return _nothing(client, agent, view)
+    if client.constraints is not None and client.excludes(agent):
+        return Reason.CONSTRAINED
     filter_ = client.filters.get(agent)
     if filter_ is not None and filter_.blocks(resources):
         return _FILTERED

@@ -12,6 +12,7 @@ from mesoskit.app import (
     http_authentication,
     limits,
     mesos_flags,
+    patterns,
     tls,
     zookeeper,
 )
@@ -260,6 +261,7 @@ FLAGS = Flags(
             "How offers are made: hierarchical; allocators of your own are for masters within"
             " Python programs.",
         ),
+        *patterns.FLAGS,
         Flag("root_submissions", boolean, True, "Whether frameworks may run tasks as root."),
         Flag("max_completed_frameworks", integer, 50, "How many ended frameworks to remember."),
         Flag(
@@ -357,6 +359,9 @@ def make_master(
         publish_per_framework_metrics=values.publish_per_framework_metrics,
         build=build(),
         authorizer=authorization.authorizer(values, "authorizers", reactor.seconds),
+        compile_regex=patterns.compiler(
+            values.offer_constraints_re2_max_mem, values.offer_constraints_re2_max_program_size
+        ),
     )
     election = store = None
     if values.zk is not None:

@@ -36,9 +36,6 @@ _SYSTEMD: Final = (
     "the agent's unit keeps what runs alive: KillMode=process, Delegate=yes (conf/systemd)"
 )
 _AT_ONCE: Final = "after a failover offers are made at once, and nothing waits for agents"
-_CONSTRAINTS: Final = (
-    "offer constraints are not evaluated: frameworks decline what they do not want"
-)
 
 
 def _flag(name: str, default: Any = None, **more: Any) -> Flag:
@@ -77,8 +74,6 @@ MASTER_FLAGS: Final = (
     idle("allocator_agent_recovery_factor", _AT_ONCE, "0.8"),
     idle("allocator_recovery_timeout", _AT_ONCE, "10mins"),
     idle("log_auto_initialize", "there is no replicated log that could be without beginning", True),
-    idle("offer_constraints_re2_max_mem", _CONSTRAINTS, "4KB"),
-    idle("offer_constraints_re2_max_program_size", _CONSTRAINTS, "100"),
     idle("quorum", "ZooKeeper knows its own quorum, and without --zk there is one master"),
     idle(
         "registry_strict", "the registry is always strict: who is not in it is not believed", False

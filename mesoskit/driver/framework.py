@@ -100,6 +100,7 @@ class Framework(Verbs, Hearing, Service):
             offers then.
         @param acknowledge: whether updates are acknowledged when they were dealt with; where
             not, L{acknowledge} must be called for each.
+        @param offer_constraints: which agents to be offered, by role; see L{update}.
         @param failover: whether the program will come back under the framework's id after it
             has ended. Its tasks then outlive C{stopService}, for C{failover_timeout}, a week
             where C{info} says nothing. By default: where C{info} has an id or a
@@ -436,7 +437,17 @@ class Framework(Verbs, Hearing, Service):
         Fires when the master has taken it, and holds for later subscriptions from then on. The
         user, C{checkpoint} and the principal cannot be changed.
 
+        To be offered only agents with an attribute C{rack} of a text from 1 to 9::
+
+            wanted = OfferConstraints()
+            group = wanted.role_constraints["web"].groups.add()
+            constraint = group.attribute_constraints.add()
+            constraint.selector.attribute_name = "rack"
+            constraint.predicate.text_matches.regex = "[1-9]"
+            await framework.update(info, offer_constraints=wanted)
+
         @param suppressed_roles: L{None} leaves them as they are.
+        @param offer_constraints: take the place of those it had; L{None}: any agent will do.
         """
         full = identity.complete(
             info, self._settings, self.keeps_id, self._capabilities, self._principal

@@ -27,7 +27,7 @@ from mesoskit.messages.internal_pb2 import (
     UnregisterSlaveMessage,
     UpdateSlaveMessage,
 )
-from mesoskit.messages.mesos_pb2 import AgentInfo
+from mesoskit.messages.mesos_pb2 import AgentInfo, Value
 from mesoskit.messages.scheduler_pb2 import Event
 from mesoskit.model.capabilities import AgentCapability
 from mesoskit.model.ids import AgentId
@@ -172,14 +172,20 @@ def _without_dynamic(key: ResourceKey) -> ResourceKey:
 def agent_options(agent: Agent) -> AgentOptions:
     """Return what the allocator is told of an agent."""
     info = agent.info
-    region = info.domain.fault_domain.region.name if info.HasField("domain") else None
+    placed = info.domain.HasField("fault_domain")
+    domain = info.domain.fault_domain
+    named: dict[str, str | None] = {}
+    for one in info.attributes:
+        named.setdefault(one.name, one.text.value if one.type == Value.TEXT else None)
     return AgentOptions(
         hostname=info.hostname,
         attributes=tuple(
             attribute.SerializeToString(deterministic=True) for attribute in info.attributes
         ),
         capabilities=agent.capabilities,
-        region=region,
+        region=domain.region.name if placed else None,
+        zone=domain.zone.name if placed else None,
+        named=named,
     )
 
 

@@ -196,6 +196,7 @@ def framework_head(framework: Framework) -> Response.GetFrameworks.Framework:
         active=framework.active, connected=framework.connected, recovered=framework.recovered
     )
     message.framework_info.CopyFrom(framework.info)
+    message.offer_constraints.CopyFrom(framework.constraints.message)
     message.registered_time.nanoseconds = _nanoseconds(framework.registered_time)
     message.reregistered_time.nanoseconds = _nanoseconds(framework.reregistered_time)
     message.unregistered_time.nanoseconds = _nanoseconds(framework.unregistered_time)

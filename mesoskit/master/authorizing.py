@@ -299,6 +299,7 @@ ROUTES: Final[Mapping[str, Needs]] = {
     "tasks": needs_inside(Action.VIEW_FRAMEWORK, Action.VIEW_TASK),
     "roles": needs_inside(Action.VIEW_ROLE),
     "offers/explain": needs_inside(Action.VIEW_FRAMEWORK, Action.VIEW_ROLE),
+    "allocator/offer_constraints_debug": needs_inside(Action.VIEW_FRAMEWORK),
     "redirect": needs_nothing(_NOWHERE),
     "teardown": needs_inside(Action.TEARDOWN_FRAMEWORK),
     "": needs_nothing("it says which endpoints there are"),

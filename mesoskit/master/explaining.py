@@ -1,4 +1,4 @@
-"""C{/offers/explain}: why frameworks are or are not offered what agents have.
+"""C{/offers/explain} and its like: why frameworks are or are not offered what agents have.
 
 The allocator decides, and tells; here its words become JSON.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from mesoskit.allocator.interface import Explanation
+from mesoskit.master.agents import agent_options
 from mesoskit.master.visible import EVERYTHING, Viewer
 from mesoskit.model.ids import FrameworkId
 
@@ -50,6 +51,33 @@ def document(
                 comma = b","
         yield b"]}"
     yield b"]}"
+
+
+def constraints_document(state: "MasterState", viewer: Viewer = EVERYTHING) -> Iterator[bytes]:
+    """
+    Give C{/allocator/offer_constraints_debug}: by framework and role, the agents that its
+    constraints exclude.
+    """
+    yield b'{"frameworks":{'
+    before = b""
+    for framework in list(state.frameworks.values()):
+        if not viewer.framework(framework):
+            continue
+        head = orjson.dumps({"suppressed_roles": sorted(framework.suppressed)})[:-1]
+        yield before + orjson.dumps(framework.id) + b":" + head
+        yield b',"excluded_by_attribute_constraints":{'
+        before, comma = b",", b""
+        for role in framework.roles:
+            excluded: list[str] = []
+            constraints = framework.constraints.roles.get(role)
+            for agent in [] if constraints is None else list(state.agents.values()):
+                if constraints is not None and constraints.excludes(agent_options(agent)):
+                    excluded.append(agent.id)
+                yield b""
+            yield comma + orjson.dumps(role) + b":" + orjson.dumps(excluded)
+            comma = b","
+        yield b"}}"
+    yield b"}}"
 
 
 def _view(state: "MasterState", told: Explanation, viewer: Viewer) -> dict[str, Any]:

@@ -310,6 +310,7 @@ class Fragments:
             framework.registered_time,
             framework.reregistered_time,
             framework.unregistered_time,
+            framework.constraints,
         )
         known = self._frameworks.get(framework)
         if known is None or known.state[0] is not framework.info or known.state[1:] != state[1:]:

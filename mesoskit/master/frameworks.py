@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from mesoskit.allocator.options import FrameworkOptions
 from mesoskit.master import executors, offers, tasks, watching
+from mesoskit.master.offer_constraints import NONE, Constraints
 from mesoskit.master.records import Framework, Peer
 from mesoskit.messages.internal_pb2 import (
     RunTaskMessage,
@@ -33,11 +34,16 @@ def framework_options(framework: Framework) -> FrameworkOptions:
             ]
             for role, filters in framework.info.offer_filters.items()
         },
+        constraints=framework.constraints.roles,
     )
 
 
 def add(
-    state: "MasterState", info: FrameworkInfo, suppressed: tuple[str, ...], peer: Peer | None
+    state: "MasterState",
+    info: FrameworkInfo,
+    suppressed: tuple[str, ...],
+    peer: Peer | None,
+    constraints: Constraints = NONE,
 ) -> Framework:
     """
     Take in a framework that is new here.
@@ -47,6 +53,7 @@ def add(
     """
     framework = Framework(info, state.now, state.options.max_completed_tasks_per_framework)
     framework.suppressed = suppressed
+    framework.constraints = constraints
     state.frameworks[framework.id] = framework
     if peer is not None:
         bind(framework, peer)

@@ -162,10 +162,35 @@ def explain(service: "MasterService", request: Any) -> Reply:
     )
 
 
+def constraints_debug(service: "MasterService", request: Any) -> Reply:
+    """
+    Tell which agents are not offered to frameworks because of their offer constraints.
+
+    By the id of each framework C{suppressed_roles}, the roles for which it wants no offers, and
+    C{excluded_by_attribute_constraints}: by role, the ids of the agents that its constraints
+    exclude.
+    """
+    viewer = Viewer(request.subject)
+    return Reply(
+        body=Document(
+            lambda: explaining.constraints_document(service.state, viewer),
+            repr(("offer_constraints_debug", viewer.key)),
+        )
+    )
+
+
 def processes(service: "MasterService", request: Any) -> Reply:
     """Name the parts of the master that answer over HTTP, as libprocess does its actors."""
     return shared.processes_reply(
-        "files", "help", "logging", "master", "metrics", "registrar(1)", "system", "version"
+        "allocator",
+        "files",
+        "help",
+        "logging",
+        "master",
+        "metrics",
+        "registrar(1)",
+        "system",
+        "version",
     )
 
 
@@ -215,6 +240,13 @@ ROUTES: tuple[Route, ...] = (
     Route("tasks", tasks, led=True, realm=Realm.READONLY),
     Route("roles", roles, led=True, realm=Realm.READONLY),
     Route("offers/explain", explain, led=True, realm=Realm.READONLY),
+    Route(
+        "allocator/offer_constraints_debug",
+        constraints_debug,
+        prefixed=False,
+        led=True,
+        realm=Realm.READONLY,
+    ),
     *admin_http.ROUTES,
     Route("__processes__", processes, prefixed=False, realm=Realm.OPEN),
     Route("redirect", redirect, realm=Realm.OPEN),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address
 
+from mesoskit.master.offer_constraints import Compile, no_patterns
 from mesoskit.master.rate_limits import RateLimits
 from mesoskit.messages.mesos_pb2 import MasterInfo
 from mesoskit.model.authorization import IAuthorizer
@@ -61,6 +62,8 @@ class MasterOptions:
     @ivar require_agent_domain: take no agent that does not say where it is.
     @ivar whitelist: host names of the agents that are offered as the master starts; L{None}: all.
     @ivar publish_per_framework_metrics: show numbers of each framework among the metrics.
+    @ivar compile_regex: makes matchers of regular expressions in offer constraints; the default
+        refuses them.
     @ivar build: what is told of the build.
     @ivar story_length: how many past transitions L{mesoskit.master.story} can look back on
         (ours; not a flag of Mesos).
@@ -99,6 +102,7 @@ class MasterOptions:
     require_agent_domain: bool = False
     whitelist: frozenset[str] | None = None
     publish_per_framework_metrics: bool = True
+    compile_regex: Compile = no_patterns
     build: Build = field(default_factory=Build)
 
     def __post_init__(self) -> None:

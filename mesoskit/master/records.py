@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from mesoskit.master import offer_constraints
 from mesoskit.messages import internal_pb2, mesos_pb2
 from mesoskit.messages.mesos_pb2 import AgentInfo, DrainInfo, ExecutorInfo, FrameworkInfo, TaskInfo
 from mesoskit.model.capabilities import AgentCapability, FrameworkCapability
@@ -253,6 +254,7 @@ class Framework:
     @ivar instance: of the peer that subscribed last.
     @ivar superseded: those whose place another one has taken, the oldest forgotten past a cap.
     @ivar recovered: known from a re-registered agent, not yet subscribed since.
+    @ivar constraints: which agents it wants to be offered.
     @ivar claimed: subscribed by somebody who proved who he is, with an id of which neither this
         master nor an agent has said yet whose it is.
     @ivar tasks: all that its agents may have, terminal ones until they are acknowledged.
@@ -270,6 +272,7 @@ class Framework:
         "capabilities",
         "claimed",
         "completed",
+        "constraints",
         "events",
         "id",
         "info",
@@ -312,6 +315,7 @@ class Framework:
         self.reregistered_time = now
         self.unregistered_time = 0.0
         self.suppressed: tuple[str, ...] = ()
+        self.constraints = offer_constraints.NONE
         self.tasks: dict[TaskId, Task] = {}
         self.unreachable: dict[TaskId, Task] = {}
         self.completed: deque[Task] = deque(maxlen=completed_tasks)

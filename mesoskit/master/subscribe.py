@@ -32,6 +32,7 @@ they are, as those of the native stream do: one that was cut off then could not 
 from typing import TYPE_CHECKING, Final
 
 from mesoskit.master import authorizing, frameworks, offers, watching
+from mesoskit.master.offer_constraints import NONE, Constraints, InvalidConstraints, understood
 from mesoskit.master.records import Framework, Peer, framework_roles
 from mesoskit.messages.mesos_pb2 import FrameworkInfo
 from mesoskit.messages.scheduler_pb2 import Call, Event
@@ -60,7 +61,10 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
         state.counters.messages_reregister_framework += 1
     else:
         state.counters.messages_register_framework += 1
+    constraints = NONE
     error = _invalid(state, info) or _invalid_options(info, call.subscribe)
+    if error is None:
+        constraints, error = _constraints(state, call.subscribe)
     if error is not None:
         _refuse(state, peer, error)
         return None
@@ -78,13 +82,13 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
         return None
     if not framework_id:
         info.id.value = _new_id(state)
-        framework = frameworks.add(state, info, suppressed, peer)
+        framework = frameworks.add(state, info, suppressed, peer, constraints)
         framework.calls[Call.SUBSCRIBE] += 1
         _subscribed(state, framework)
         return None
     known = state.frameworks.get(framework_id)
     if known is None:
-        known = frameworks.add(state, info, suppressed, None)
+        known = frameworks.add(state, info, suppressed, None, constraints)
         known.claimed = peer.principal is not None
     if known.connected and peer.instance != known.instance and peer.instance in known.superseded:
         # It was cut off when another one took its place, so nobody could tell it.
@@ -103,7 +107,7 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
         _refuse(state, peer, error)
         return None
     known.calls[Call.SUBSCRIBE] += 1
-    _update(state, known, info, suppressed)
+    _update(state, known, info, suppressed, constraints)
     _take_over(state, known, peer)
     _subscribed(state, known)
     tell_agents(state, known)
@@ -128,7 +132,7 @@ def settle_claim(state: "MasterState", framework: Framework, told: FrameworkInfo
         _refuse(state, framework.peer, error)
     info = FrameworkInfo()
     info.CopyFrom(told)
-    _update(state, framework, info, ())
+    _update(state, framework, info, (), NONE)
     framework.recovered = True
     patience = max(info.failover_timeout, state.options.agent_reregister_timeout)
     state.deadlines.set(("failover", framework.id), state.now + patience)
@@ -148,14 +152,17 @@ def update_framework(state: "MasterState", framework: Framework, call: Call) -> 
     error = validate_framework_update(framework.info, info)
     if error is not None:
         return 400, f"FrameworkInfo update is not valid: {error}"
+    constraints = NONE
     error = _invalid_options(info, call.update_framework)
+    if error is None:
+        constraints, error = _constraints(state, call.update_framework)
     if error is not None:
         return 400, f"'UpdateFramework' call is not valid: {error}"
     error = _not_allowed(state, info)
     if error is not None:
         return 403, error
     changed = info != framework.info
-    _update(state, framework, info, suppressed)
+    _update(state, framework, info, suppressed, constraints)
     if changed:
         tell_agents(state, framework)
     if state.watchers:
@@ -190,6 +197,16 @@ def _invalid_options(
     )
 
 
+def _constraints(
+    state: "MasterState", said: Call.Subscribe | Call.UpdateFramework
+) -> tuple[Constraints, str | None]:
+    """Return the offer constraints, and what is wrong with them or L{None}."""
+    try:
+        return understood(said.offer_constraints, state.options.compile_regex), None
+    except InvalidConstraints as error:
+        return NONE, f"Offer constraints are not valid: {error}"
+
+
 def _not_allowed(state: "MasterState", info: FrameworkInfo) -> str | None:
     if state.options.authorizer is None:
         return None
@@ -212,11 +229,19 @@ def _new_id(state: "MasterState") -> str:
 
 
 def _update(
-    state: "MasterState", framework: Framework, info: FrameworkInfo, suppressed: tuple[str, ...]
+    state: "MasterState",
+    framework: Framework,
+    info: FrameworkInfo,
+    suppressed: tuple[str, ...],
+    constraints: Constraints,
 ) -> None:
-    """Take over a FrameworkInfo; offers to roles that it has left are rescinded."""
+    """
+    Take over a FrameworkInfo; offers to roles that it has left are rescinded. Those that its
+    constraints now exclude are not, as in Mesos.
+    """
     framework.update(info)
     framework.suppressed = suppressed
+    framework.constraints = constraints
     state.allocator.update_framework(
         state.now, framework.id, frameworks.framework_options(framework)
     )

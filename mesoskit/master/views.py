@@ -287,7 +287,7 @@ def framework_view(
     }
     if info.HasField("labels"):
         after["labels"] = labels_json(info.labels)
-    after["offer_constraints"] = {}
+    after["offer_constraints"] = codec.to_dict(framework.constraints.message)
     return view, after
 
 

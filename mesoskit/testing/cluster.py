@@ -34,6 +34,7 @@ from mesoskit.agent.state import AgentState
 from mesoskit.agent.users import Credentials
 from mesoskit.allocator.hierarchical import HierarchicalAllocator
 from mesoskit.allocator.options import Options as AllocatorOptions
+from mesoskit.app import patterns
 from mesoskit.cluster.memory import MemoryStore
 from mesoskit.driver.environment import ExecutorEnvironment
 from mesoskit.driver.executor_driver import ExecutorDriver
@@ -263,7 +264,9 @@ class TestCluster:
         self.network = Network()
         self.executors: dict[str, Callable[[], Any]] = dict(executors or {})
         self.commands = commands
-        self._options = MasterOptions() if options is None else options
+        if options is None:
+            options = MasterOptions(compile_regex=patterns.compiler())
+        self._options = options
         self._allocator = AllocatorOptions() if allocator is None else allocator
         self._registry: dict[str, bytes] = {}
         self._masters = 0

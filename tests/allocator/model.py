@@ -90,6 +90,9 @@ class PlainAllocator:
         if not agent.active or not self.wants(pair):
             return None
         options = self.frameworks[pair[0]].options
+        # The only constraints there are here: in the first rack, or in none.
+        if options.constraints.get(pair[1]) and agent.attributes not in ("", "rack:1"):
+            return None
         available = agent.free().allocatable_to(pair[1])
         if not options.capabilities.revocable_resources:
             available = available.non_revocable()

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from mesoskit.allocator import hierarchical
+from mesoskit.allocator.constraints import Constraint, Predicate, RoleConstraints
 from mesoskit.allocator.hierarchical import HierarchicalAllocator
 from mesoskit.allocator.interface import Allocation
 from mesoskit.allocator.options import AgentOptions, FrameworkOptions, Options
@@ -54,6 +55,13 @@ MINIMUMS: list[dict[str, Any]] = [
     {"x": [Quantities.of(cpus=2)], "y": []},
     {"y/z": [Quantities.of(mem=100), Quantities.of(cpus=2)]},
 ]
+RACKED = RoleConstraints(
+    (
+        (Constraint("rack", Predicate.EQUALS, False, "1"),),
+        (Constraint("rack", Predicate.EXISTS, True),),
+    )
+)
+CONSTRAINTS: list[dict[str, RoleConstraints]] = [{}, {}, {"x": RACKED}]
 SETTLED = 0.4
 """Seconds after which all that was gathered has been allocated, and filters' ends were seen."""
 
@@ -122,12 +130,13 @@ class Machine(RuleBasedStateMachine):
         suppressed=st.frozensets(st.sampled_from(ROLES), max_size=1),
         able=capabilities,
         minimum=st.sampled_from(MINIMUMS),
+        constraints=st.sampled_from(CONSTRAINTS),
         active=st.booleans(),
     )
-    def add_framework(self, roles, suppressed, able, minimum, active) -> str:
+    def add_framework(self, roles, suppressed, able, minimum, constraints, active) -> str:
         self.serial += 1
         name = f"f{self.serial}"
-        options = FrameworkOptions(roles, suppressed, able, minimum)
+        options = FrameworkOptions(roles, suppressed, able, minimum, constraints)
         self.plain.frameworks[name] = PlainFramework(options, active, False, set(suppressed))
         self.tell("add_framework", FrameworkId(name), options, {}, active)
         return name
@@ -147,12 +156,13 @@ class Machine(RuleBasedStateMachine):
         suppressed=st.frozensets(st.sampled_from(ROLES), max_size=1),
         able=capabilities,
         minimum=st.sampled_from(MINIMUMS),
+        constraints=st.sampled_from(CONSTRAINTS),
     )
-    def update_framework(self, framework, roles, suppressed, able, minimum) -> None:
+    def update_framework(self, framework, roles, suppressed, able, minimum, constraints) -> None:
         plain = self.plain.frameworks[framework]
         revived = plain.suppressed - suppressed
         self.plain.clear(framework, revived | (set(ROLES) - roles))
-        plain.options = FrameworkOptions(roles, suppressed, able, minimum)
+        plain.options = FrameworkOptions(roles, suppressed, able, minimum, constraints)
         plain.suppressed = set(suppressed)
         self.tell("update_framework", framework, plain.options)
 
@@ -224,7 +234,8 @@ class Machine(RuleBasedStateMachine):
         if self.plain.agents[agent].attributes != attributes:
             self.plain.clear_agent(agent)
         self.plain.agents[agent].attributes = attributes
-        options = AgentOptions(hostname=agent, attributes=attributes or None)
+        named = {"rack": attributes.removeprefix("rack:")} if attributes else {}
+        options = AgentOptions(hostname=agent, attributes=attributes or None, named=named)
         self.tell("update_agent", agent, options, None)
 
     @rule(role=st.sampled_from(ROLES), weight=st.sampled_from([0.5, 1.0, 3.0]))

@@ -66,10 +66,16 @@ PATHS = (
     "/tasks?limit=100",
     "/roles",
     "/offers/explain?role=eng",
+    "/allocator/offer_constraints_debug",
     "/registrar(1)/registry",
 )
 
-_OF_ROLES = ("/slaves", "/roles", "/registrar(1)/registry")
+_OF_ROLES = (
+    "/slaves",
+    "/roles",
+    "/allocator/offer_constraints_debug",
+    "/registrar(1)/registry",
+)
 
 
 @implementer(IHttpAuthenticator)

@@ -24,7 +24,8 @@ from mesoskit.driver import (
     launch_group,
     task,
 )
-from mesoskit.testing.cluster import TestCluster
+from mesoskit.messages.scheduler_pb2 import AttributeConstraint, OfferConstraints
+from mesoskit.testing.cluster import MASTER, TestCluster
 from tests.base import SynchronousTestCase
 
 
@@ -255,3 +256,41 @@ class TroubleTests(Case):
         self.agent.start()
         with self.assertRaises(TaskLost):
             self.one.wait(self.handle.terminal(), 1000)
+
+
+class ConstraintTests(Case):
+    """Frameworks that want some agents only."""
+
+    def check(self, **more: Any) -> None:
+        one = self.cluster(agents=2)
+        wanted = OfferConstraints()
+        constraint = wanted.role_constraints["*"].groups.add().attribute_constraints.add()
+        constraint.selector.pseudoattribute_type = AttributeConstraint.Selector.HOSTNAME
+        constraint.predicate.text_matches.regex = ".*1[.]test"
+        framework = one.framework(offer_constraints=wanted, **more)
+        self.hosts: set[str] = set()
+        Deferred.fromCoroutine(self.see(framework))
+        self.assertEqual({"agent1.test"}, self.offered(one))
+        # A new master hears of it from the driver.
+        one.restart_master()
+        one.advance(120)
+        self.assertEqual({"agent1.test"}, self.offered(one))
+        one.wait(framework.update(framework.info))
+        self.assertEqual({"agent0.test", "agent1.test"}, self.offered(one))
+
+    async def see(self, framework: Framework) -> None:
+        async for offer in framework.offers():
+            self.hosts.add(offer.hostname)
+            framework.decline(offer, refuse_seconds=1)
+
+    def offered(self, one: TestCluster) -> set[str]:
+        """Return the hosts that are offered from now on."""
+        self.hosts.clear()
+        one.advance(10)
+        return self.hosts
+
+    def test_over_the_native_stream(self) -> None:
+        self.check()
+
+    def test_over_http(self) -> None:
+        self.check(master=f"http://{MASTER}")

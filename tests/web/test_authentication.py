@@ -54,7 +54,7 @@ MESOS = {
     Realm.OPEN: "health version help redirect system/stats.json __processes__",
     Realm.READONLY: """flags frameworks maintenance/status metrics/snapshot registrar(1)/registry
         roles slaves state state-summary tasks files/browse files/read files/download files/debug
-        containers containerizer/debug monitor/statistics""",
+        allocator/offer_constraints_debug containers containerizer/debug monitor/statistics""",
     Realm.READWRITE: """api/v1 create-volumes destroy-volumes logging/toggle machine/down machine/up
         maintenance/schedule profiler/start profiler/stop quota reserve teardown unreserve
         weights""",
