@@ -94,6 +94,11 @@ class RoleConstraints:
 
     groups: tuple[tuple[Constraint, ...], ...]
 
+    @property
+    def size(self) -> int:
+        """How many conditions there are."""
+        return sum(map(len, self.groups))
+
     def excludes(self, agent: AgentOptions) -> bool:
         """Tell whether an agent is not to be offered, whatever it has."""
         return not any(

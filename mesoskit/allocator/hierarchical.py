@@ -42,6 +42,9 @@ _FILTERED = Reason.FILTERED
 _RESERVED = Reason.RESERVED
 _FEW_REFUSE = 16
 """Where no more clients than this refuse an agent, each is asked again."""
+_JUDGED_AT_ONCE = 30_000
+"""Conditions of offer constraints that one pass looks at, about: they may be regular expressions,
+of microseconds each. What they say of an agent is remembered."""
 
 
 @implementer(IAllocator)
@@ -430,8 +433,13 @@ class HierarchicalAllocator:
             return []
         allocations: list[Allocation] = []
         shared: tuple[Among, dict[str, set[str]]] = (None, {})
-        for agent, among in work:
+        judged = 0
+        for number, (agent, among) in enumerate(work):
+            if judged > _JUDGED_AT_ONCE:
+                self._rhythm.put_back(now, work[number:])
+                break
             agent.due = False
+            agent.judging = 0
             if not agent.free or not agent.offerable or agent.window is not None:
                 continue
             if among is None:
@@ -444,6 +452,7 @@ class HierarchicalAllocator:
                 # Others may be offered what is shared as well, but each in a pass of his own.
                 agent.lent = 0
                 self._rhythm.later(now, agent)
+            judged += agent.judging
         return allocations
 
     def _divide_all(self, now: float, agent: Agent, allocations: list[Allocation]) -> None:

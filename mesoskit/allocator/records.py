@@ -79,6 +79,7 @@ class Agent:
     @ivar window: until when what tasks free is gathered; L{None} while it is not.
     @ivar due: such a gathering has ended, and no pass has looked at the agent since.
     @ivar lent: L{LENT} once a pass has offered what is shared to somebody, else 0.
+    @ivar judging: how many conditions of offer constraints had to be looked at for it in this pass.
     @ivar refusing: clients whose filters block whatever is free, as long as that is contained in
         C{refused}: passes need not ask them one by one.
     @ivar last: who was offered it last, and C{last_at} when.
@@ -93,6 +94,7 @@ class Agent:
         "gpu",
         "held",
         "id",
+        "judging",
         "last",
         "last_at",
         "lent",
@@ -121,6 +123,7 @@ class Agent:
         self.picky = self.gpu = self.remote = self.due = False
         self.window: float | None = None
         self.lent = 0
+        self.judging = 0
         self.last: Client | None = None
         self.last_at = 0.0
         self._viewed = self.free
@@ -250,6 +253,7 @@ class Client:
             return False
         excluded = self.judged.get(agent)
         if excluded is None:
+            agent.judging += self.constraints.size
             excluded = self.judged[agent] = self.constraints.excludes(agent.options)
         return excluded
 

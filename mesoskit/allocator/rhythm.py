@@ -137,6 +137,12 @@ class Rhythm:
         self.passes += 1
         return taken
 
+    def put_back(self, now: float, untouched: Iterable[tuple[Agent, Among]]) -> None:
+        """Have the next pass look at what this one took and has not looked at."""
+        # Nothing of it can have come anew: what a pass does changes no agent that it is not at.
+        self._work = {**dict(untouched), **self._work}
+        self._wanted = now + self._gather
+
     def pending(self, agent: Agent, client: Client) -> bool:
         """Tell whether the next pass will look at a client and an agent."""
         if client in self._eager:

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesoskit.allocator import hierarchical
 from mesoskit.allocator.constraints import Constraint, Predicate, Pseudo, RoleConstraints
 from mesoskit.allocator.hierarchical import HierarchicalAllocator
 from mesoskit.allocator.interface import Reason
@@ -258,3 +259,17 @@ class OfferTests(SynchronousTestCase):
             self.cluster.allocator.remove_agent(self.cluster.now, agent)
         self.cluster.agent(AMOUNTS, agent_id=self.far, named={"rack": "a"})
         self.assertEqual([(self.framework, "r", self.far)], self.cluster.settle())
+
+    def test_pass_judges_no_more_than_it_has_time_for(self) -> None:
+        self.patch(hierarchical, "_JUDGED_AT_ONCE", 1)
+        many = [self.cluster.agent(AMOUNTS, named={"rack": "a"}) for _ in range(20)]
+        self.cluster.calls = 0
+        made = self.cluster.advance(5)
+        self.assertEqual({self.near, *many}, {one.agent_id for one in made})
+        self.assertGreater(self.cluster.calls, 10)
+        # All is known now.
+        for offer in list(self.cluster.offers):
+            self.cluster.free(offer)
+        self.cluster.calls = 0
+        self.assertEqual(21, len(self.cluster.advance(5)))
+        self.assertEqual(1, self.cluster.calls)

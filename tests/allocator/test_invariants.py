@@ -311,6 +311,10 @@ class InvariantTests(SynchronousTestCase):
         self.patch(hierarchical, "_FEW_REFUSE", 0)
         self.run_machine()
 
+    def test_whatever_happens_where_a_pass_judges_but_little(self):
+        self.patch(hierarchical, "_JUDGED_AT_ONCE", 0)
+        self.run_machine()
+
     def run_machine(self) -> None:
         run_state_machine_as_test(
             Machine,
