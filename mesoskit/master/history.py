@@ -39,6 +39,10 @@ class Completed:
         while len(self._frameworks) > self._limit:
             del self._frameworks[next(iter(self._frameworks))]
 
+    def forget(self, framework_id: FrameworkId) -> None:
+        """Forget a framework: it has not ended after all."""
+        self._frameworks.pop(framework_id, None)
+
 
 def remember_unreachable(framework: Framework, task: Task, limit: int) -> Task | None:
     """

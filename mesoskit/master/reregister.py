@@ -309,7 +309,9 @@ def _take_in_frameworks(state: "MasterState", message: ReregisterSlaveMessage) -
         if known is not None:
             if known.claimed:
                 subscribe.settle_claim(state, known, info)
-        elif framework_id not in state.completed:
+            continue
+        ended = state.completed.get(framework_id)
+        if ended is None or subscribe.undo_ended_claim(state, ended, info):
             kept = mesos_pb2.FrameworkInfo()
             kept.CopyFrom(info)
             frameworks.add(state, kept, (), None)

@@ -22,7 +22,8 @@ of one of another principal           ERROR "Changing framework's principal is n
 
 After a failover anybody could come with an id that he has seen, before the agents that know whose
 it is. Whoever proved who he is and comes so has a claim (C{claimed}), which the first
-agent that has the framework settles. Until then nobody else is told that it is not his.
+agent that has the framework settles. Until then nobody else is told that it is not his, and where
+it was claimed and ended by one whose it is not, it has not ended.
 
 In each other case than the first, and those of an ERROR, all agents hear how things stand
 (C{UpdateFrameworkMessage}). Whose place was taken is known of peers that say of which instance
@@ -61,6 +62,12 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
         state.counters.messages_reregister_framework += 1
     else:
         state.counters.messages_register_framework += 1
+    if peer.principal is not None and not info.HasField("principal"):
+        info.principal = peer.principal
+    ended = state.completed.get(framework_id)
+    if ended is not None and _may_be_told_otherwise(state, ended, info):
+        state.drop(peer, f"Framework {framework_id} was claimed, and ended, by somebody else")
+        return None
     constraints = NONE
     error = _invalid(state, info) or _invalid_options(info, call.subscribe)
     if error is None:
@@ -68,8 +75,6 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
     if error is not None:
         _refuse(state, peer, error)
         return None
-    if peer.principal is not None and not info.HasField("principal"):
-        info.principal = peer.principal
     error = _not_allowed(state, info)
     if error is not None:
         _refuse(state, peer, error)
@@ -100,7 +105,7 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
         info.checkpoint = known.info.checkpoint
     error = validate_principal_kept(known.info, info)
     if error is not None:
-        if known.claimed and state.now < state.started + state.options.agent_reregister_timeout:
+        if _may_be_told_otherwise(state, known, info):
             # It may be this one's as well, who must not give up then.
             state.drop(peer, f"Framework {framework_id} was claimed by somebody else")
             return None
@@ -114,6 +119,31 @@ def subscribe(state: "MasterState", peer: Peer, call: Call) -> "Refusal | None":
     if state.watchers:
         watching.framework_updated(state, known)
     return None
+
+
+def _may_be_told_otherwise(state: "MasterState", known: Framework, info: FrameworkInfo) -> bool:
+    """Tell whether agents may yet say that a claimed framework is another's than who claimed it."""
+    return (
+        known.claimed
+        and state.now < state.started + state.options.agent_reregister_timeout
+        and validate_principal_kept(known.info, info) is not None
+    )
+
+
+def undo_ended_claim(state: "MasterState", ended: Framework, told: FrameworkInfo) -> bool:
+    """
+    Hear from an agent whose a framework is that has ended while it was claimed: where another
+    principal claimed it, it has not ended. Return whether it was so.
+
+    @param told: as L{settle_claim} takes it.
+    """
+    disputed = ended.claimed and told.HasField("principal")
+    ended.claimed = False
+    if not disputed or validate_principal_kept(told, ended.info) is None:
+        return False
+    state.note("warn", f"Framework {ended.id} was not {ended.info.principal!r}'s to end")
+    state.completed.forget(ended.id)
+    return True
 
 
 def settle_claim(state: "MasterState", framework: Framework, told: FrameworkInfo) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mesoskit.messages.mesos_pb2 import FrameworkInfo
-from mesoskit.messages.scheduler_pb2 import Event
+from mesoskit.messages.scheduler_pb2 import Call, Event
 from mesoskit.model.events import PeerKind
 from mesoskit.model.ids import FrameworkId, PeerId
 from tests.base import SynchronousTestCase
@@ -13,6 +13,8 @@ from tests.master.bench import (
     events,
     framework_info,
     reregistration,
+    scheduler_call,
+    sent,
     subscription,
 )
 
@@ -36,8 +38,13 @@ class ClaimTests(SynchronousTestCase):
         return peer, self.bench.receive(peer, subscription(id=ID, **info))
 
     def agent_comes(self, info: FrameworkInfo) -> list[object]:
-        peer = self.bench.connect(PeerKind.AGENT)
-        return self.bench.receive(peer, reregistration(self.agent_id, frameworks=[info]))
+        self.agent = self.bench.connect(PeerKind.AGENT)
+        return self.bench.receive(self.agent, reregistration(self.agent_id, frameworks=[info]))
+
+    def shutdowns(self, effects: list[object]) -> list[str]:
+        """Return which frameworks the agent was told to shut down."""
+        messages = sent(effects, self.agent, "ShutdownFrameworkMessage")
+        return [each.framework_id.value for each in messages]
 
     def told(self, principal: str) -> FrameworkInfo:
         """Return the framework as the agent knows it."""
@@ -104,3 +111,40 @@ class ClaimTests(SynchronousTestCase):
         self.assertIn(FrameworkId(ID), self.bench.state.frameworks)
         self.bench.run_until(self.bench.now + 200.0)
         self.assertNotIn(FrameworkId(ID), self.bench.state.frameworks)
+
+    def test_who_has_a_claim_cannot_end_what_is_not_his(self) -> None:
+        for how in ("teardown", "no time-out"):
+            with self.subTest(how):
+                self.setUp()
+                patience = 600.0 if how == "teardown" else 0.0
+                thief, _ = self.come("mallory", failover_timeout=patience)
+                if how == "teardown":
+                    self.bench.receive(thief, scheduler_call(Call.TEARDOWN, ID))
+                else:
+                    self.bench.lose(thief)
+                    self.bench.run_until(self.bench.now + 1.0)
+                self.assertNotIn(FrameworkId(ID), self.bench.state.frameworks)
+                # Whose it is must not give up meanwhile.
+                owner, effects = self.come("alice")
+                self.assertEqual(([owner], []), (drops(effects), events(effects, owner)))
+                effects = self.agent_comes(self.told("alice"))
+                self.assertEqual([], self.shutdowns(effects))
+                owner, effects = self.come("alice")
+                self.assertEqual(1, len(events(effects, owner, Event.SUBSCRIBED)))
+                thief, effects = self.come("mallory")
+                self.assertEqual(1, len(events(effects, thief, Event.ERROR)))
+
+    def test_owner_may_end_it_before_the_agents_are_back(self) -> None:
+        owner, _ = self.come("alice")
+        self.bench.receive(owner, scheduler_call(Call.TEARDOWN, ID))
+        effects = self.agent_comes(self.told("alice"))
+        self.assertEqual([ID], self.shutdowns(effects))
+        owner, effects = self.come("alice")
+        self.assertEqual(1, len(events(effects, owner, Event.ERROR)))
+
+    def test_claim_that_ended_stays_ended_where_no_agent_disputes_it(self) -> None:
+        thief, _ = self.come("mallory")
+        self.bench.receive(thief, scheduler_call(Call.TEARDOWN, ID))
+        self.bench.run_until(self.bench.now + 700.0)
+        other, effects = self.come("alice")
+        self.assertEqual(1, len(events(effects, other, Event.ERROR)))
