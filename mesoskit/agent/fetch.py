@@ -29,6 +29,7 @@ import codecs
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import IO, Any, NoReturn
@@ -248,7 +249,10 @@ def main() -> NoReturn:
         answer = {"error": f"cannot fetch: {_text(failure) or type(failure).__name__}"}
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
-    os._exit(1 if answer["error"] else 0)
+    if answer["error"]:
+        # What a client that was given up has started in its turn ends with us.
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 if __name__ == "__main__":

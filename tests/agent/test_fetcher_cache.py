@@ -445,10 +445,13 @@ class CachedTests(FetchTestCase):
         self.assertIn("cannot run", why)
 
     async def test_hadoop_stalls_and_is_killed_whole(self):
-        home = self.hadoop('echo $$ > "$4".pid; sleep 1000')
+        home = self.hadoop('sleep 1000 & echo $! > "$4".pid; wait')
         fetcher = await self.cached(hadoop_home=home, stall=0.4)
         why = await self.why_not(self.into(fetcher, "one", Uri("hdfs://host/x")))
         self.assertIn("it stalled", why)
+        for path in Path(self.directory, "sandboxes", "one").glob("*.pid"):
+            pid = path.read_text().strip()
+            await until(lambda pid=pid: not Path("/proc", pid, "exe").exists())
         fetcher = await self.cached(hadoop_home=home)
         fetching = self.into(fetcher, "two", Uri("hdfs://host/x"))
         sandbox = Path(self.directory, "sandboxes", "two")
