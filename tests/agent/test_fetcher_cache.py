@@ -449,9 +449,8 @@ class CachedTests(FetchTestCase):
         fetcher = await self.cached(hadoop_home=home, stall=0.4)
         why = await self.why_not(self.into(fetcher, "one", Uri("hdfs://host/x")))
         self.assertIn("it stalled", why)
-        for path in Path(self.directory, "sandboxes", "one").glob("*.pid"):
-            pid = path.read_text().strip()
-            await until(lambda pid=pid: not Path("/proc", pid, "exe").exists())
+        pids = [p.read_text().strip() for p in Path(self.directory).glob("sandboxes/one/*.pid")]
+        await until(lambda: not any(Path("/proc", pid, "exe").exists() for pid in pids))
         fetcher = await self.cached(hadoop_home=home)
         fetching = self.into(fetcher, "two", Uri("hdfs://host/x"))
         sandbox = Path(self.directory, "sandboxes", "two")

@@ -80,6 +80,7 @@ class FlagTests(SynchronousTestCase):
     def test_an_unknown_isolator_is_named_with_those_that_are_known(self) -> None:
         why = self.wrong("--isolation=posix/cpu,cgroups/gpu")
         self.assertIn("unknown isolator 'cgroups/gpu': cgroups/all, cgroups/blkio", why)
+        self.assertIn("did you mean cgroups/cpu?", why)
         self.assertIn("namespaces/pid", why)
 
     def test_isolators_that_need_root_say_so(self) -> None:

@@ -116,9 +116,13 @@ def check(isolation: tuple[str, ...]) -> None:
         if name in INSTEAD:
             raise IsolationUnknown(f"there is no isolator {name!r} of Mesos' here: {INSTEAD[name]}")
         if name not in KNOWN and "." not in name:
+            import difflib
+
+            near = difflib.get_close_matches(name, KNOWN, 1)
             raise IsolationUnknown(
                 f"unknown isolator {name!r}: {', '.join(KNOWN)} are known, and the dotted name of"
                 " a function that returns an IIsolator"
+                + (f"; did you mean {near[0]}?" if near else "")
             )
 
 
