@@ -7,26 +7,18 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from mesoskit.master.whitelist import Whitelisted, WhitelistError, parse_whitelist
+from mesoskit.wire.files import FileRefused, read_text
 
 INTERVAL: Final = 5.0
 """Seconds between two looks, as in Mesos (C{WHITELIST_WATCH_INTERVAL})."""
-
-_LONGEST_FILE: Final = 16 * 1024 * 1024
 
 
 def read_whitelist(path: str) -> frozenset[str]:
     """Return the host names in a file. Raises L{WhitelistError}, naming the file."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(_LONGEST_FILE + 1)
-    except OSError as error:
-        raise WhitelistError(f"cannot read {path}: {error.strerror}") from None
-    if len(data) > _LONGEST_FILE:
-        raise WhitelistError(f"{path} is larger than {_LONGEST_FILE} bytes")
-    try:
-        return parse_whitelist(data.decode(), path)
-    except UnicodeDecodeError:
-        raise WhitelistError(f"{path} is not UTF-8 text") from None
+        return parse_whitelist(read_text(path), path)
+    except FileRefused as error:
+        raise WhitelistError(str(error)) from None
 
 
 class WhitelistFile:

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from mesoskit.wire.auth.credentials import CredentialError, read_private
+from mesoskit.wire.files import FileRefused, read_file, stamp
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
@@ -31,7 +32,6 @@ VERSIONS: Final = ("1.2", "1.3")
 SOON: Final = timedelta(days=14)
 """A certificate that expires so soon is worth a warning."""
 
-_LONGEST_FILE: Final = 16 * 1024 * 1024
 _MOST_FILES: Final = 10_000
 _YES: Final = frozenset({"1", "true"})
 
@@ -221,7 +221,7 @@ class TLS:
 
     def _look(self) -> tuple[Any, ...]:
         return tuple(
-            None if path is None else _stamp(path)
+            None if path is None else stamp(path)
             for path in (self.cert_file, self.key_file, self.ca_file, self.ca_dir)
         )
 
@@ -327,27 +327,14 @@ def _path(path: str | Path | None) -> str | None:
     return None if path is None else str(path).removeprefix("file://")
 
 
-def _stamp(path: str) -> tuple[int, ...]:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return ()
-    return status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode
-
-
 def _certificates(path: str) -> list[X509]:
     """Return the certificates of a file, at least one."""
     from cryptography import x509
 
     try:
-        with open(path, "rb") as file:
-            data = file.read(_LONGEST_FILE + 1)
-    except OSError as error:
-        raise TLSError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise TLSError(f"{path!r} is no path") from None
-    if len(data) > _LONGEST_FILE:
-        raise TLSError(f"{path}: is larger than {_LONGEST_FILE} bytes")
+        data = read_file(path)
+    except FileRefused as error:
+        raise TLSError(str(error)) from None
     try:
         return x509.load_pem_x509_certificates(data)
     except ValueError:

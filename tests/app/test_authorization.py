@@ -132,7 +132,7 @@ class FlagTests(SynchronousTestCase):
         self.assertIn("--acls: ACLs, line 1: no JSON", self.wrong('--acls={"run_tasks": }'))
 
     def test_files_that_cannot_be_used(self) -> None:
-        self.assertIn("cannot read", self.wrong(f"--acls={self.directory}/nowhere"))
+        self.assertIn("cannot be read", self.wrong(f"--acls={self.directory}/nowhere"))
         for empty in ("", " \n"):
             self.assertIn("expected JSON that begins with {", self.wrong(f"--acls={empty}"))
         self.assertIn("is no file", self.wrong(f"--acls={self.directory}"))

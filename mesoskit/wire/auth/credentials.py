@@ -6,13 +6,13 @@ as Mesos has them since 1.0 (C{src/credentials/credentials.hpp}).
 """
 
 import json
-import os
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from twisted.logger import Logger
+
+from mesoskit.wire.files import FileRefused, read_file, read_text, stamp
 
 LONGEST_PRINCIPAL: Final = 1024
 """Of a principal, in bytes of UTF-8."""
@@ -23,7 +23,8 @@ LONGEST_SECRET: Final = 4096
 SHORTEST_KEY: Final = 16
 """Of a key, in bytes."""
 
-_LONGEST_FILE: Final = 16 * 1024 * 1024
+_OTHERS: Final = 0o077
+_ADVICE: Final = "others than its owner may use it (mode {mode}); secrets want chmod 600 {path}"
 
 _Kept = TypeVar("_Kept")
 
@@ -138,12 +139,10 @@ def _brace_lines(text: str) -> Iterator[int]:
 
 def read_private(path: str) -> str:
     """Return the text of a file that L{read_private_bytes} takes; it must be UTF-8."""
-    data = read_private_bytes(path)
     try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise CredentialError(f"{path}, line {line}: is not UTF-8 text") from None
+        return read_text(path, denied=_OTHERS, advice=_ADVICE)
+    except FileRefused as error:
+        raise CredentialError(str(error)) from None
 
 
 def read_private_bytes(path: str) -> bytes:
@@ -154,28 +153,9 @@ def read_private_bytes(path: str) -> bytes:
     such file: a secret that others may read is none.
     """
     try:
-        # A named pipe in its place must not make anybody wait.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise CredentialError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise CredentialError(f"{path!r} is no path") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise CredentialError(f"{path}: is no file")
-        if status.st_mode & 0o077:
-            raise CredentialError(
-                f"{path}: others than its owner may use it (mode {status.st_mode & 0o777:04o});"
-                f" secrets want chmod 600 {path}"
-            )
-        with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(_LONGEST_FILE + 1)
-    finally:
-        os.close(descriptor)
-    if len(data) > _LONGEST_FILE:
-        raise CredentialError(f"{path}: is larger than {_LONGEST_FILE} bytes")
-    return data
+        return read_file(path, denied=_OTHERS, advice=_ADVICE)
+    except FileRefused as error:
+        raise CredentialError(str(error)) from None
 
 
 def key_file(path: str) -> bytes:
@@ -210,7 +190,7 @@ class PrivateFile(Generic[_Kept]):
         """
         self.path = path.removeprefix("file://")
         self._parse = parse
-        self._seen = self._look()
+        self._seen = stamp(self.path)
         self._kept = parse(read_private(self.path), self.path)
 
     def current(self) -> _Kept:
@@ -220,7 +200,7 @@ class PrivateFile(Generic[_Kept]):
         Where what it holds now cannot be used that is logged, once, and what it held before
         goes on to count.
         """
-        seen = self._look()
+        seen = stamp(self.path)
         if seen != self._seen:
             self._seen = seen
             try:
@@ -229,13 +209,6 @@ class PrivateFile(Generic[_Kept]):
             except CredentialError as error:
                 self.log.error("What it held before goes on to count: {error}", error=error)
         return self._kept
-
-    def _look(self) -> tuple[int, ...]:
-        try:
-            status = os.stat(self.path)
-        except (OSError, ValueError):
-            return ()
-        return status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode
 
 
 def credential_file(path: str) -> PrivateFile[Credential]:
