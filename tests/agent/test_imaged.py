@@ -350,6 +350,13 @@ class ImageTests(ImagedTestCase):
         await agent.destroy(ContainerId("a"))
         await self.cleaned()
 
+    async def test_what_is_over_has_the_pid_that_it_had(self):
+        agent, ends = await self.begun()
+        pid = await agent.launch(self.inside("a", "exit 5"))
+        await ends.wait(1)
+        await self.cleaned()
+        self.assertEqual(await agent.launch(self.inside("a", "exit 6")), pid)
+
     async def test_a_missing_executable(self):
         spec = self.inside("a", "")
         why = await self.refusal(

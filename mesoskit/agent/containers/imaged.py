@@ -119,6 +119,8 @@ class ImageContainers:
         self._creatable = settings.host_path_creation
         self._rights = ImageRights(settings)
         self._pids: dict[ContainerId, int] = {}
+        # Of these and of those that are over, until they are forgotten.
+        self._begun: dict[ContainerId, int] = {}
         self._paths: dict[ContainerId, str] = {}
         self._known: dict[ContainerId, str] = {}  # those that are over, too
         # Of those that see an image's files: the sandbox that they see.
@@ -208,14 +210,13 @@ class ImageContainers:
             return made.addCallback(lambda _: self.launch(spec))
         if spec.id in self._known:
             # It is known beneath, too, and is not started again.
-            path = self._known[spec.id]
-            again = self.inner.launch(self._staged(spec, path))
-            return again.addCallback(lambda pid: self._provisions.state(path)[0] or pid)
+            again = self.inner.launch(self._staged(spec, self._known[spec.id]))
+            return again.addCallback(lambda pid: self._begun.get(spec.id, pid))
         launching = Deferred.fromCoroutine(self._launch(spec, info, rooted))
         return launching.addCallback(partial(self._runs, spec.id))
 
     def _runs(self, container: ContainerId, pid: int) -> int:
-        self._pids[container] = pid
+        self._pids[container] = self._begun[container] = pid
         return pid
 
     async def _launch(self, spec: ContainerSpec, info: ContainerInfo, rooted: bool) -> int:
@@ -423,6 +424,7 @@ class ImageContainers:
             for path in stale:
                 await self._in_thread(partial(self._provisions.remove, path))
             self._pids.update(pids)
+            self._begun.update(pids)
             return replace(found, running=pids)
 
         return Deferred.fromCoroutine(recover())
@@ -431,6 +433,7 @@ class ImageContainers:
         """Drop what is kept of its end."""
         self._known.pop(container, None)
         self._pids.pop(container, None)
+        self._begun.pop(container, None)
         self.inner.forget(container)
 
     def stop(self) -> "Deferred[None]":
