@@ -233,6 +233,8 @@ class Flags:
     @param flags: what it takes.
     @param prefix: of the environment variables; C{""} to read none.
     @param variables: names of the only flags that the environment may give; L{None}: all.
+    @param about: a sentence about the command, with which its help begins.
+    @param words: what follows the flags on its command line.
     """
 
     def __init__(
@@ -241,8 +243,12 @@ class Flags:
         flags: Iterable[Flag],
         prefix: str = "MESOS_",
         variables: Container[str] | None = None,
+        about: str = "",
+        words: str = "",
     ) -> None:
         self.command = command
+        self._about = about
+        self._words = words
         self.flags = tuple(flags)
         self._prefix = prefix
         self._variables = variables
@@ -276,7 +282,8 @@ class Flags:
 
     def usage(self) -> str:
         """Return the help text: a line or two a flag."""
-        lines = [f"Usage: {self.command} [--flag=value ...]", ""]
+        lines = [self._about, ""] if self._about else []
+        lines += [f"Usage: {self.command} [--flag=value ...] {self._words}".rstrip(), ""]
         for flag in self.flags:
             if flag.idle or flag.instead:
                 continue

@@ -1,4 +1,4 @@
-"""The command C{mesoskit}: run a task on a cluster, or a whole cluster in one terminal.
+"""The command C{mesoskit}: what users and operators of a cluster do at their terminals.
 
 Each command is a module that is imported when somebody asks for it, so that C{--help} and
 mistakes cost no more than the start of Python.
@@ -12,11 +12,17 @@ from typing import Final
 from mesoskit import __version__
 
 COMMANDS: Final = {
+    "agent": (
+        "mesoskit.cli.agent",
+        "list agents, take machines out of the cluster and back",
+    ),
     "execute": (
         "mesoskit.cli.execute",
         "run a command, a task or a group of tasks on a cluster (mesos-execute)",
     ),
+    "framework": ("mesoskit.cli.framework", "list frameworks, end one for good"),
     "local": ("mesoskit.cli.local", "run a whole cluster in this terminal"),
+    "master": ("mesoskit.cli.master", "show who leads, and how the cluster is"),
     "task": ("mesoskit.cli.task", "list tasks, run commands beside them, use their terminals"),
 }
 """The module of each command, and a line about it."""

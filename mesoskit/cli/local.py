@@ -47,6 +47,7 @@ FLAGS: Final = Flags(
         ),
     ],
     prefix="",
+    about="Run a whole cluster, a master and its agents, in this terminal until Ctrl-C.",
 )
 
 

@@ -211,6 +211,7 @@ FLAGS: Final = Flags(
     ],
     # The others have names that tasks and shells have for something else: MESOS_NAME.
     variables=("master",),
+    about="Run a command, a task or a group of tasks on a cluster, and report until it has ended.",
 )
 
 

@@ -21,7 +21,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from mesoskit.cli.task_client import Server, Target, TaskError, agent_call
+from mesoskit.cli.asking import CannotBeDone, Server
+from mesoskit.cli.task_client import Target, agent_call
 from mesoskit.messages.agent_pb2 import Call, ProcessIO, Response
 from mesoskit.messages.mesos_pb2 import ContainerID, ContainerInfo
 from mesoskit.wire import media, recordio
@@ -42,7 +43,7 @@ _STREAM: Final = {"Accept": RECORDIO, "Message-Accept": media.PROTOBUF}
 def execute(
     target: Target, command: Sequence[str], interactive: bool, terminal: bool, user: str | None
 ) -> int:
-    """Run a command beside a task; return its exit status. Raises L{TaskError}."""
+    """Run a command beside a task; return its exit status. Raises L{CannotBeDone}."""
     call = agent_call("LAUNCH_NESTED_CONTAINER_SESSION")
     session = call.launch_nested_container_session
     session.container_id.value = str(uuid.uuid4())
@@ -65,14 +66,14 @@ def execute(
 
 
 def attach(target: Target, speak: bool) -> int:
-    """Use a task's terminal; return 0 when it ends or is left. Raises L{TaskError}."""
+    """Use a task's terminal; return 0 when it ends or is left. Raises L{CannotBeDone}."""
     call = agent_call("ATTACH_CONTAINER_OUTPUT")
     call.attach_container_output.container_id.CopyFrom(target.container)
     try:
         response = target.agent.begin(call, **_named(_STREAM))
-    except TaskError as error:
+    except CannotBeDone as error:
         if "disabled for this container" in str(error):
-            raise TaskError(
+            raise CannotBeDone(
                 f"task {target.name} has no terminal: give it ContainerInfo.tty_info, or use exec"
             ) from None
         raise
@@ -80,7 +81,7 @@ def attach(target: Target, speak: bool) -> int:
         speaker = Speaker(target.agent, target.container, True, DETACH) if speak else None
         show(response, speaker)
     if speaker is not None and speaker.refused:
-        raise TaskError(speaker.refused)
+        raise CannotBeDone(speaker.refused)
     return 0
 
 
@@ -99,7 +100,7 @@ def _status(agent: Server, container: ContainerID) -> int:
     if told.message:
         sys.stderr.write(told.message + "\n")
     if not told.HasField("exit_status"):
-        raise TaskError("nobody knows how the command has ended")
+        raise CannotBeDone("nobody knows how the command has ended")
     if os.WIFSIGNALED(told.exit_status):
         return 128 + os.WTERMSIG(told.exit_status)
     return os.WEXITSTATUS(told.exit_status)
@@ -129,7 +130,7 @@ def messages(response: http.client.HTTPResponse, speaker: Speaker | None) -> Ite
         except (OSError, ValueError, http.client.HTTPException, AttributeError) as error:
             if speaker is not None and speaker.over:
                 return
-            raise TaskError(f"the agent has left in the middle: {error}") from None
+            raise CannotBeDone(f"the agent has left in the middle: {error}") from None
         if not data:
             return
         for record in decoder.feed(data):

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import http.server
 import socket
 import struct
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from io import BytesIO, StringIO
 from typing import Any
 
 from mesoskit.cli import main
-from mesoskit.cli.task import EXEC, Line, split
-from mesoskit.cli.task_client import Cluster, Server, TaskError
+from mesoskit.cli.asking import CannotBeDone, NotNow, Server
+from mesoskit.cli.command_line import Line, split
+from mesoskit.cli.task import EXEC
+from mesoskit.cli.task_client import Cluster
 from mesoskit.cli.task_session import window
 from mesoskit.messages import master_pb2
 from mesoskit.messages.mesos_pb2 import TaskState
 from tests.base import SynchronousTestCase
+from tests.cli.masters import Answer, master, refusal, reply
 
 
 def said(*arguments: str) -> tuple[int, str, str]:
@@ -83,41 +83,6 @@ class CommandLines(SynchronousTestCase):
         self.assertTrue(rows and columns)
 
 
-Answer = Callable[[http.server.BaseHTTPRequestHandler, Any], None]
-
-
-@contextmanager
-def master(answer: Answer) -> Iterator[str]:
-    """Serve HTTP with a function; give the address."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            answer(self, master_pb2.Call.FromString(body))
-
-        def log_message(self, *_: Any) -> None:
-            """Be quiet."""
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def reply(handler: Any, message: Any) -> None:
-    """Answer with a message."""
-    body = message.SerializeToString()
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
 def tasks(*names: str, container: bool = True) -> Answer:
     """Return a master that has these tasks, on one agent."""
 
@@ -151,16 +116,16 @@ class Masters(SynchronousTestCase):
                 target = cluster.task(name)
                 self.assertEqual(target.container.value, f"c-{found}")
                 self.assertEqual((target.agent.host, target.agent.port), ("h", 99))
-            error = self.assertRaises(TaskError, cluster.task, "we")
+            error = self.assertRaises(CannotBeDone, cluster.task, "we")
             self.assertEqual(str(error), "2 tasks run whose ids are or begin with 'we': web, web-2")
-            error = self.assertRaises(TaskError, cluster.task, "x")
+            error = self.assertRaises(CannotBeDone, cluster.task, "x")
             self.assertEqual(str(error), "no task runs whose id is or begins with 'x'")
             rows = cluster.rows(False)
             self.assertEqual(rows[0], ("web", "TASK_RUNNING", "f", "host.example"))
 
     def test_a_task_without_a_container_is_named(self) -> None:
         with master(tasks("web", container=False)) as address:
-            error = self.assertRaises(TaskError, self.cluster(address).task, "web")
+            error = self.assertRaises(CannotBeDone, self.cluster(address).task, "web")
         self.assertEqual(str(error), "task web has no container yet")
 
     def test_one_that_does_not_lead_sends_us_on(self) -> None:
@@ -183,7 +148,7 @@ class Masters(SynchronousTestCase):
             handler.end_headers()
 
         with master(circle) as address:
-            error = self.assertRaises(TaskError, self.cluster(address).task, "web")
+            error = self.assertRaises(CannotBeDone, self.cluster(address).task, "web")
         self.assertIn("none of them leads", str(error))
 
     def test_who_asks_is_proved(self) -> None:
@@ -198,15 +163,30 @@ class Masters(SynchronousTestCase):
         self.assertEqual(set(heard), {"Basic a2ltOnBhc3M="})
 
     def test_refusals_are_told_with_the_reason(self) -> None:
-        def refuse(handler: Any, call: Any) -> None:
-            handler.send_response(403)
-            handler.send_header("Content-Length", "14")
-            handler.end_headers()
-            handler.wfile.write(b"403 Forbidden.")
-
-        with master(refuse) as address:
-            error = self.assertRaises(TaskError, self.cluster(address).task, "web")
-        self.assertEqual(str(error), f"{address} answered 403: 403 Forbidden.")
+        for status, text, flags, said in (
+            (400, "Unknown", (), "answered 400: Unknown"),
+            (401, "", (), "wants to know who asks: --principal and --secret say it"),
+            (401, "", ("kim",), "does not believe principal 'kim' with that secret"),
+            (
+                403,
+                "No.",
+                (),
+                "answered 403: GET_TASKS is not for everybody; --principal and --secret say who",
+            ),
+            (
+                403,
+                "Forbidden.",
+                ("kim",),
+                "answered 403: GET_TASKS is not for principal 'kim' (Forbidden.)",
+            ),
+            (501, "Not Implemented", (), "answered 501: Not Implemented: GET_TASKS is not there"),
+            (503, "No leader elected", (), "answered 503: No leader elected"),
+        ):
+            given = [f"--principal={name}" for name in flags] + ["--secret=s" for _ in flags]
+            with master(refusal(status, text)) as address:
+                error = self.assertRaises(CannotBeDone, self.cluster(address, *given).task, "web")
+            self.assertTrue(str(error).startswith(f"{address} {said}"), error)
+            self.assertEqual(isinstance(error, NotNow), status == 503)
 
     def test_an_agent_is_not_taken_for_a_master(self) -> None:
         def nothing(handler: Any, call: Any) -> None:
@@ -215,7 +195,7 @@ class Masters(SynchronousTestCase):
             handler.end_headers()
 
         with master(nothing) as address:
-            error = self.assertRaises(TaskError, self.cluster(address).rows, False)
+            error = self.assertRaises(CannotBeDone, self.cluster(address).rows, False)
         self.assertEqual(str(error), f"{address} is no master: nothing is at /master/api/v1")
 
     def test_whoever_may_speak_tls_or_not_is_proposed(self) -> None:
@@ -226,10 +206,10 @@ class Masters(SynchronousTestCase):
             handler.wfile = handler.rfile = BytesIO()
 
         with master(hang_up) as address:
-            error = self.assertRaises(TaskError, self.cluster(address).rows, False)
+            error = self.assertRaises(CannotBeDone, self.cluster(address).rows, False)
             self.assertIn("did not answer: ", str(error))
             self.assertIn(f"if it speaks TLS: https://{address}", str(error))
-            error = self.assertRaises(TaskError, self.cluster(f"https://{address}").rows, False)
+            error = self.assertRaises(CannotBeDone, self.cluster(f"https://{address}").rows, False)
         self.assertIn(f"if it speaks no TLS: http://{address}", str(error))
 
     def test_addresses_may_be_urls(self) -> None:

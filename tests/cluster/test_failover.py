@@ -8,10 +8,12 @@ import sys
 from typing import Any
 
 from twisted.internet.protocol import Protocol
+from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.protocols.portforward import ProxyFactory
 from twisted.trial.unittest import SkipTest
 
+from mesoskit.cli.leading import leading_again
 from mesoskit.driver import DriverSettings, TaskState
 from tests.cluster import asking, zookeepers
 from tests.cluster.elected import SESSION, ElectedCluster
@@ -144,6 +146,8 @@ class MasterDeathTests(FailoverTestCase):
             env={**environment(), "MESOS_MASTER": cluster.url},
         )
         self.assertEqual((found[2], b"seen" in found[0]), (0, True), found)
+        # As whoever waits for a drain does when its master has died.
+        self.assertEqual(await deferToThread(leading_again, cluster.url), cluster.master.address)
 
 
 class DemonstrationTests(FailoverTestCase):
