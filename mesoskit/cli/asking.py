@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mesoskit.messages import master_pb2
+from mesoskit.messages.codec import Malformed, decode_as
 from mesoskit.wire import media
 
 if TYPE_CHECKING:
@@ -103,7 +104,10 @@ class Server:
 
     def ask(self, call: Any, kind: Any) -> Any:
         """Make a call, and return the message that is its answer. Raises L{CannotBeDone}."""
-        return kind.FromString(self.answer(call, media.PROTOBUF))
+        try:
+            return decode_as(kind, self.answer(call, media.PROTOBUF))
+        except Malformed as error:
+            raise CannotBeDone(f"{self.host}:{self.port} answered {error}") from None
 
     def answer(self, call: Any, accept: str) -> bytes:
         """Make a call, and return the whole answer, in that type. Raises L{CannotBeDone}."""

@@ -17,7 +17,7 @@ from mesoskit.cli.task_session import window
 from mesoskit.messages import master_pb2
 from mesoskit.messages.mesos_pb2 import TaskState
 from tests.base import SynchronousTestCase
-from tests.cli.masters import Answer, master, refusal, reply
+from tests.cli.masters import Answer, master, refusal, reply, say
 
 
 def said(*arguments: str) -> tuple[int, str, str]:
@@ -197,6 +197,21 @@ class Masters(SynchronousTestCase):
         with master(nothing) as address:
             error = self.assertRaises(CannotBeDone, self.cluster(address).rows, False)
         self.assertEqual(str(error), f"{address} is no master: nothing is at /master/api/v1")
+
+    def test_what_is_no_answer_is_named(self) -> None:
+        def cut(handler: Any, call: Any) -> None:
+            handler.send_response(200)
+            handler.send_header("Content-Length", "100")
+            handler.end_headers()
+            handler.wfile.write(b"x")
+
+        for answer, why in (
+            (cut, "has left in the middle of its answer"),
+            (lambda handler, call: say(handler, 200, b"\xff"), "not a mesos.v1.master.Response"),
+        ):
+            with master(answer) as address:
+                error = self.assertRaises(CannotBeDone, self.cluster(address).rows, False)
+            self.assertIn(why, str(error))
 
     def test_whoever_may_speak_tls_or_not_is_proposed(self) -> None:
         def hang_up(handler: Any, call: Any) -> None:
