@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def usage() -> str:
     """Return the help text of the command itself."""
     lines = ["Usage: mesoskit COMMAND [--flag=value ...]", ""]
-    lines += [f"  {name:<9} {about}" for name, (_, about) in COMMANDS.items()]
+    lines += [f"  {name:<10} {about}" for name, (_, about) in COMMANDS.items()]
     lines += [
-        "  version   print the version",
+        "  version    print the version",
         "",
         "mesoskit COMMAND --help lists the flags of a command. The daemons are twistd plugins:",
         "twistd --nodaemon mesos-master --help, twistd --nodaemon mesos-agent --help",
