@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from itertools import count
 from pathlib import Path
 from signal import SIGKILL
@@ -20,6 +21,7 @@ from twisted.internet.task import deferLater
 from mesoskit.agent.container import Allotment, ContainerSpec
 from mesoskit.agent.containers import ContainerError
 from mesoskit.agent.containers.cgroups import CgroupError, find, table
+from mesoskit.agent.containers.cgroups_v1 import CgroupsV1
 from mesoskit.agent.containers.isolated import IsolatedContainers
 from mesoskit.agent.containers.isolator_cgroups import CgroupsIsolator, controllers_of
 from mesoskit.agent.containers.isolators import Isolated, Isolator, Preparation
@@ -155,6 +157,23 @@ class LimitTests(IsolatedTestCase):
         self.assertEqual(name, "mem")
         self.assertAlmostEqual(amount, 48, delta=1)
         self.assertEqual(list(await agent.usage()), ["b"])
+
+    async def test_a_hog_that_is_killed_before_anybody_waits_for_that_is_found(self) -> None:
+        watch = CgroupsV1.watch_memory
+
+        def late(cgroups: CgroupsV1, name: str) -> int:
+            deadline = time.monotonic() + 60
+            while not cgroups.killed_for_memory(name) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.2)  # nobody is short of memory any more
+            return watch(cgroups, name)
+
+        self.patch(CgroupsV1, "watch_memory", late)
+        agent, ends = await self.started()
+        hog = f"{sys.executable} -S -c '{HOG}'; exec sleep 1000"
+        await agent.launch(self.spec("a", hog, allotment=Allotment(cpus=1000, mem=32 * MB)))
+        self.assertEqual(await ends.wait(1), [("a", SIGKILL)])
+        self.assertIn("Memory limit exceeded", ends.limitations["a"].message)
 
     async def test_a_hog_takes_its_whole_container_along(self) -> None:
         agent, ends = await self.started()

@@ -61,6 +61,11 @@ class MemoryWatchTests(SynchronousTestCase):
         os.eventfd_write(self.descriptor, 1)
         self.watch.doRead()
 
+    def test_it_is_looked_once_for_what_happened_before(self) -> None:
+        self.reactor.pump([1.0] * 10)
+        self.assertEqual(len(self.looks), 1)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_it_is_looked_again_and_more_seldom(self) -> None:
         self.shortage()
         self.reactor.pump([0.01] * 400)

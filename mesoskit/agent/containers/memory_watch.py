@@ -2,7 +2,8 @@
 
 The kernel tells of a shortage (an eventfd(2) in cgroups of version 1, inotify(7) in version 2). In
 version 1 it tells so before it kills, and what it is about to kill may have to wait for its share
-of the CPU before it is gone and counted: so it is looked again, for a while.
+of the CPU before it is gone and counted: so it is looked again, for a while. What was killed before
+anybody waited is told by nobody: so it is looked once in any case.
 """
 
 import os
@@ -49,7 +50,7 @@ class MemoryWatch:
         self._descriptor = descriptor
         self._over = over
         self._until = 0.0
-        self._call: Any = None
+        self._call: Any = reactor.callLater(_FIRST_PAUSE, self._look, _FIRST_PAUSE)
         reactor.addReader(self)
 
     def stop(self) -> None:
