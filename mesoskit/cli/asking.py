@@ -248,5 +248,12 @@ class Master:
                 location = elsewhere.location
                 if location.startswith("//"):
                     location = f"http{'s' if self._server.secure else ''}:{location}"
-                self._server = Server(location, self._line, _MASTER)
+                leader = Server(location, self._line, _MASTER)
+                if self._server.secure and not leader.secure:
+                    # Who asks, and by what secret, is not for everybody on the way.
+                    raise CannotBeDone(
+                        f"{self._server.host}:{self._server.port} sends us on to {location!r},"
+                        " without TLS: not asked"
+                    ) from None
+                self._server = leader
         raise NotNow("one master sends us on to the other: none of them leads")

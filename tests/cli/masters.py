@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -20,7 +21,7 @@ Answer = Callable[[http.server.BaseHTTPRequestHandler, Any], None]
 
 
 @contextmanager
-def master(answer: Answer) -> Iterator[str]:
+def master(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve HTTP with a function, called with C{None} where something is got; give the address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -35,6 +36,8 @@ def master(answer: Answer) -> Iterator[str]:
             """Be quiet."""
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

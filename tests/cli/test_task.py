@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from contextlib import redirect_stderr, redirect_stdout
 from io import BytesIO, StringIO
+from pathlib import Path
 from typing import Any
 
 from mesoskit.cli import main
@@ -16,6 +18,7 @@ from mesoskit.cli.task_client import Cluster
 from mesoskit.cli.task_session import window
 from mesoskit.messages import master_pb2
 from mesoskit.messages.mesos_pb2 import TaskState
+from mesoskit.testing.certificates import make
 from tests.base import SynchronousTestCase
 from tests.cli.masters import Answer, master, refusal, reply, say
 
@@ -150,6 +153,31 @@ class Masters(SynchronousTestCase):
         with master(circle) as address:
             error = self.assertRaises(CannotBeDone, self.cluster(address).task, "web")
         self.assertIn("none of them leads", str(error))
+
+    def test_whoever_is_sent_on_without_tls_does_not_go(self) -> None:
+        certificates = Path(self.mktemp())
+        make(certificates)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificates / "server.pem", certificates / "server-key.pem")
+        asked: list[str] = []
+
+        def leads(handler: Any, call: Any) -> None:
+            asked.append(handler.headers["Authorization"])
+            say(handler, 403, b"")
+
+        with master(leads) as leader:
+
+            def elsewhere(handler: Any, call: Any) -> None:
+                handler.send_response(307)
+                handler.send_header("Location", f"http://{leader}/api/v1")
+                handler.send_header("Content-Length", "0")
+                handler.end_headers()
+
+            with master(elsewhere, tls) as address:
+                who = ("--principal=p", "--secret=s", f"--tls_ca_file={certificates / 'ca.pem'}")
+                status, out, err = said("list", f"--master=https://{address}", *who)
+        self.assertEqual((1, "", []), (status, out, asked))
+        self.assertIn("without TLS: not asked", err)
 
     def test_who_asks_is_proved(self) -> None:
         heard: list[str] = []
