@@ -21,7 +21,7 @@ import os
 import resource
 import signal
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
@@ -157,7 +157,7 @@ def _words(limit: int | None) -> str:
     return "unlimited" if limit is None else str(limit)
 
 
-def _check_environment(environment: dict[str, str]) -> None:
+def check_environment(environment: Mapping[str, str]) -> None:
     """Raise L{SpawnError} where a process cannot have such variables."""
     for name, value in environment.items():
         if not name or "=" in name or "\0" in name:
@@ -220,7 +220,7 @@ class Spawner:
         if not order.argv or not order.file:
             raise SpawnError("nothing to execute: argv is empty")
         limits = [limit_of(*limit) for limit in order.limits]
-        _check_environment(order.environment)
+        check_environment(order.environment)
         opened: list[int] = []
         console = 0
         try:

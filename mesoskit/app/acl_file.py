@@ -49,8 +49,7 @@ class FileAuthorizer:
 
     def allows(self, principal: str | None, action: Action, thing: Thing) -> bool:
         """Say whether somebody may do something."""
-        if self._seconds() >= self._next:
-            self._read_again()
+        self._read_again()
         return self._rules.allows(principal, action, thing)
 
     def _read_again(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mesoskit.cli import wrong
-from mesoskit.flags import Flag, FlagError, Flags, Values, text
+from mesoskit.flags import Flag, FlagError, Flags, Values, boolean, text
 
 DEFAULT_MASTER: Final = "127.0.0.1:5050"
 
@@ -38,6 +38,9 @@ COMMON: Final = (
     Flag("tls_key_file", text, None, "Its key, PEM."),
 )
 """Where a master is, who asks, and whom to believe."""
+
+JSON: Final = Flag("json", boolean, False, "What the operator API answers, as Mesos' JSON.")
+"""Of commands that show something."""
 
 _SHORT: Final = {"i": "--interactive", "t": "--tty"}
 

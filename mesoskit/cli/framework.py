@@ -7,10 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from mesoskit.cli.command_line import Command, Line, flags_of, run_one_of
+from mesoskit.cli.command_line import JSON, Command, Line, flags_of, run_one_of
 from mesoskit.flags import Flag, boolean
-
-JSON: Final = Flag("json", boolean, False, "What the operator API answers, as Mesos' JSON.")
 
 LIST: Final = flags_of(
     "mesoskit framework list",

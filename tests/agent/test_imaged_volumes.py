@@ -23,6 +23,22 @@ from tests.agent.test_imaged import (
 )
 
 
+async def see_images_as_volumes(test: ImagedTestCase, path: str) -> None:
+    """Look at an image's files in a volume that is read-only, and write beside them in another."""
+    test.archive("data", layer([("a/x", b"1\n")]), layer([("a/y", b"2\n"), ("a/.wh.x", b"")]))
+    volumes = (
+        Volume(container_path=path, mode=Volume.RO),
+        Volume(container_path="rw", mode=Volume.RW),
+    )
+    for volume in volumes:
+        volume.image.type = Image.DOCKER
+        volume.image.docker.name = "data"
+    output = await test.result(
+        f"ls {path}/a; touch {path}/z 2>/dev/null || echo refused; touch rw/z; ls rw", *volumes
+    )
+    test.assertEqual(output.split(), ["y", "refused", "a", "z"])
+
+
 class VolumeTests(ImagedTestCase):
     """What is mounted into containers from images."""
 
@@ -94,18 +110,7 @@ class VolumeTests(ImagedTestCase):
         await self.cleaned()
 
     async def test_images_as_volumes(self):
-        self.archive("data", layer([("a/x", b"1\n")]), layer([("a/y", b"2\n"), ("a/.wh.x", b"")]))
-        read_only = Volume(container_path="/ro", mode=Volume.RO)
-        writable = Volume(container_path="rw", mode=Volume.RW)
-        for volume in (read_only, writable):
-            volume.image.type = Image.DOCKER
-            volume.image.docker.name = "data"
-        output = await self.result(
-            "ls /ro/a; touch /ro/z 2>/dev/null || echo refused; touch rw/z; ls rw",
-            read_only,
-            writable,
-        )
-        self.assertEqual(output.split(), ["y", "refused", "a", "z"])
+        await see_images_as_volumes(self, "/ro")
 
     async def test_what_is_nested_in_a_container_has_its_files_and_volumes_of_its_own(self):
         shared = os.path.join(self.directory, "shared")
@@ -206,18 +211,7 @@ class BesideTests(ImagedTestCase):
         self.assertEqual(Path(self.sandbox("a"), "word").read_bytes(), b"")
 
     async def test_images_as_volumes(self):
-        self.archive("data", layer([("a/x", b"1\n")]), layer([("a/y", b"2\n"), ("a/.wh.x", b"")]))
-        read_only = Volume(container_path="ro", mode=Volume.RO)
-        writable = Volume(container_path="rw", mode=Volume.RW)
-        for volume in (read_only, writable):
-            volume.image.type = Image.DOCKER
-            volume.image.docker.name = "data"
-        output = await self.result(
-            "ls ro/a; touch ro/z 2>/dev/null || echo refused; touch rw/z; ls rw",
-            read_only,
-            writable,
-        )
-        self.assertEqual(output.split(), ["y", "refused", "a", "z"])
+        await see_images_as_volumes(self, "ro")
 
     async def test_what_cannot_be_had_is_said(self):
         os.symlink("/etc", os.path.join(self.sandbox("a"), "link"))

@@ -109,7 +109,8 @@ class EnvironmentTests(SynchronousTestCase):
                 None,
                 "/",
             )
-            self.assertIn(f"variable {name!r} cannot be", str(error))
+            wrong = f"cannot be named {name!r}" if not value.strip("x") else f"{name!r} has a NUL"
+            self.assertIn(wrong, str(error))
         self.assertEqual(list(self.merged({}, "=x", "A=")), [oci.MARK, "A"])
 
     def test_limits_that_cannot_be_are_refused_as_without_an_image(self):

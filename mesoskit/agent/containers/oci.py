@@ -14,7 +14,7 @@ from mesoskit.agent.containers.image_names import ImageError
 from mesoskit.agent.containers.image_rights import Rights
 from mesoskit.agent.environment import DEFAULT_PATH, EXECUTOR_SOCKET
 from mesoskit.agent.images import SANDBOX
-from mesoskit.agent.launcher_spawn import SpawnError, limit_of
+from mesoskit.agent.launcher_spawn import SpawnError, check_environment, limit_of
 from mesoskit.agent.users import Credentials
 from mesoskit.messages.mesos_pb2 import CapabilityInfo, ContainerInfo
 
@@ -133,17 +133,12 @@ def process(
     directory: str,
 ) -> dict[str, Any]:
     """Return the C{process} of a configuration. Raises L{ImageError}."""
-    for name, value in variables.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise ImageError(
-                f"the environment variable {name[:100]!r} cannot be: its name is empty or has an"
-                " '=', or one of name and value a NUL character"
-            )
-    for limit in spec.rlimits:
-        try:
+    try:
+        check_environment(variables)
+        for limit in spec.rlimits:
             limit_of(*limit)
-        except SpawnError as error:
-            raise ImageError(str(error)) from error
+    except SpawnError as error:
+        raise ImageError(str(error)) from error
     user: dict[str, Any] = {"uid": os.geteuid(), "gid": os.getegid()}
     if credentials is not None:
         user = {
